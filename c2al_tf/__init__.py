@@ -1,0 +1,86 @@
+"""C2AL, Cohort-Contrastive Auxiliary Learning (arXiv 2510.02215), for Keras 3 on TensorFlow.
+
+The public names, by module. They are imported when first used: `import c2al_tf` itself loads no TensorFlow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cohorts import (
+        Axis as Axis,
+        Cohort as Cohort,
+        Discovery as Discovery,
+        Guard as Guard,
+        Interval as Interval,
+        Values as Values,
+        discover_cohorts as discover_cohorts,
+    )
+    from .config import ModelConfig as ModelConfig, TrainingConfig as TrainingConfig
+    from .data.dataset import make_dataset as make_dataset
+    from .data.features import FeatureEncoder as FeatureEncoder
+    from .data.labels import add_cohort_labels as add_cohort_labels, cohort_labels as cohort_labels
+    from .data.prepare import FeatureSpec as FeatureSpec, Source as Source, prepare as prepare
+    from .data.readers import read_columns as read_columns
+    from .diagnostics import attention_weights as attention_weights
+    from .evaluation import evaluate_by_cohort as evaluate_by_cohort
+    from .export import export_for_serving as export_for_serving
+    from .layers import (
+        DHENBlock as DHENBlock,
+        FieldEmbedding as FieldEmbedding,
+        FieldMixing as FieldMixing,
+        FMAttention as FMAttention,
+        TaskHead as TaskHead,
+    )
+    from .losses import binary_cross_entropy as binary_cross_entropy, weighted_sum_of_tasks as weighted_sum_of_tasks
+    from .metrics import NormalizedEntropy as NormalizedEntropy
+    from .model import (
+        add_cohort_heads as add_cohort_heads,
+        build_model as build_model,
+        strip_auxiliary_heads as strip_auxiliary_heads,
+    )
+    from .saved_model import SavedModel as SavedModel
+    from .schema import (
+        CategoricalFeature as CategoricalFeature,
+        Column as Column,
+        NumericFeature as NumericFeature,
+        Schema as Schema,
+    )
+    from .scoring import slice_metrics as slice_metrics
+    from .training import evaluate as evaluate, predict as predict, train as train
+
+_MODULES = {
+    "cohorts": ("Axis", "Cohort", "Discovery", "Guard", "Interval", "Values", "discover_cohorts"),
+    "config": ("ModelConfig", "TrainingConfig"),
+    "data.dataset": ("make_dataset",),
+    "data.features": ("FeatureEncoder",),
+    "data.labels": ("add_cohort_labels", "cohort_labels"),
+    "data.prepare": ("FeatureSpec", "Source", "prepare"),
+    "data.readers": ("read_columns",),
+    "diagnostics": ("attention_weights",),
+    "evaluation": ("evaluate_by_cohort",),
+    "export": ("export_for_serving",),
+    "layers": ("DHENBlock", "FMAttention", "FieldEmbedding", "FieldMixing", "TaskHead"),
+    "losses": ("binary_cross_entropy", "weighted_sum_of_tasks"),
+    "metrics": ("NormalizedEntropy",),
+    "model": ("add_cohort_heads", "build_model", "strip_auxiliary_heads"),
+    "saved_model": ("SavedModel",),
+    "schema": ("CategoricalFeature", "Column", "NumericFeature", "Schema"),
+    "scoring": ("slice_metrics",),
+    "training": ("evaluate", "predict", "train"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; there are {__all__}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

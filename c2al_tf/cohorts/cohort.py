@@ -1,0 +1,108 @@
+"""A cohort: a named predicate on raw columns, one definition for NumPy arrays and for tensors."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..types import MISSING_INT, MISSING_STRING, PRIMARY, Array, Columns
+from .conditions import Condition, check_keys, condition_from_json
+
+# A cohort's name becomes the name of a task, an output and a TensorFlow name scope.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The rows on which all conditions hold.
+
+    >>> from c2al_tf.cohorts import Interval, Values
+    >>> cohort = Cohort("young_women", (Interval("age", 18, 25), Values("sex", ("Female",))))
+    >>> str(cohort)
+    'age in [18, 25) and sex is Female'
+    >>> cohort.contains({"age": np.array([17, 20, 20]), "sex": np.array(["Female", "Female", "Male"])})
+    array([False,  True, False])
+
+    Args:
+        name: Name of the cohort's task: letters, digits, `_` and `-`.
+        conditions: One or more, each on a column of its own.
+    """
+
+    name: str
+    conditions: tuple[Condition, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or self.name == PRIMARY:
+            raise ValueError(
+                f"A cohort's `name` must consist of letters, digits, `_` and `-`, begin with a letter or digit, and "
+                f"not be {PRIMARY!r}, the primary task's. Received: name={self.name!r}"
+            )
+        object.__setattr__(self, "conditions", tuple(self.conditions))
+        if not self.conditions or len(set(self.columns)) < len(self.conditions):
+            raise ValueError(
+                f"Cohort `{self.name}` must have one or more conditions, each on a column of its own. "
+                f"Received: conditions={self.conditions}"
+            )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the raw columns that decide membership."""
+        return tuple(condition.column for condition in self.conditions)
+
+    def contains(self, columns: Mapping[str, Any]) -> Any:
+        """Maps raw columns of shape (rows,), NumPy arrays or tensors, to a boolean mask of shape (rows,).
+
+        Raises:
+            ValueError: If a column is absent, multi-valued, or of a type that the condition does not fit.
+        """
+        mask = self.conditions[0].contains(columns)
+        for condition in self.conditions[1:]:
+            mask = mask & condition.contains(columns)
+        return mask
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.conditions))
+
+    def describe(self) -> str:
+        """Returns the predicate in words, for reports."""
+        return str(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what `from_json` reads."""
+        return {"name": self.name, "conditions": [condition.to_json() for condition in self.conditions]}
+
+    @classmethod
+    def from_json(cls, json: Any) -> "Cohort":
+        """Reads what `to_json` gave.
+
+        Raises:
+            ValueError: If a key is unknown or missing, or a value breaks a rule; the message names both.
+        """
+        check_keys(json, "a cohort", required=("name", "conditions"))
+        return cls(json["name"], tuple(condition_from_json(condition) for condition in json["conditions"]))
+
+
+def require_rows(cohort: Cohort, columns: Columns) -> int:
+    """Returns how many rows are in the cohort.
+
+    Raises:
+        ValueError: If none is; the message says what the columns hold instead.
+    """
+    rows = int(np.count_nonzero(cohort.contains(columns)))
+    if rows == 0:
+        held = "; ".join(f"column `{name}` holds {_summary(columns[name])}" for name in cohort.columns)
+        total = len(columns[cohort.columns[0]])
+        raise ValueError(f"Cohort `{cohort.name}` ({cohort}) matches none of the {total:,} rows: {held}.")
+    return rows
+
+
+def _summary(column: Array) -> str:
+    values = sorted(set(column.tolist()) - {MISSING_STRING, MISSING_INT})
+    present = [value for value in values if value == value]
+    if not present:
+        return "missing values only"
+    if isinstance(present[0], str):
+        return ", ".join(map(repr, present[:10])) + (", ..." if len(present) > 10 else "")
+    return f"values from {min(present)} to {max(present)}"

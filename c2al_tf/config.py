@@ -1,0 +1,77 @@
+"""How a model is built and trained, as frozen values that a YAML file can fill."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The DHEN backbone and its task heads.
+
+    Args:
+        embedding_dim: d, the size of an embedding.
+        num_blocks: Number of DHEN blocks.
+        attention: Attention of the factorization machine: from the row (`attentive`) or a weight (`static`).
+        num_outputs: k, the columns of the attention.
+        attention_units: Units of the attention MLP's hidden layer.
+        mixing_outputs: Linear combinations of the fields beside the factorization machine. 0: none.
+        shared_units: Units of the layers between the last block and the task heads.
+        head_units: Units of a task head's hidden layers.
+        dropout: Share of a block's outputs dropped in training, in [0, 1).
+        mixed_precision: Compute in bfloat16, with weights, logits and losses in float32.
+    """
+
+    embedding_dim: int = 16
+    num_blocks: int = 2
+    attention: Literal["attentive", "static"] = "attentive"
+    num_outputs: int = 8
+    attention_units: int = 32
+    mixing_outputs: int = 8
+    shared_units: tuple[int, ...] = (64,)
+    head_units: tuple[int, ...] = (64,)
+    dropout: float = 0.0
+    mixed_precision: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_dim", "num_blocks", "num_outputs", "attention_units"):
+            _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        _check(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
+        _check(len(self.shared_units) >= 1, "shared_units", "at least one layer (its output is shared)", ())
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run.
+
+    Args:
+        batch_size: Rows per step.
+        epochs: Passes over the training rows.
+        learning_rate: Adam's step size at the start.
+        decay: Decay the learning rate to zero by a cosine over the run (which makes seeds agree far more closely), or
+            keep it `constant`.
+        clip_norm: Bound on the norm of the gradient. None: none.
+        jit_compile: Compile the step with XLA.
+        patience: Stop after so many epochs without a better primary NE on the validation rows, and keep the best
+            epoch's weights. None: train all epochs and keep the last one's.
+        checkpoint_steps: Steps between two checkpoints that an interrupted run resumes from.
+    """
+
+    batch_size: int = 1024
+    epochs: int = 1
+    learning_rate: float = 1e-3
+    decay: Literal["cosine", "constant"] = "cosine"
+    clip_norm: float | None = None
+    jit_compile: bool = True
+    patience: int | None = None
+    checkpoint_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "checkpoint_steps"):
+            _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        _check(self.learning_rate > 0, "learning_rate", "above 0", self.learning_rate)
+        _check(self.patience is None or self.patience >= 1, "patience", "at least 1, or null", self.patience)
+
+
+def _check(holds: bool, name: str, rule: str, received: object) -> None:
+    if not holds:
+        raise ValueError(f"`{name}` must be {rule}. Received: {name}={received}")

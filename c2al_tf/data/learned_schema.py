@@ -1,0 +1,150 @@
+"""A schema learnt from rows: vocabularies, quantile boundaries, means and standard deviations."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+
+from ..schema import CategoricalFeature, Feature, NumericFeature, Schema
+from ..types import Array, Columns
+from .checks import check_columns
+from .raw import as_raw, is_missing, num_rows
+from .source import FeatureSpec, Source
+from .statistics import Counts, Moments, Quantiles
+
+
+def build_schema(batches: Iterable[Columns], source: Source) -> Schema:
+    """Returns the schema of a source, learnt from one pass over `batches`; `source.splits` is not looked at.
+
+    Raises:
+        ValueError: If there are no rows, or a row breaks a rule (see `checks`).
+    """
+    learner = None
+    first_row = 0
+    for batch in filter(num_rows, batches):
+        learner = learner or SchemaLearner(source, batch)
+        learner.learn(learner.check(batch, "rows", first_row))
+        first_row += num_rows(batch)
+    if learner is None:
+        raise ValueError("A schema is learnt from at least one row. Received: none")
+    return learner.schema()
+
+
+class SchemaLearner:
+    """Takes in batches of raw columns and gives the schema that they amount to.
+
+    Where a feature has a `default`, rows without a value count as rows with it; other missing values count nowhere.
+
+    Args:
+        source: What is declared of the columns.
+        first: The first batch: it tells the types that are not declared.
+    """
+
+    def __init__(self, source: Source, first: Columns) -> None:
+        features = tuple(_draft(spec, first) for spec in source.features)
+        self.draft = Schema(features, (source.label,), source.axes, source.axis_columns)
+        self._learners: dict[str, _Vocabulary | _Scale] = {}
+        for spec, feature in zip(source.features, features, strict=True):
+            if isinstance(feature, NumericFeature):
+                self._learners[feature.name] = _Scale(spec, feature)
+            elif feature.vocabulary is not None:
+                self._learners[feature.name] = _Vocabulary(spec, feature)
+
+    def check(self, batch: Columns, split: str, first_row: int) -> Columns:
+        """Returns a batch as raw columns of the schema's types.
+
+        Raises:
+            ValueError: If a column is absent or of a wrong type, or a row breaks a rule.
+        """
+        rows = {}
+        for name, column in self.draft.columns.items():
+            if name not in batch:
+                raise ValueError(f"{split}: no column `{name}`; present are {sorted(batch)}")
+            rows[name] = as_raw(batch[name], column, split)
+            if len(rows[name]) != num_rows(batch):
+                raise ValueError(
+                    f"{split}: column `{name}` must have as many rows as the others, {num_rows(batch):,}. "
+                    f"Received: {len(rows[name]):,}"
+                )
+        check_columns(rows, self.draft, split, first_row)
+        return rows
+
+    def learn(self, rows: Columns) -> None:
+        """Takes in what `check` returned."""
+        for name, learner in self._learners.items():
+            learner.update(rows[name])
+
+    def schema(self) -> Schema:
+        """The schema of all rows so far."""
+        learnt = {name: learner.learnt() for name, learner in self._learners.items()}
+        features = tuple(dataclasses.replace(f, **learnt.get(f.name, {})) for f in self.draft.features)
+        return dataclasses.replace(self.draft, features=features)
+
+
+class _Vocabulary:
+    def __init__(self, spec: FeatureSpec, feature: CategoricalFeature) -> None:
+        self.spec, self.feature, self.counts = spec, feature, Counts(spec.name)
+
+    def update(self, values: Array) -> None:
+        values = values.reshape(len(values), -1)
+        present = ~is_missing(values, self.feature.dtype)
+        self.counts.update(values[present])
+        if self.feature.default is not None:
+            empty = int((~present.any(axis=1)).sum())
+            self.counts.update(np.repeat(np.array([self.feature.default], values.dtype), empty))
+
+    def learnt(self) -> dict[str, Any]:
+        return {"vocabulary": self.counts.vocabulary(self.spec.min_count, self.spec.max_size)}
+
+
+class _Scale:
+    def __init__(self, spec: FeatureSpec, feature: NumericFeature) -> None:
+        self.spec, self.feature, self.moments, self.quantiles = spec, feature, Moments(), Quantiles()
+
+    def update(self, values: Array) -> None:
+        if self.feature.default is not None:
+            values = np.where(np.isnan(values), np.float32(self.feature.default), values)
+        values = values[~np.isnan(values)].astype(np.float64)
+        if self.spec.num_buckets > 1:
+            self.quantiles.update(values)
+        if self.feature.scaling == "log":
+            values = np.sign(values) * np.log1p(np.abs(values))
+        if self.feature.scaling != "none":
+            self.moments.update(values)
+
+    def learnt(self) -> dict[str, Any]:
+        boundaries = self.quantiles.boundaries(self.spec.num_buckets)
+        return {"boundaries": boundaries, "mean": self.moments.mean, "std": self.moments.std}
+
+
+def _draft(spec: FeatureSpec, first: Columns) -> Feature:
+    """The feature with nothing learnt yet."""
+    if spec.kind == "numeric":
+        default = None if spec.default is None else float(spec.default)
+        return NumericFeature(spec.name, spec.scaling, missing=spec.missing, default=default)
+    return CategoricalFeature(
+        spec.name,
+        _categorical_dtype(spec, first),
+        vocabulary=() if spec.num_hash_buckets is None else None,
+        num_hash_buckets=spec.num_hash_buckets,
+        length=spec.length,
+        combiner=spec.combiner,
+        missing=spec.missing,
+        default=spec.default,  # type: ignore[arg-type]
+    )
+
+
+def _categorical_dtype(spec: FeatureSpec, first: Columns) -> Literal["string", "int64"]:
+    if spec.dtype is not None:
+        return "string" if spec.dtype == "string" else "int64"
+    name = spec.name
+    if name not in first:
+        raise ValueError(f"No column `{name}` in the data; present are {sorted(first)}")
+    kind = np.asarray(first[name]).dtype.kind
+    if kind not in "OUTiub":
+        raise ValueError(
+            f"Categorical column `{name}` must hold strings or integers; declare it numeric otherwise. "
+            f"Received: {np.asarray(first[name]).dtype}"
+        )
+    return "string" if kind in "OUT" else "int64"

@@ -1,0 +1,64 @@
+"""An output layer for one binary task."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from ..types import Shape, Tensor
+
+
+@keras.saving.register_keras_serializable(package="c2al_tf")
+class TaskHead(keras.layers.Layer):
+    """Logits of one binary task from the shared representation: an MLP with relu, then one unit.
+
+    Every task has a head of its own, a layer of the functional model, so that the auxiliary ones can be cut off.
+
+    Args:
+        hidden_units: Units of the hidden layers. Empty: a linear head.
+        prior: Share of positives of the task, in (0, 1). The bias starts at its log-odds, so that a rare task starts
+            calibrated and does not spend its first steps (and the shared layers' gradient) on finding its base rate.
+        auxiliary: Whether `strip_auxiliary_heads` drops this head for serving.
+    """
+
+    def __init__(
+        self, hidden_units: Sequence[int] = (), prior: float | None = None, auxiliary: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if prior is not None and not 0 < prior < 1:
+            raise ValueError(
+                f"`prior` must lie between 0 and 1, both excluded: a task needs positives and negatives. "
+                f"Received: prior={prior} for task head `{self.name}`"
+            )
+        if any(units < 1 for units in hidden_units):
+            raise ValueError(f"`hidden_units` must be at least 1 each. Received: hidden_units={hidden_units}")
+        self.hidden_units = list(hidden_units)
+        self.prior = prior
+        self.auxiliary = auxiliary
+
+    def build(self, input_shape: Shape) -> None:
+        """Creates the MLP; the last bias is log(prior / (1 - prior))."""
+        bias = 0.0 if self.prior is None else math.log(self.prior / (1 - self.prior))
+        self.hidden = [
+            keras.layers.Dense(units, "relu", name=f"hidden_{i}", dtype=self.dtype_policy)
+            for i, units in enumerate(self.hidden_units)
+        ]
+        # Logits in float32: in bfloat16 a click rate has three significant digits.
+        self.logit = keras.layers.Dense(
+            1, bias_initializer=keras.initializers.Constant(bias), name="logit", dtype="float32"
+        )
+        shape = input_shape
+        for layer in [*self.hidden, self.logit]:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+
+    def call(self, h: Tensor) -> Tensor:
+        """Maps (batch, units) to logits (batch, 1), float32."""
+        for layer in self.hidden:
+            h = layer(h)
+        return self.logit(h)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """(batch, 1)."""
+        return (input_shape[0], 1)

@@ -1,0 +1,210 @@
+"""A SavedModel on TensorFlow's C++ loader, through ctypes and NumPy alone: what tensorflow_model_server would see.
+
+No Python of TensorFlow is imported, so nothing is cast or traced on the way: a wrong dtype is an error here as there.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from ..types import Array
+from .library import FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, Output, SavedModelError, set_xla
+from .session import load_session
+from .signatures import TensorSpec, dtype_name, read_meta_graph, shape_text
+
+DEFAULT_SIGNATURE = "serving_default"
+_TAG = "serve"
+
+
+class SavedModel:
+    """A loaded SavedModel, whose signatures are called with NumPy arrays. A context manager.
+
+    Calls may come from many threads. Strings go in as arrays of `str` or `bytes` and come out as `bytes`.
+
+    Args:
+        directory: The version folder: `saved_model.pb`, `variables/`, `assets/`.
+        disable_xla: Forbid XLA compilation, as tensorflow_model_server does. It holds for the whole process, a training
+            beside it included, until the last model loaded so is closed.
+
+    Attributes:
+        signatures: What can be called, by name.
+        signature_defs: Every SignatureDef as stored, serialized, by name.
+
+    Raises:
+        SavedModelError: If files are missing or TensorFlow cannot load them.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], disable_xla: bool = True) -> None:
+        self.directory = Path(directory)
+        _check_folder(self.directory)
+        self._idle, self._running, self._closed = threading.Condition(), 0, False
+        with contextlib.ExitStack() as undo:
+            if disable_xla:
+                undo.enter_context(_without_xla())
+            self._session, serialized = load_session(str(self.directory), _TAG)
+            undo.callback(self._session.close)
+            meta_graph = read_meta_graph(serialized)
+            if meta_graph.is_tensorflow_2:
+                _check_variables(self.directory)
+            self._undo = undo.pop_all()
+        self.signatures, self.signature_defs = meta_graph.signatures, meta_graph.signature_defs
+        self._tensors: dict[str, Output] = {}
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        signature: str = DEFAULT_SIGNATURE,
+        outputs: Sequence[str] | None = None,
+    ) -> dict[str, Array]:
+        """Calls a signature. Nothing is cast: dtypes must be the declared ones.
+
+        Args:
+            inputs: An array for each input, by name.
+            signature: Name of the signature.
+            outputs: Names of the outputs to compute; all of them if absent.
+
+        Raises:
+            SavedModelError: For a wrong name, dtype, rank or size, and for what fails inside the graph.
+        """
+        if signature not in self.signatures:
+            raise SavedModelError(
+                f"Serving signature key {signature!r} not found. The model has: {_names(self.signatures)}.",
+                FAILED_PRECONDITION,
+            )
+        called = self.signatures[signature]
+        arrays = _check_inputs(inputs, called.inputs)
+        names = _check_outputs(outputs, called.outputs)
+        with self._call():
+            feeds = [(self._tensor(called.inputs[name]), array) for name, array in arrays.items()]
+            fetches = [self._tensor(called.outputs[name]) for name in names]
+            return dict(zip(names, self._session.run(feeds, fetches), strict=True))
+
+    def close(self) -> None:
+        """Waits for the calls under way, then releases the model."""
+        with self._idle:
+            if self._closed:
+                return
+            self._closed = True
+            self._idle.wait_for(lambda: self._running == 0)
+        self._undo.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[None]:
+        with self._idle:
+            if self._closed:
+                raise SavedModelError(f"The model of {self.directory} is closed.", FAILED_PRECONDITION)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._running -= 1
+                self._idle.notify_all()
+
+    def _tensor(self, spec: TensorSpec) -> Output:
+        if spec.tensor not in self._tensors:
+            self._tensors[spec.tensor] = self._session.output(spec.tensor)
+        return self._tensors[spec.tensor]
+
+
+def _check_inputs(inputs: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    if inputs.keys() != specs.keys():
+        raise SavedModelError(
+            f"Inputs do not match the signature. Sent extra: {_names(inputs.keys() - specs.keys())}. "
+            f"Missing but required: {_names(specs.keys() - inputs.keys())}. Declared: {_names(specs)}.",
+            INVALID_ARGUMENT,
+        )
+    return {name: _check_input(name, np.asarray(inputs[name]), spec) for name, spec in specs.items()}
+
+
+def _check_input(name: str, array: Array, spec: TensorSpec) -> Array:
+    dtype = np.dtype(object) if array.dtype.kind in "SUT" else array.dtype
+    if dtype != spec.dtype:
+        raise SavedModelError(
+            f"Input {name!r} must have dtype {dtype_name(spec.dtype)}. Received: {dtype_name(dtype)}",
+            INVALID_ARGUMENT,
+        )
+    if array.dtype == object:
+        for kind in set(map(type, array.flat)):
+            if not issubclass(kind, (str, bytes)):
+                raise SavedModelError(
+                    f"Input {name!r} must hold strings (str or bytes). Received: {kind.__name__}", INVALID_ARGUMENT
+                )
+    if spec.shape is not None and not _shape_fits(array.shape, spec.shape):
+        raise SavedModelError(
+            f"Input {name!r} must have shape {shape_text(spec.shape)}. Received: {shape_text(array.shape)}",
+            INVALID_ARGUMENT,
+        )
+    return array
+
+
+def _check_outputs(names: Sequence[str] | None, specs: Mapping[str, TensorSpec]) -> list[str]:
+    chosen = list(names) if names else list(specs)
+    for name in chosen:
+        if name not in specs:
+            raise SavedModelError(
+                f"Output {name!r} not found in the signature, which has: {_names(specs)}.", INVALID_ARGUMENT
+            )
+    if len(set(chosen)) < len(chosen):
+        raise SavedModelError(f"Outputs must differ from each other. Received: {_names(chosen)}", INVALID_ARGUMENT)
+    return chosen
+
+
+def _shape_fits(shape: Sequence[int], declared: Sequence[int | None]) -> bool:
+    return len(shape) == len(declared) and all(
+        wanted in (None, size) for size, wanted in zip(shape, declared, strict=True)
+    )
+
+
+def _names(names: Any) -> str:
+    return "{" + ", ".join(sorted(names)) + "}"
+
+
+def _check_folder(directory: Path) -> None:
+    if not directory.is_dir():
+        raise SavedModelError(f"{directory}: no such folder; a SavedModel's version folder is wanted.", NOT_FOUND)
+    if not (directory / "saved_model.pb").is_file():
+        versions = sorted(path.parent.name for path in directory.glob("*/saved_model.pb"))
+        hint = f" Its folders {_names(versions)} have one: load one of them." if versions else ""
+        raise SavedModelError(f"{directory}: not a SavedModel: it has no saved_model.pb.{hint}", NOT_FOUND)
+
+
+def _check_variables(directory: Path) -> None:
+    """TensorFlow loads a model without its variables and fails at the first call; TensorFlow 2 always writes them."""
+    if not (directory / "variables" / "variables.index").is_file():
+        raise SavedModelError(f"{directory}: incomplete SavedModel: it has no variables/variables.index.", NOT_FOUND)
+
+
+_xla_lock = threading.Lock()
+_xla_guards = 0
+_xla_before = True
+
+
+@contextlib.contextmanager
+def _without_xla() -> Iterator[None]:
+    global _xla_guards, _xla_before
+    with _xla_lock:
+        if _xla_guards == 0:
+            _xla_before = set_xla(False)
+        _xla_guards += 1
+    try:
+        yield
+    finally:
+        with _xla_lock:
+            _xla_guards -= 1
+            if _xla_guards == 0:
+                set_xla(_xla_before)

@@ -1,0 +1,112 @@
+"""The signatures of a SavedModel, read from its MetaGraphDef."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from .tensors import DTYPES
+
+_INIT_OP = "__saved_model_init_op"
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: the graph's tensor, its dtype (strings: object) and its shape.
+
+    `None` stands for a size that is free; as the whole shape, for a free rank.
+    """
+
+    tensor: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...] | None
+
+    def __str__(self) -> str:
+        return f"{dtype_name(self.dtype)} {shape_text(self.shape)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """A function of the model: its named inputs and outputs."""
+
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    method_name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaGraph:
+    """What is read of a MetaGraphDef: the signatures, each also serialized as stored, and who wrote it."""
+
+    signatures: Mapping[str, Signature]
+    signature_defs: Mapping[str, bytes]
+    is_tensorflow_2: bool
+
+
+def read_meta_graph(serialized: bytes) -> MetaGraph:
+    """Parses a MetaGraphDef; the init op, stored among the signatures, is not one."""
+    meta_graph = _MetaGraphDef.FromString(serialized)
+    stored = {entry.key: entry.value for entry in sorted(meta_graph.signature_def, key=lambda entry: entry.key)}
+    return MetaGraph(
+        {name: _signature(value) for name, value in stored.items() if name != _INIT_OP},
+        {name: value.SerializeToString() for name, value in stored.items()},
+        bool(meta_graph.object_graph_def),
+    )
+
+
+def shape_text(shape: Sequence[int | None] | None) -> str:
+    """`(?, 3)`: a free size is a question mark; `(...)` if the rank is free."""
+    return "(...)" if shape is None else f"({', '.join('?' if size is None else str(size) for size in shape)})"
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """TensorFlow's name of a dtype."""
+    return "string" if dtype.kind == "O" else dtype.name
+
+
+def _signature(stored: Any) -> Signature:
+    inputs, outputs = (
+        {entry.key: _tensor_spec(entry.value) for entry in sorted(entries, key=lambda entry: entry.key)}
+        for entries in (stored.inputs, stored.outputs)
+    )
+    return Signature(inputs, outputs, stored.method_name)
+
+
+def _tensor_spec(info: Any) -> TensorSpec:
+    sizes = tuple(dim.size if dim.size >= 0 else None for dim in info.tensor_shape.dim)
+    dtype = DTYPES.get(info.dtype, np.dtype(np.void))
+    return TensorSpec(info.name, dtype, None if info.tensor_shape.unknown_rank else sizes)
+
+
+def _meta_graph_class() -> Any:
+    """The part of tensorflow/core/protobuf/meta_graph.proto that is read here.
+
+    In a pool of its own: the same names may be declared in the default one. A map is, on the wire, a list of entries.
+    """
+    messages: dict[str, list[tuple[str, int, str]]] = {
+        "MetaGraphDef": [("signature_def", 5, "SignatureEntry*"), ("object_graph_def", 7, "bytes")],
+        "SignatureEntry": [("key", 1, "string"), ("value", 2, "SignatureDef")],
+        "SignatureDef": [("inputs", 1, "TensorEntry*"), ("outputs", 2, "TensorEntry*"), ("method_name", 3, "string")],
+        "TensorEntry": [("key", 1, "string"), ("value", 2, "TensorInfo")],
+        "TensorInfo": [("name", 1, "string"), ("dtype", 2, "int32"), ("tensor_shape", 3, "TensorShapeProto")],
+        "TensorShapeProto": [("dim", 2, "Dim*"), ("unknown_rank", 3, "bool")],
+        "Dim": [("size", 1, "int64")],
+    }
+    field_type = descriptor_pb2.FieldDescriptorProto.Type
+    file = descriptor_pb2.FileDescriptorProto(name="saved_model.proto", package="c2al", syntax="proto3")
+    for name, fields in messages.items():
+        message = file.message_type.add(name=name)
+        for field, number, kind in fields:
+            added = message.field.add(name=field, number=number, label=3 if kind.endswith("*") else 1)
+            if kind.rstrip("*") in messages:
+                added.type, added.type_name = field_type.TYPE_MESSAGE, f".c2al.{kind.rstrip('*')}"
+            else:
+                added.type = field_type.Value(f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("c2al.MetaGraphDef"))
+
+
+_MetaGraphDef = _meta_graph_class()

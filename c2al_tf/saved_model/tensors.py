@@ -1,0 +1,90 @@
+"""NumPy arrays to the C API's tensors and back, strings included."""
+
+import ctypes
+from typing import Any
+
+import numpy as np
+
+from ..types import Array
+from .library import INVALID_ARGUMENT, Deallocator, SavedModelError, libraries
+
+DTYPES: dict[int, np.dtype[Any]] = {
+    1: np.dtype(np.float32),
+    2: np.dtype(np.float64),
+    3: np.dtype(np.int32),
+    4: np.dtype(np.uint8),
+    5: np.dtype(np.int16),
+    6: np.dtype(np.int8),
+    7: np.dtype(object),
+    9: np.dtype(np.int64),
+    10: np.dtype(np.bool_),
+    17: np.dtype(np.uint16),
+    19: np.dtype(np.float16),
+    22: np.dtype(np.uint32),
+    23: np.dtype(np.uint64),
+}
+"""Codes of `TF_DataType` (tf_datatype.h) with their arrays; strings are arrays of objects."""
+
+_CODES = {dtype: code for code, dtype in DTYPES.items()}
+_STRING = 7
+_CELL, _INLINE = 24, 22
+"""Bytes of a `TF_TString`, and of the longest string that it holds within itself (ctstring_internal.h)."""
+
+
+def new_tensor(array: Array) -> int:
+    """Copies an array into a new `TF_Tensor`; `U`, `S` and object arrays become strings."""
+    quick = libraries()[1]
+    dims = (ctypes.c_int64 * array.ndim)(*array.shape)
+    if array.dtype.kind in "OSUT":
+        return _new_string_tensor(array, dims)
+    array = np.ascontiguousarray(array)
+    tensor: int = quick.TF_AllocateTensor(_CODES[array.dtype], dims, array.ndim, array.nbytes)
+    ctypes.memmove(quick.TF_TensorData(tensor), array.__array_interface__["data"][0], array.nbytes)
+    return tensor
+
+
+def _new_string_tensor(array: Array, dims: Any) -> int:
+    quick = libraries()[1]
+    values = [value.encode() if isinstance(value, str) else value for value in array.ravel().tolist()]
+    sizes = np.fromiter(map(len, values), np.int64, len(values))
+    cells = np.zeros((len(values), _CELL), np.uint8)
+    # A short string: its size times 4 in the first byte, then its bytes, all within the cell.
+    cells[:, 0] = np.where(sizes <= _INLINE, sizes << 2, 0)
+    cells[:, 1 : 1 + _INLINE] = np.array(values, f"S{_INLINE}").view(np.uint8).reshape(-1, _INLINE)
+    address = cells.__array_interface__["data"][0]
+    for index in np.flatnonzero(sizes > _INLINE).tolist():
+        cells[index] = 0
+        quick.TF_StringCopy(address + index * _CELL, values[index], len(values[index]))
+    _lent[address] = cells
+    tensor: int = quick.TF_NewTensor(_STRING, dims, array.ndim, address, cells.nbytes, _take_back, None)
+    return tensor
+
+
+_lent: dict[int, Array] = {}
+"""Cells of strings that TensorFlow holds, by address: it may keep them after the call that fed them."""
+
+
+@Deallocator
+def _take_back(address: int, size: int, _: None) -> None:
+    cells = _lent.pop(address)
+    for index in np.flatnonzero(cells[:, 0] & 3).tolist():  # the two low bits are 0 in a string within its cell
+        libraries()[1].TF_StringDealloc(address + index * _CELL)
+
+
+def read_tensor(tensor: int) -> Array:
+    """Copies a `TF_Tensor` into an array; strings come as `bytes`."""
+    quick = libraries()[1]
+    shape = tuple(quick.TF_Dim(tensor, axis) for axis in range(quick.TF_NumDims(tensor)))
+    code = quick.TF_TensorType(tensor)
+    if code not in DTYPES:
+        raise SavedModelError(f"An output has TensorFlow data type {code}, which NumPy lacks.", INVALID_ARGUMENT)
+    array = np.empty(shape, DTYPES[code])
+    address = quick.TF_TensorData(tensor)
+    if code == _STRING:
+        cells = [address + index * _CELL for index in range(array.size)]
+        array.reshape(-1)[:] = [
+            ctypes.string_at(quick.TF_StringGetDataPointer(cell), quick.TF_StringGetSize(cell)) for cell in cells
+        ]
+    else:
+        ctypes.memmove(array.__array_interface__["data"][0], address, array.nbytes)
+    return array

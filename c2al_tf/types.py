@@ -1,0 +1,27 @@
+"""Aliases for the values that pass between modules, and how a raw column spells "no value"."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tensor: TypeAlias = Any
+"""A tensor of any Keras backend, symbolic or not."""
+
+Shape: TypeAlias = tuple[Any, ...]
+"""Static shape of a tensor; None is an unknown size."""
+
+Array: TypeAlias = NDArray[Any]
+
+Columns: TypeAlias = Mapping[str, Array]
+"""Raw columns of some rows: name to `(rows,)`, or `(rows, length)` for a multi-valued column."""
+
+MISSING_STRING = ""
+"""A null, and the padding of a multi-valued column, in a column of strings."""
+
+MISSING_INT = int(np.iinfo(np.int64).min)
+"""A null, and the padding of a multi-valued column, in a column of integers."""
+
+PRIMARY = "primary"
+"""Name of the primary task where a model has one."""

@@ -1,0 +1,119 @@
+"""Synthetic ad clicks with planted cohorts: a log of any length in constant memory, with its true probabilities."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from scipy.special import entr, expit, xlogy
+
+from c2al_tf.cohorts import Cohort, Interval
+from c2al_tf.data.prepare import FeatureSpec, Source
+from c2al_tf.types import Array, Columns
+
+from .ads_world import (
+    BLOCK_ROWS,
+    COHORT_SHARE,
+    DECOYS,
+    HEAD,
+    MAJORITY,
+    NAMES,
+    TAIL,
+    SyntheticAds,
+    make_world,
+    random_stream,
+)
+
+__all__ = ["SyntheticAds", "bayes_ne", "generate", "open_source", "planted_cohorts", "true_probabilities"]
+
+
+def open_source(parameters: SyntheticAds) -> Source:
+    """The click log as a source of raw columns. The true click probability is not among them."""
+
+    def stream(split: str) -> Callable[[], Iterator[Columns]]:
+        return lambda: (columns for columns, _ in generate(parameters, split))
+
+    return Source(
+        features=(
+            *(FeatureSpec(name, "categorical", "int64") for name in ("user_id", "ad_id", "advertiser_id", "hour")),
+            *(FeatureSpec(name, "categorical", "string") for name in NAMES),
+            # As many buckets as make a planted cohort one of them.
+            FeatureSpec("user_value", "numeric", "float32", num_buckets=20, scaling="log"),
+        ),
+        label="click",
+        axes=(("user_value",), *((name,) for name in DECOYS), ("age_group", "surface")),
+        splits={split: stream(split) for split in parameters.split_rows},
+        num_rows=parameters.split_rows,
+    )
+
+
+def generate(
+    parameters: SyntheticAds, split: str, *, shard: int = 0, num_shards: int = 1
+) -> Iterator[tuple[Columns, Array]]:
+    """Yields batches of raw columns, the label `click` among them, with their true click probabilities.
+
+    The same parameters give the same rows. Shards share no row and together hold every row, whatever their number.
+
+    Raises:
+        ValueError: If there is no such split or shard.
+    """
+    if split not in parameters.split_rows:
+        raise ValueError(f"`split` must be one of {list(parameters.split_rows)}. Received: split={split!r}")
+    if not 0 <= shard < num_shards:
+        raise ValueError(f"`shard` must be in [0, {num_shards}). Received: shard={shard}")
+    num_rows = parameters.split_rows[split]
+    for block in range(shard, math.ceil(num_rows / BLOCK_ROWS), num_shards):
+        columns, probability = _draw_block(parameters, split, block)
+        # A block is always drawn whole, so that a longer log begins with the rows of a shorter one.
+        rows = slice(num_rows - block * BLOCK_ROWS)
+        yield {name: column[rows] for name, column in columns.items()}, probability[rows]
+
+
+def _draw_block(parameters: SyntheticAds, split: str, block: int) -> tuple[Columns, Array]:
+    world = make_world(parameters)
+    rng = random_stream(parameters, split, block)
+    fields, user_value = world.draw_fields(rng)
+    probability = expit(world.logits(parameters, fields, user_value))
+    columns = {
+        name: np.array(NAMES[name], dtype=object)[value] if name in NAMES else value.astype(np.int64)
+        for name, value in fields.items()
+    }
+    click = (rng.random(BLOCK_ROWS) < probability).astype(np.float32)
+    return {**columns, "user_value": user_value, "click": click}, probability
+
+
+def true_probabilities(parameters: SyntheticAds, split: str) -> Array:
+    """The true click probabilities of a split's rows, in their order: the best predictions there can be."""
+    return np.concatenate([probability for _, probability in generate(parameters, split)])
+
+
+def planted_cohorts(parameters: SyntheticAds) -> tuple[Cohort, Cohort]:
+    """The head and the tail cohort: the truth that discovery should find."""
+    world = make_world(parameters)
+    head = Interval("user_value", low=world.head_from, quantiles=(1 - COHORT_SHARE, 1.0))
+    tail = Interval("user_value", high=world.tail_below, quantiles=(0.0, COHORT_SHARE))
+    return Cohort("head", (head,)), Cohort("tail", (tail,))
+
+
+def bayes_ne(parameters: SyntheticAds, split: str) -> dict[str, float]:
+    """Normalized entropy of the true probabilities on a split's rows: of `all`, `majority`, `head` and `tail`.
+
+    Raises:
+        ValueError: If a cohort has no click, or nothing else: its labels have no entropy.
+    """
+    world = make_world(parameters)
+    sums = np.zeros((3, 3))  # (rows, clicks, log loss) by cohort
+    for columns, p in generate(parameters, split):
+        y, cohort = columns["click"], world.cohort(columns["user_value"])
+        values = (np.ones_like(p), y, -xlogy(y, p) - xlogy(1 - y, 1 - p))
+        sums += [np.bincount(cohort, value, minlength=3) for value in values]
+    slices = {"all": sums.sum(axis=1), "majority": sums[:, MAJORITY], "head": sums[:, HEAD], "tail": sums[:, TAIL]}
+    return {name: _normalized_entropy(name, *value) for name, value in slices.items()}
+
+
+def _normalized_entropy(name: str, rows: float, clicks: float, log_loss: float) -> float:
+    if not 0 < clicks < rows:
+        raise ValueError(
+            f"The rows of `{name}` must be clicked in part. Received: {clicks:.0f} clicks in {rows:.0f} rows"
+        )
+    rate = clicks / rows
+    return float(log_loss / rows / (entr(rate) + entr(1 - rate)))

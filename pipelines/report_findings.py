@@ -1,0 +1,217 @@
+"""What a run's figures say in plain words: the verdict, and what to do next."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+ENOUGH_SEEDS = 5
+"""Paired seeds below which a gain of the published size (0.05 to 0.3 %) is rarely told from chance."""
+
+_FEW_POSITIVES = 50
+# Seeds of a stable training agree on NE within about 0.2 %, those of one with a constant learning rate within 1 %.
+_UNSTABLE = 0.01
+
+
+@dataclass(frozen=True)
+class Difference:
+    """NE_diff of a slice in percent, with its 95 % interval; None where there is none."""
+
+    percent: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def side(self) -> str:
+        """`better`, `worse`, `unclear` or `unknown`, by the interval."""
+        if self.low is None or self.high is None:
+            return "unknown"
+        return "better" if self.high < 0 else "worse" if self.low > 0 else "unclear"
+
+    @property
+    def reach(self) -> float:
+        """How far from 0 the interval goes; 0 without one."""
+        return 0.0 if self.low is None or self.high is None else max(abs(self.low), abs(self.high))
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A slice of the test rows as the report shows it.
+
+    Args:
+        name: Its key in `metrics.json`.
+        label: Its predicate in words.
+        targeted: Whether it has an auxiliary head in training.
+        diff: C2AL against the baseline.
+        baseline: The baseline's figures, the mean over the seeds.
+        c2al: C2AL's.
+    """
+
+    name: str
+    label: str
+    targeted: bool
+    diff: Difference
+    baseline: Mapping[str, Any]
+    c2al: Mapping[str, Any]
+
+    @property
+    def brief(self) -> str:
+        """The label without the edges behind a quantile."""
+        label = re.sub(r" \((?:below |from |in \[)[^()]*\)?\)", "", self.label)
+        return re.sub(r"between quantiles (\S+) % and (\S+) %", r"in \1 to \2 %", label)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The headline: a sentence, its side for the colour, and what follows from it in a second sentence."""
+
+    side: str
+    sentence: str
+    meaning: str
+
+
+_SENTENCES = {
+    "better": ("Yes: C2AL helps here.", "C2AL may help here, but one seed proves nothing."),
+    "unclear": ("No clear effect: C2AL neither helps nor hurts measurably.", "No clear effect, and one seed only."),
+    "worse": ("No: C2AL hurts here.", "C2AL may hurt here, but one seed proves nothing."),
+    "unknown": (
+        "Not measured: too few rows or positives for an interval.",
+        "Not measured: too few rows or positives for an interval.",
+    ),
+}
+_MEANINGS = {
+    "better": "The whole interval lies below 0: over all rows the model trained with cohort tasks predicts better.",
+    "unclear": "The interval contains 0: a gain or a loss of this size is what chance alone gives too.",
+    "worse": "The whole interval lies above 0: over all rows the model trained with cohort tasks predicts worse.",
+    "unknown": "There are too few test rows, or too few positives among them, to tell.",
+}
+
+
+def verdict(overall: Difference, seeds: int) -> Verdict:
+    """The headline from the overall interval; with one seed it claims nothing."""
+    several, one = _SENTENCES[overall.side]
+    return Verdict(overall.side, several if seeds > 1 else one, _MEANINGS[overall.side])
+
+
+def next_steps(
+    slices: Sequence[Slice],
+    seeds: Sequence[Mapping[str, Any]],
+    lambdas: Sequence[float],
+    spreads: Mapping[str, tuple[float, float]],
+    other_pair: str | None,
+) -> list[tuple[str, str]]:
+    """What to do next, each as (what was seen, what to try).
+
+    Args:
+        slices: Every slice; `all` is among them.
+        seeds: The entries of `metrics_by_seed.json`.
+        lambdas: Weights of the auxiliary losses in this run.
+        spreads: Standard deviation of the attention weights per layer: the baseline's and C2AL's.
+        other_pair: The next accepted pair in words, if there is one.
+    """
+    overall = next(s.diff for s in slices if s.name == "all")
+    steps = [
+        *_on_overall(overall, slices, len(seeds), lambdas),
+        *_on_targeted([s for s in slices if s.targeted], overall, lambdas, other_pair),
+        *_on_attention(spreads),
+        *_on_stability(seeds),
+    ]
+    if len(seeds) < ENOUGH_SEEDS:
+        count = "one seed was" if len(seeds) == 1 else f"{len(seeds)} paired seeds were"
+        steps.append(
+            (
+                f"Only {count} trained.",
+                f"Before deciding anything, train at least {ENOUGH_SEEDS} paired seeds (`seeds` in the configuration): "
+                "the published gains are about as large as what another seed changes.",
+            )
+        )
+    return steps
+
+
+def _on_overall(
+    overall: Difference, slices: Sequence[Slice], seeds: int, lambdas: Sequence[float]
+) -> list[tuple[str, str]]:
+    if overall.side == "worse":
+        return [
+            (
+                "Overall worse.",
+                f"The cohort tasks probably weigh too much. Try lambda {_scaled(lambdas, 1 / 3)} instead of "
+                f"{_scaled(lambdas, 1)}. Do not deploy this model.",
+            )
+        ]
+    if overall.side == "better" and seeds > 1:
+        losers = [s.brief for s in slices if s.diff.side == "worse"]
+        caution = f" First look at who got worse: {'; '.join(losers)}." if losers else ""
+        return [
+            (
+                "Overall better.",
+                "Confirm it on another day of data, then with an A/B test of the exported model: it has the "
+                f"baseline's inputs, outputs and size.{caution}",
+            )
+        ]
+    if overall.side in ("unclear", "better") and overall.high is not None and overall.low is not None:
+        return [
+            (
+                f"The overall interval is {overall.high - overall.low:.2g} percentage points wide; published gains are "
+                "0.05 to 0.3 %.",
+                "More paired seeds and more test rows make it narrower. C2AL has worked where positives are rare (well "
+                "below 1 %) and training makes one pass; dense labels or several passes dilute it.",
+            )
+        ]
+    return []
+
+
+def _on_targeted(
+    targeted: Sequence[Slice], overall: Difference, lambdas: Sequence[float], other_pair: str | None
+) -> list[tuple[str, str]]:
+    steps = []
+    if targeted and not any(s.diff.side == "better" for s in targeted):
+        pair = f" The next accepted pair is {other_pair}." if other_pair else " Cut the axes differently."
+        larger = "" if overall.side == "worse" else f", or lambda too small: try {_scaled(lambdas, 3)}"
+        steps.append(
+            (
+                "No clear gain on the targeted cohorts.",
+                f"Either this is the wrong pair{larger}.{pair} Divergence is necessary, not sufficient.",
+            )
+        )
+    few = [s for s in targeted if (s.baseline["positives"] or 0) < _FEW_POSITIVES]
+    if few:
+        counts = "; ".join(f"{s.brief}: {s.baseline['positives']}" for s in few)
+        steps.append(
+            (
+                f"Few positives in the test rows of a targeted cohort ({counts}).",
+                "Evaluate on more rows, or on more days.",
+            )
+        )
+    return steps
+
+
+def _on_attention(spreads: Mapping[str, tuple[float, float]]) -> list[tuple[str, str]]:
+    if not spreads or any(c2al > baseline for baseline, c2al in spreads.values()):
+        return []
+    return [
+        (
+            "Attention stays sparse: in no layer are C2AL's attention weights wider than the baseline's.",
+            "The cohort tasks' gradient may not reach the attention. Look at its size on the attention weights before "
+            "raising lambda; a gain without wider attention has another cause.",
+        )
+    ]
+
+
+def _on_stability(seeds: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    ne = np.array([entry["c2al"]["all"]["ne"] for entry in seeds], dtype=np.float64)
+    spread = float(np.abs(ne / ne.mean() - 1).max())
+    if not spread > _UNSTABLE:
+        return []
+    return [
+        (
+            f"Unstable training: C2AL's NE moves by up to {100 * spread:.2g} % from seed to seed.",
+            "Decay the learning rate to zero, and choose larger cohorts with more positives.",
+        )
+    ]
+
+
+def _scaled(lambdas: Sequence[float], factor: float) -> str:
+    return " and ".join(f"{factor * value:.2g}" for value in lambdas)

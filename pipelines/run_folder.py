@@ -1,0 +1,123 @@
+"""The folder of a run: where each thing that it decides, finds and makes is."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from c2al_tf.cohorts import Cohort, Discovery
+from c2al_tf.files import read_json, replace_file, write_json
+from c2al_tf.schema import Schema
+from c2al_tf.types import Array
+
+from .config import RunConfig
+
+Arm: TypeAlias = Literal["baseline", "c2al"]
+ARMS: tuple[Arm, ...] = ("baseline", "c2al")
+_WRITTEN_BY = {
+    "schema.json": "prepare",
+    "cohorts.json": "discover",
+    "metrics.json": "evaluate",
+    "export.json": "export",
+}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder and its configuration.
+
+    Args:
+        path: The folder.
+        config: What the run is.
+    """
+
+    path: Path
+    config: RunConfig
+
+    @classmethod
+    def start(cls, path: Path, config: RunConfig) -> "RunFolder":
+        """Opens a folder for a configuration, new or as it was left.
+
+        Raises:
+            ValueError: If the folder holds a run of another configuration.
+        """
+        file = path / "config.json"
+        value = config.to_json()
+        if file.exists() and read_json(file) != value:
+            raise ValueError(
+                f"{path} holds a run of another configuration; they differ in {_differences(read_json(file), value)}. "
+                "Choose another --run-dir, or remove the folder to start over"
+            )
+        write_json(file, value)
+        return cls(path, config)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the pairs."""
+        return [self.config.first_seed + k for k in range(self.config.seeds)]
+
+    @property
+    def export(self) -> Path:
+        """The base path that a server is pointed at."""
+        return self.path / "export"
+
+    def file(self, name: str) -> Path:
+        """A file of the run; an error says which step writes it if it is not there yet."""
+        path = self.path / name
+        step = _WRITTEN_BY.get(name)
+        if step is not None and not path.exists():
+            raise ValueError(f"{path} is not there yet. Run `c2al {step} --run-dir {self.path}` first")
+        return path
+
+    def shards(self, split: str) -> list[Path]:
+        """The files of a split's rows, in order."""
+        found = sorted((self.path / "data").glob(f"{split}-*.parquet"))
+        if not found:
+            raise ValueError(f"{self.path / 'data'} has no rows yet. Run `c2al prepare` first")
+        return found
+
+    @functools.cached_property
+    def schema(self) -> Schema:
+        """What the columns mean."""
+        return Schema.load(self.file("schema.json"))
+
+    @property
+    def discovery(self) -> Discovery:
+        """What discovery found."""
+        return Discovery.from_json(read_json(self.file("cohorts.json")))
+
+    @property
+    def cohorts(self) -> Sequence[Cohort]:
+        """The cohorts that have an auxiliary head in the arm `c2al`."""
+        return self.discovery.cohorts(self.config.cohorts.num_cohorts)
+
+    def model_folder(self, seed: int, arm: Arm) -> Path:
+        """Where an arm's model of a seed is, with its history and predictions."""
+        return self.path / "seeds" / str(seed) / arm
+
+    def model_file(self, seed: int, arm: Arm) -> Path:
+        """The trained model.
+
+        Raises:
+            ValueError: If it is not trained yet.
+        """
+        path = self.model_folder(seed, arm) / "model.keras"
+        if not path.exists():
+            raise ValueError(f"{path} is not there yet. Run `c2al train --run-dir {self.path} --arm {arm}` first")
+        return path
+
+
+def save_array(path: Path, values: Array) -> None:
+    """Writes an array, whole or not at all."""
+    with replace_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
+
+
+def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted({*old, *new})
+        return [d for key in names for d in _differences(old.get(key), new.get(key), f"{name}.{key}".strip("."))]
+    return [] if old == new else [f"{name} ({old!r:.60} there, {new!r:.60} now)"]

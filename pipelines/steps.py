@@ -1,0 +1,204 @@
+"""The steps of a run, each resumable: prepare, train, discover, evaluate, export. What is there already is kept."""
+
+import dataclasses
+import itertools
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy.special import expit
+
+from c2al_tf.cohorts import Axis, discover_cohorts
+from c2al_tf.data.dataset import make_dataset, primary_tasks
+from c2al_tf.data.features import FeatureEncoder
+from c2al_tf.data.prepare import Source, prepare
+from c2al_tf.data.priors import count_tasks
+from c2al_tf.data.raw import concatenate
+from c2al_tf.data.readers import count_rows, read_columns
+from c2al_tf.evaluation import Evaluation, evaluate_by_cohort
+from c2al_tf.export import Export, export_for_serving
+from c2al_tf.files import read_json, replace_file, write_json
+from c2al_tf.losses import weighted_sum_of_tasks
+from c2al_tf.model import build_model, strip_auxiliary_heads
+from c2al_tf.training import make_optimizer, predict, train
+from c2al_tf.types import Array, Columns
+
+from .datasets import census, files, movielens, synthetic_ads
+from .run_folder import ARMS, Arm, RunFolder, save_array
+
+EXPORT_SAMPLE = 4096
+"""Validation rows with which an export is proved."""
+
+
+def open_source(run: RunFolder) -> Source:
+    """The raw rows that the configuration names."""
+    data = run.config.data
+    if data.name == "synthetic_ads":
+        return synthetic_ads.open_source(data.synthetic_ads)
+    if data.name == "census":
+        return census.open_source(data.path)
+    if data.name == "movielens":
+        return movielens.open_source(data.path)
+    if data.files is None:
+        raise ValueError("`data.files` must be given with data.name=files. Received: null")
+    return files.open_source(data.path, data.files)
+
+
+def prepare_run(run: RunFolder) -> None:
+    """Writes the rows of all splits as Parquet, and the schema."""
+    if not (run.path / "schema.json").exists():
+        prepare(open_source(run), run.path)
+
+
+def train_arm(run: RunFolder, seed: int, arm: Arm) -> None:
+    """Trains one arm of one seed: from the same initial values and row order as the other arm."""
+    folder = run.model_folder(seed, arm)
+    if (folder / "model.keras").exists():
+        return
+    config, schema = run.config, run.schema
+    cohorts = () if arm == "baseline" else tuple(run.cohorts)
+    counts = count_tasks(run.shards("train"), schema, cohorts)
+    keras.utils.set_random_seed(seed)
+    model = build_model(
+        schema,
+        config.model,
+        primary=list(primary_tasks(schema)),
+        cohorts=[c.name for c in cohorts],
+        priors=counts.priors,
+    )
+    steps = -(-counts.rows // config.training.batch_size)
+    model.compile(optimizer=make_optimizer(config.training, steps * config.training.epochs))
+    encoder = FeatureEncoder(schema)
+
+    def batches(epoch: int, skip: int) -> tf.data.Dataset:
+        return make_dataset(
+            run.shards("train"), schema, config.training.batch_size, encoder=encoder, cohorts=cohorts,
+            shuffle=True, seed=seed, epoch=epoch, skip_batches=skip,
+        )  # fmt: skip
+
+    def validation() -> tf.data.Dataset:
+        return make_dataset(
+            run.shards("validation"), schema, config.training.batch_size, encoder=encoder, cohorts=cohorts
+        )
+
+    lambdas = dict(zip([c.name for c in cohorts], itertools.cycle(config.cohorts.lambdas), strict=False))
+    history = train(
+        model,
+        batches,
+        weighted_sum_of_tasks(lambdas),
+        steps_per_epoch=steps,
+        epochs=config.training.epochs,
+        validation=validation,
+        callbacks=[keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False)],
+        jit_compile=config.training.jit_compile,
+        patience=config.training.patience,
+        checkpoint=folder / "checkpoint.npz",
+        checkpoint_steps=config.training.checkpoint_steps,
+        description=f"seed {seed}, {arm}",
+    )
+    figures = dataclasses.asdict(history) | {
+        "positives": dict(counts.positives),
+        "batch_size": config.training.batch_size,
+    }
+    write_json(folder / "history.json", figures)
+    with replace_file(folder / "model.keras") as temporary:
+        model.save(temporary)
+    (folder / "checkpoint.npz").unlink()
+
+
+def discover_run(run: RunFolder) -> None:
+    """Finds the cohorts from the first seed's baseline on the validation rows."""
+    if (run.path / "cohorts.json").exists():
+        return
+    config = run.config.cohorts
+    axes = config.axes or tuple(Axis(names) for names in run.schema.axes)
+    labels = run.schema.labels[0]
+    columns = _read(run, "validation", {name for axis in axes for name in axis.columns} | {labels})
+    logits = split_logits(run, run.seeds[0], "baseline", "validation")
+    discovery = discover_cohorts(
+        expit(logits.astype(np.float64)),
+        columns,
+        axes,
+        labels=columns[labels],
+        divergence=config.divergence,
+        guard=config.guard,
+    )
+    write_json(run.path / "cohorts.json", discovery.to_json())
+
+
+def evaluate_run(run: RunFolder) -> Evaluation:
+    """Compares the arms on the test rows, which nothing else reads; writes `metrics.json` and `metrics_by_seed.json`.
+
+    The seed to be exported is chosen by the validation NE.
+    """
+    logits = {arm: np.stack([split_logits(run, seed, arm, "test") for seed in run.seeds]) for arm in ARMS}
+    discovery, chosen = run.discovery, list(run.cohorts)
+    others = [summary.cohort for axis in discovery.axes for summary in axis.cohorts if summary.cohort not in chosen]
+    names = {name for cohort in chosen + others for name in cohort.columns} | {*run.schema.labels}
+    names |= {name for name in (run.config.unit, run.schema.weight) if name}
+    columns = _read(run, "test", names)
+    slices = {cohort.name: cohort.contains(columns) for cohort in chosen}
+    slices["rest"] = ~np.logical_or.reduce(list(slices.values()))
+    slices |= {cohort.name: cohort.contains(columns) for cohort in others}
+    evaluation = evaluate_by_cohort(
+        logits,
+        columns[run.schema.labels[0]],
+        slices,
+        weights=columns[run.schema.weight] if run.schema.weight else None,
+        units=columns[run.config.unit] if run.config.unit else None,
+    )
+    by_seed = evaluation.seeds_to_json("c2al")
+    for entry, seed in zip(by_seed["seeds"], run.seeds, strict=True):
+        entry["seed"] = seed
+    write_json(run.path / "metrics_by_seed.json", by_seed)
+    write_json(run.path / "metrics.json", evaluation.to_json("c2al") | {"exported_seed": best_seed(run)})
+    return evaluation
+
+
+def best_seed(run: RunFolder) -> int:
+    """The seed whose C2AL model has the lowest NE on the validation rows."""
+    return min(run.seeds, key=lambda seed: validation_ne(run, seed, "c2al"))
+
+
+def validation_ne(run: RunFolder, seed: int, arm: Arm) -> float:
+    """NE of the model kept, on the validation rows."""
+    epochs = read_json(run.model_folder(seed, arm) / "history.json")["epochs"]
+    values = [epoch["val_primary_ne"] for epoch in epochs]
+    return float(values[-1] if run.config.training.patience is None else min(values))
+
+
+def export_run(run: RunFolder, seed: int | None = None) -> Export:
+    """Exports a seed's C2AL model, the best one's if none is given, proved against the baseline's export."""
+    seed = best_seed(run) if seed is None else seed
+    exported = export_for_serving(
+        keras.saving.load_model(run.model_file(seed, "c2al"), compile=False),
+        run.schema,
+        run.export,
+        sample=sample_rows(run),
+        reference=keras.saving.load_model(run.model_file(seed, "baseline"), compile=False),
+    )
+    facts = {"facts": dataclasses.asdict(exported.facts), "reference": dataclasses.asdict(exported.reference)}
+    write_json(run.path / "export.json", {"version": exported.directory.name, "seed": seed} | facts)
+    return exported
+
+
+def sample_rows(run: RunFolder, num_rows: int = EXPORT_SAMPLE) -> Columns:
+    """The first validation rows, as raw columns of the features."""
+    columns = {feature.name: feature.column for feature in run.schema.features}
+    return next(iter(read_columns(run.shards("validation"), columns, num_rows)))
+
+
+def split_logits(run: RunFolder, seed: int, arm: Arm, split: str) -> Array:
+    """A model's primary logits on a split (rows,), computed once."""
+    path = run.model_folder(seed, arm) / f"{split}_logits.npy"
+    if not path.exists():
+        model = strip_auxiliary_heads(keras.saving.load_model(run.model_file(seed, arm), compile=False))
+        shards = run.shards(split)
+        batches = make_dataset(shards, run.schema, 8192)
+        save_array(path, predict(model, batches, count_rows(shards), description=f"seed {seed}, {arm}: {split} rows"))
+    return np.asarray(np.load(path))
+
+
+def _read(run: RunFolder, split: str, names: set[str]) -> Columns:
+    columns = {name: run.schema.columns[name] for name in sorted(names)}
+    return concatenate(list(read_columns(run.shards(split), columns)))

@@ -1,0 +1,36 @@
+"""The error that a request gets, with its canonical status code, and what HTTP calls that code."""
+
+import grpc
+
+INVALID_ARGUMENT, NOT_FOUND, INTERNAL = 3, 5, 13
+
+GRPC_STATUS: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
+HTTP_STATUS: dict[int, int] = {
+    1: 499,
+    3: 400,
+    4: 504,
+    5: 404,
+    6: 409,
+    7: 403,
+    8: 429,
+    9: 412,
+    10: 409,
+    11: 400,
+    12: 501,
+    14: 503,
+    16: 401,
+}
+"""By status code; what is not listed is 500."""
+
+
+class RequestError(ValueError):
+    """A request that cannot be answered.
+
+    Args:
+        message: What is wrong, and what would be right.
+        code: Canonical status code, the same numbers in gRPC and TensorFlow.
+    """
+
+    def __init__(self, message: str, code: int = INVALID_ARGUMENT) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,87 @@
+"""PredictionService and ModelService over the loaded models."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from . import messages
+from .errors import GRPC_STATUS, INTERNAL, RequestError
+from .models import Models
+
+SIGNATURE_DEF = "signature_def"
+_MAX_DETAILS = 2000  # gRPC sends details as a header, and a client refuses headers beyond 8 KB
+_log = logging.getLogger(__name__)
+
+
+def predict(models: Models, request: Any) -> Any:
+    """Answers a PredictRequest."""
+    return models.find(_model_spec(request)).predict(request)
+
+
+def get_model_metadata(models: Models, request: Any) -> Any:
+    """Answers a GetModelMetadataRequest: the signatures."""
+    spec = _model_spec(request)
+    if not request.metadata_field:
+        raise RequestError("GetModelMetadataRequest must specify at least one metadata_field")
+    for field in request.metadata_field:
+        if field != SIGNATURE_DEF:
+            raise RequestError(f"Metadata field {field} is not supported. Supported: {SIGNATURE_DEF}")
+    servable = models.find(spec)
+    response = messages.GetModelMetadataResponse()
+    response.model_spec.name = servable.name
+    response.model_spec.version.value = servable.version
+    signatures = messages.SignatureDefMap()
+    for name, serialized in servable.model.signature_defs.items():
+        signatures.signature_def[name].ParseFromString(serialized)
+    response.metadata[SIGNATURE_DEF].Pack(signatures)
+    return response
+
+
+def get_model_status(models: Models, request: Any) -> Any:
+    """Answers a GetModelStatusRequest."""
+    return models.status(_model_spec(request))
+
+
+def _model_spec(request: Any) -> Any:
+    if not request.HasField("model_spec"):
+        raise RequestError("Missing ModelSpec")
+    return request.model_spec
+
+
+_METHODS: dict[str, dict[str, tuple[Callable[[Models, Any], Any], Any]]] = {
+    messages.PREDICTION_SERVICE: {
+        "Predict": (predict, messages.PredictRequest),
+        "GetModelMetadata": (get_model_metadata, messages.GetModelMetadataRequest),
+    },
+    messages.MODEL_SERVICE: {"GetModelStatus": (get_model_status, messages.GetModelStatusRequest)},
+}
+
+
+def handlers(models: Models) -> list[grpc.GenericRpcHandler]:
+    """The two services as handlers for a gRPC server."""
+    return [
+        grpc.method_handlers_generic_handler(
+            service,
+            {name: _handler(models, answer, request) for name, (answer, request) in methods.items()},
+        )
+        for service, methods in _METHODS.items()
+    ]
+
+
+def _handler(models: Models, answer: Callable[[Models, Any], Any], request_class: Any) -> grpc.RpcMethodHandler:
+    def call(request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return answer(models, request)
+        except ValueError as error:
+            code = getattr(error, "code", INTERNAL)
+            if code == INTERNAL:
+                _log.exception("a request failed")
+            context.abort(GRPC_STATUS.get(code, grpc.StatusCode.UNKNOWN), str(error)[:_MAX_DETAILS])
+
+    return grpc.unary_unary_rpc_method_handler(
+        call,
+        request_deserializer=request_class.FromString,
+        response_serializer=lambda response: response.SerializeToString(),
+    )

@@ -1,0 +1,196 @@
+"""The protobuf messages of TensorFlow Serving's API that are spoken here, field for field as in its .proto files.
+
+They are declared here because the official ones, `tensorflow_serving.apis`, import all of TensorFlow. They live in a
+descriptor pool of their own, so both can be used in one process. Fields left out are kept when a message is passed on,
+as protobuf does with every field that it does not know.
+"""
+
+import re
+from typing import Any
+
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
+
+_TENSORFLOW = {
+    "TensorShapeProto.Dim": ("int64 size = 1", "string name = 2"),
+    "TensorShapeProto": ("repeated Dim dim = 2", "bool unknown_rank = 3"),
+    "TensorProto": (
+        "DataType dtype = 1",
+        "TensorShapeProto tensor_shape = 2",
+        "int32 version_number = 3",
+        "bytes tensor_content = 4",
+        "repeated int32 half_val = 13",
+        "repeated float float_val = 5",
+        "repeated double double_val = 6",
+        "repeated int32 int_val = 7",
+        "repeated bytes string_val = 8",
+        "repeated int64 int64_val = 10",
+        "repeated bool bool_val = 11",
+        "repeated uint32 uint32_val = 16",
+        "repeated uint64 uint64_val = 17",
+    ),
+    "TensorInfo": ("oneof encoding string name = 1", "DataType dtype = 2", "TensorShapeProto tensor_shape = 3"),
+    "SignatureDef": (
+        "map<string, TensorInfo> inputs = 1",
+        "map<string, TensorInfo> outputs = 2",
+        "string method_name = 3",
+        "map<string, TensorProto> defaults = 4",
+    ),
+}
+
+_SERVING = {
+    "ModelSpec": (
+        "string name = 1",
+        "oneof version_choice google.protobuf.Int64Value version = 2",
+        "oneof version_choice string version_label = 4",
+        "string signature_name = 3",
+    ),
+    "PredictRequest": (
+        "ModelSpec model_spec = 1",
+        "map<string, tensorflow.TensorProto> inputs = 2",
+        "repeated string output_filter = 3",
+    ),
+    "PredictResponse": ("ModelSpec model_spec = 2", "map<string, tensorflow.TensorProto> outputs = 1"),
+    "SignatureDefMap": ("map<string, tensorflow.SignatureDef> signature_def = 1",),
+    "GetModelMetadataRequest": ("ModelSpec model_spec = 1", "repeated string metadata_field = 2"),
+    "GetModelMetadataResponse": (
+        "ModelSpec model_spec = 1",
+        "map<string, google.protobuf.Any> metadata = 2",
+    ),
+    "StatusProto": ("tensorflow.error.Code error_code = 1", "string error_message = 2"),
+    "ModelVersionStatus": ("int64 version = 1", "State state = 2", "StatusProto status = 3"),
+    "GetModelStatusRequest": ("ModelSpec model_spec = 1",),
+    "GetModelStatusResponse": ("repeated ModelVersionStatus model_version_status = 1",),
+    "PredictLog": ("PredictRequest request = 1", "PredictResponse response = 2"),
+    "PredictionLog": ("oneof log_type PredictLog predict_log = 6",),
+}
+
+_DATA_TYPES = {
+    "DT_INVALID": 0,
+    "DT_FLOAT": 1,
+    "DT_DOUBLE": 2,
+    "DT_INT32": 3,
+    "DT_UINT8": 4,
+    "DT_INT16": 5,
+    "DT_INT8": 6,
+    "DT_STRING": 7,
+    "DT_INT64": 9,
+    "DT_BOOL": 10,
+    "DT_UINT16": 17,
+    "DT_HALF": 19,
+    "DT_UINT32": 22,
+    "DT_UINT64": 23,
+}
+_STATES = {"UNKNOWN": 0, "START": 10, "LOADING": 20, "AVAILABLE": 30, "UNLOADING": 40, "END": 50}
+_CODES = {
+    "OK": 0,
+    "CANCELLED": 1,
+    "UNKNOWN": 2,
+    "INVALID_ARGUMENT": 3,
+    "DEADLINE_EXCEEDED": 4,
+    "NOT_FOUND": 5,
+    "ALREADY_EXISTS": 6,
+    "PERMISSION_DENIED": 7,
+    "RESOURCE_EXHAUSTED": 8,
+    "FAILED_PRECONDITION": 9,
+    "ABORTED": 10,
+    "OUT_OF_RANGE": 11,
+    "UNIMPLEMENTED": 12,
+    "INTERNAL": 13,
+    "UNAVAILABLE": 14,
+    "DATA_LOSS": 15,
+    "UNAUTHENTICATED": 16,
+}
+
+_FIELD = re.compile(r"(?:oneof (?P<oneof>\w+) )?(?P<repeated>repeated )?(?P<type>map<string, .+>|\S+) (\w+) = (\d+)")
+_FieldType = descriptor_pb2.FieldDescriptorProto
+_SCALARS = {"bool", "bytes", "double", "float", "int32", "int64", "string", "uint32", "uint64"}
+
+
+def _add_field(message: descriptor_pb2.DescriptorProto, text: str) -> None:
+    match = _FIELD.fullmatch(text)
+    assert match is not None, text
+    kind, name, number = match["type"], match[4], int(match[5])
+    label = _FieldType.LABEL_REPEATED if match["repeated"] else _FieldType.LABEL_OPTIONAL
+    field = message.field.add(name=name, number=number, label=label)
+    if kind.startswith("map<"):
+        # A map is a list of entries, whose message protobuf wants named so.
+        entry = message.nested_type.add(name=f"{name.title().replace('_', '')}Entry")
+        entry.options.map_entry = True
+        _add_field(entry, "string key = 1")
+        _add_field(entry, f"{kind.removeprefix('map<string, ').removesuffix('>')} value = 2")
+        field.label, kind = _FieldType.LABEL_REPEATED, entry.name
+    if kind in _SCALARS:
+        field.type = _FieldType.Type.Value(f"TYPE_{kind.upper()}")
+    else:
+        field.type_name = kind
+    if match["oneof"]:
+        oneofs = [oneof.name for oneof in message.oneof_decl]
+        if match["oneof"] not in oneofs:
+            message.oneof_decl.add(name=match["oneof"])
+            oneofs.append(match["oneof"])
+        field.oneof_index = oneofs.index(match["oneof"])
+
+
+def _add_enum(enums: Any, name: str, values: dict[str, int]) -> None:
+    enum = enums.add(name=name)
+    for value, number in values.items():
+        enum.value.add(name=value, number=number)
+
+
+def _file(package: str, messages: dict[str, tuple[str, ...]], *imports: str) -> descriptor_pb2.FileDescriptorProto:
+    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
+    file.dependency.extend(imports)
+    nested = {name: fields for name, fields in messages.items() if "." in name}
+    for name, fields in messages.items():
+        if name in nested:
+            continue
+        message = file.message_type.add(name=name)
+        for field in fields:
+            _add_field(message, field)
+        for inner in nested:
+            if inner.startswith(f"{name}."):
+                added = message.nested_type.add(name=inner.removeprefix(f"{name}."))
+                for field in nested[inner]:
+                    _add_field(added, field)
+    return file
+
+
+def _pool() -> descriptor_pool.DescriptorPool:
+    tensorflow = _file("tensorflow", _TENSORFLOW)
+    _add_enum(tensorflow.enum_type, "DataType", _DATA_TYPES)
+    error = _file("tensorflow.error", {})
+    _add_enum(error.enum_type, "Code", _CODES)
+    known = any_pb2.DESCRIPTOR, wrappers_pb2.DESCRIPTOR
+    serving = _file("tensorflow.serving", _SERVING, tensorflow.name, error.name, *(file.name for file in known))
+    status = next(message for message in serving.message_type if message.name == "ModelVersionStatus")
+    _add_enum(status.enum_type, "State", _STATES)
+    pool = descriptor_pool.DescriptorPool()
+    for file in known:
+        pool.AddSerializedFile(file.serialized_pb)
+    for added in (tensorflow, error, serving):
+        pool.Add(added)
+    return pool
+
+
+POOL = _pool()
+
+
+def _message(name: str) -> Any:
+    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(name))
+
+
+TensorProto = _message("tensorflow.TensorProto")
+SignatureDef = _message("tensorflow.SignatureDef")
+ModelSpec = _message("tensorflow.serving.ModelSpec")
+PredictRequest = _message("tensorflow.serving.PredictRequest")
+PredictResponse = _message("tensorflow.serving.PredictResponse")
+SignatureDefMap = _message("tensorflow.serving.SignatureDefMap")
+GetModelMetadataRequest = _message("tensorflow.serving.GetModelMetadataRequest")
+GetModelMetadataResponse = _message("tensorflow.serving.GetModelMetadataResponse")
+GetModelStatusRequest = _message("tensorflow.serving.GetModelStatusRequest")
+GetModelStatusResponse = _message("tensorflow.serving.GetModelStatusResponse")
+ModelVersionStatus = _message("tensorflow.serving.ModelVersionStatus")
+PredictionLog = _message("tensorflow.serving.PredictionLog")
+
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"

@@ -1,0 +1,164 @@
+"""TensorFlow Serving's REST API over the loaded models: predict, status, metadata."""
+
+import contextlib
+import http.server
+import json
+import logging
+import re
+import socket
+import threading
+from typing import Any
+
+from google.protobuf import json_format
+
+from c2al_tf.saved_model import DEFAULT_SIGNATURE
+
+from . import messages
+from .errors import HTTP_STATUS, INTERNAL, RequestError
+from .grpc_services import SIGNATURE_DEF, get_model_metadata
+from .json_tensors import ROWS, read_inputs, write_outputs
+from .models import Models
+
+_PATH = re.compile(r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18}))?(?P<action>:predict|/metadata)?")
+_MAX_BODY = 256 << 20
+_IDLE_SECONDS = 60
+_log = logging.getLogger(__name__)
+
+
+def answer(models: Models, method: str, path: str, body: bytes) -> dict[str, Any]:
+    """The JSON that a request gets.
+
+    Raises:
+        RequestError: If the request has no such form, or means no loaded model.
+        SavedModelError: If the model refuses the inputs.
+    """
+    match = _PATH.fullmatch(path.partition("?")[0])
+    wanted = "POST" if match and match["action"] == ":predict" else "GET"
+    if match is None or method != wanted:
+        raise RequestError(f"Malformed request: {method} {path}")
+    spec = messages.ModelSpec(name=match["name"])
+    if match["version"]:
+        spec.version.value = int(match["version"])
+    if match["action"] == ":predict":
+        return _predict(models, spec, body)
+    if match["action"] == "/metadata":
+        return _metadata(models, spec)
+    return _to_dict(models.status(spec))
+
+
+def _predict(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
+    model = models.find(spec).model
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"JSON Parse error: {error}") from error
+    if not isinstance(request, dict):
+        raise RequestError("JSON Parse error: the request must be an object.")
+    signature = request.get("signature_name") or DEFAULT_SIGNATURE
+    if not isinstance(signature, str):
+        raise RequestError(f"'signature_name' key must be a string value. Received: {signature!r}")
+    if signature not in model.signatures:
+        raise RequestError(
+            f'Serving signature name: "{signature}" not found in signature def: {", ".join(model.signatures)}'
+        )
+    inputs = read_inputs(request, model.signatures[signature].inputs)
+    return write_outputs(model.run(inputs, signature), as_rows=ROWS in request)
+
+
+def _metadata(models: Models, spec: Any) -> dict[str, Any]:
+    response = get_model_metadata(
+        models, messages.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF])
+    )
+    signatures = messages.SignatureDefMap()
+    response.metadata[SIGNATURE_DEF].Unpack(signatures)
+    return {"model_spec": _to_dict(response.model_spec), "metadata": {SIGNATURE_DEF: _to_dict(signatures)}}
+
+
+def _to_dict(message: Any) -> dict[str, Any]:
+    return json_format.MessageToDict(
+        message,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+        descriptor_pool=messages.POOL,
+    )
+
+
+class RestServer(http.server.ThreadingHTTPServer):
+    """A thread for each connection. `shutdown`, then `server_close`, finish the requests under way.
+
+    Args:
+        host: Address to listen on.
+        port: Its port; 0 for a free one.
+        models: What answers.
+    """
+
+    daemon_threads = False
+    request_queue_size = 128
+
+    def __init__(self, host: str, port: int, models: Models) -> None:
+        self.models = models
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        super().__init__((host, port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remembers the connection."""
+        with self._lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forgets the connection."""
+        with self._lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Waits until what has been asked is answered."""
+        with self._lock:
+            for connection in self._open:
+                # An idle connection ends here; one that is being answered still can be written to.
+                with contextlib.suppress(OSError):  # the other side was faster
+                    connection.shutdown(socket.SHUT_RD)
+        super().server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Logs what a connection died of."""
+        _log.debug("connection of %s", client_address, exc_info=True)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = _IDLE_SECONDS
+    server: RestServer
+
+    def do_GET(self) -> None:
+        self._answer(b"")
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > _MAX_BODY:
+            self.close_connection = True
+            self._send(411, {"error": f"Content-Length must be given, at most {_MAX_BODY} bytes."})
+            return
+        self._answer(self.rfile.read(int(length)))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        _log.debug(format, *args)
+
+    def _answer(self, body: bytes) -> None:
+        try:
+            status, content = 200, answer(self.server.models, self.command, self.path, body)
+        except ValueError as error:
+            code = getattr(error, "code", INTERNAL)
+            status, content = HTTP_STATUS.get(code, 500), {"error": str(error)}
+        self._send(status, content)
+
+    def _send(self, status: int, content: dict[str, Any]) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)

@@ -1,0 +1,91 @@
+"""One loaded version of a model, and the version folders of a base path."""
+
+import logging
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from c2al_tf.saved_model import DEFAULT_SIGNATURE, SavedModel
+
+from .errors import RequestError
+from .messages import PredictResponse
+from .tensors import fill_proto, from_proto
+from .warmup import read_warmup_requests
+
+_log = logging.getLogger(__name__)
+
+
+def find_versions(base_path: Path) -> dict[int, Path]:
+    """The version folders of a base path: those whose name is an integer.
+
+    Raises:
+        ValueError: If there is none; the message says what was found instead.
+    """
+    if not base_path.is_dir():
+        raise ValueError(f"{base_path}: no such folder; a base path with version folders (1, 2, ...) is wanted.")
+    versions = {int(path.name): path for path in base_path.iterdir() if path.name.isdecimal() and path.is_dir()}
+    if not versions:
+        hint = ""
+        if (base_path / "saved_model.pb").is_file():
+            hint = f" It is a SavedModel itself: give it an integer as its name and use {base_path.absolute().parent}."
+        raise ValueError(f"{base_path}: no version folder in it; folders named 1, 2, ... are wanted.{hint}")
+    return dict(sorted(versions.items()))
+
+
+class Servable:
+    """A version that answers: loaded, and warmed by its `assets.extra/tf_serving_warmup_requests`.
+
+    Args:
+        name: Name that requests call it by.
+        version: Its number.
+        directory: The version folder.
+    """
+
+    def __init__(self, name: str, version: int, directory: Path) -> None:
+        self.name, self.version = name, version
+        started = time.monotonic()
+        self.model = SavedModel(directory)
+        try:
+            warmed = self._warm_up(directory)
+        except ValueError:
+            self.model.close()
+            raise
+        seconds = time.monotonic() - started
+        _log.info("loaded %s version %d in %.1f s, %d warm-up requests", name, version, seconds, warmed)
+
+    def predict(self, request: Any) -> Any:
+        """Answers a PredictRequest."""
+        signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        inputs = {}
+        for name, proto in request.inputs.items():
+            try:
+                inputs[name] = from_proto(proto)
+            except ValueError as error:
+                raise RequestError(f"Input {name!r}: {error}") from error
+        outputs = self.model.run(inputs, signature, request.output_filter)
+        response = PredictResponse()
+        response.model_spec.name = self.name
+        response.model_spec.version.value = self.version
+        response.model_spec.signature_name = signature
+        for name, array in outputs.items():
+            fill_proto(response.outputs[name], array, as_fields=True)
+        return response
+
+    def close(self) -> None:
+        """Finishes the calls under way and releases the model."""
+        self.model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _warm_up(self, directory: Path) -> int:
+        count = 0
+        for count, request in enumerate(read_warmup_requests(directory), start=1):  # noqa: B007
+            self.predict(request)
+        return count

@@ -1,0 +1,148 @@
+"""The embedded model server: TensorFlow Serving's gRPC and REST interfaces over a base path of version folders."""
+
+import concurrent.futures
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from . import grpc_services, messages
+from .models import Models
+from .rest import RestServer
+from .servable import Servable, find_versions
+
+_THREADS = 32
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # else a second server on the port gets half of the requests instead of an error
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+]
+
+
+class Server:
+    """Serves the latest version under a base path. Ports open after the model is loaded and warmed. A context manager.
+
+    Args:
+        base_path: Folder with version folders (`1`, `2`, ...).
+        grpc_port: Port of the gRPC interface; 0 for a free one.
+        rest_port: Port of the REST interface; 0 for a free one, none for no such interface.
+        model_name: Name that requests call the model by.
+        host: Address to listen on; `0.0.0.0` for all.
+
+    Attributes:
+        grpc_port: The port listened on.
+        rest_port: The port listened on, if any.
+        version: The version that is served.
+
+    Raises:
+        ValueError: If there is no version folder, or its model cannot be loaded.
+        OSError: If a port is taken.
+    """
+
+    def __init__(
+        self,
+        base_path: str | os.PathLike[str],
+        *,
+        grpc_port: int = 0,
+        rest_port: int | None = None,
+        model_name: str = "default",
+        host: str = "127.0.0.1",
+    ) -> None:
+        self.host, self.model_name = host, model_name
+        self.grpc_port, self.rest_port = grpc_port, rest_port
+        self.version, directory = max(find_versions(Path(base_path)).items())
+        self._servable = Servable(model_name, self.version, directory)
+        try:
+            self._listen(Models({model_name: {self.version: self._servable}}))
+        except OSError:
+            self._servable.close()
+            raise
+
+    def _listen(self, models: Models) -> None:
+        self._rest = None if self.rest_port is None else RestServer(self.host, self.rest_port, models)
+        self._health = health.HealthServicer()
+        self._grpc = grpc.server(
+            concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"),
+            handlers=grpc_services.handlers(models),
+            options=_OPTIONS,
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        try:
+            self.grpc_port = self._grpc.add_insecure_port(f"{self.host}:{self.grpc_port}")
+        except RuntimeError as error:
+            if self._rest is not None:
+                self._rest.server_close()
+            raise OSError(f"cannot listen on gRPC port {self.grpc_port} of {self.host}: {error}") from error
+
+    def start(self) -> Self:
+        """Begins to answer; returns at once."""
+        if self._rest is not None:
+            self.rest_port = self._rest.server_port
+            threading.Thread(target=self._rest.serve_forever, args=(0.1,), name="rest", daemon=True).start()
+        self._grpc.start()
+        for service in ("", messages.PREDICTION_SERVICE, messages.MODEL_SERVICE):
+            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        return self
+
+    def stop(self, grace: float = 10.0) -> None:
+        """Takes no new requests, finishes those under way, releases the model. After `start`.
+
+        Args:
+            grace: Seconds that gRPC requests under way may still take; those left then are cancelled.
+        """
+        self._health.enter_graceful_shutdown()
+        stopped = self._grpc.stop(grace)
+        if self._rest is not None:
+            self._rest.shutdown()
+            self._rest.server_close()
+        stopped.wait()
+        self._servable.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __str__(self) -> str:
+        rest = "" if self.rest_port is None else f", REST on {self.host}:{self.rest_port}"
+        return f"model {self.model_name}, version {self.version}: gRPC on {self.host}:{self.grpc_port}{rest}"
+
+
+def serve(
+    base_path: str | os.PathLike[str],
+    *,
+    grpc_port: int = 8500,
+    rest_port: int | None = None,
+    model_name: str = "default",
+    host: str = "127.0.0.1",
+    on_ready: Callable[[Server], None] | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes the requests under way. For the main thread.
+
+    Args:
+        base_path: Folder with version folders (`1`, `2`, ...).
+        grpc_port: Port of the gRPC interface; 0 for a free one.
+        rest_port: Port of the REST interface; 0 for a free one, none for no such interface.
+        model_name: Name that requests call the model by.
+        host: Address to listen on; `0.0.0.0` for all.
+        on_ready: Called once requests are answered.
+    """
+    done = threading.Event()
+    before = {number: signal.signal(number, lambda *_: done.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with Server(base_path, grpc_port=grpc_port, rest_port=rest_port, model_name=model_name, host=host) as server:
+            if on_ready is not None:
+                on_ready(server)
+            done.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,120 @@
+"""NumPy arrays to TensorProtos and back."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+STRING = np.dtype(object)
+"""Strings are arrays of objects: `str` or `bytes` are sent, `bytes` received."""
+
+# DataType's number, then the field that holds the values where they are not in `tensor_content`.
+_DTYPES: dict[np.dtype[Any], tuple[int, str]] = {
+    np.dtype(np.float32): (1, "float_val"),
+    np.dtype(np.float64): (2, "double_val"),
+    np.dtype(np.int32): (3, "int_val"),
+    np.dtype(np.uint8): (4, "int_val"),
+    np.dtype(np.int16): (5, "int_val"),
+    np.dtype(np.int8): (6, "int_val"),
+    STRING: (7, "string_val"),
+    np.dtype(np.int64): (9, "int64_val"),
+    np.dtype(np.bool_): (10, "bool_val"),
+    np.dtype(np.uint16): (17, "int_val"),
+    np.dtype(np.float16): (19, "half_val"),
+    np.dtype(np.uint32): (22, "uint32_val"),
+    np.dtype(np.uint64): (23, "uint64_val"),
+}
+_MAX_VALUES = 2**28  # a few bytes can declare any shape: this bounds what they make us allocate
+_BY_NUMBER = {number: (dtype, field) for dtype, (number, field) in _DTYPES.items()}
+
+
+def dtype_of(number: int) -> np.dtype[Any]:
+    """The array's dtype for a `DataType`; `void` for those that NumPy lacks."""
+    return _BY_NUMBER[number][0] if number in _BY_NUMBER else np.dtype(np.void)
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """TensorFlow's name of a dtype."""
+    return "string" if dtype.kind in "OSUT" else dtype.name
+
+
+def fill_proto(proto: Any, array: NDArray[Any], as_fields: bool = False) -> None:
+    """Writes an array into an empty TensorProto, its dtype as it is.
+
+    Args:
+        proto: The message to fill.
+        array: Numbers, booleans, or strings: `S`, `U` or objects of `str` and `bytes`.
+        as_fields: Put numbers into the field of their type, as tensorflow_model_server does and as clients that read
+            `float_val` expect, rather than into `tensor_content`, which is faster.
+    """
+    dtype = STRING if dtype_name(array.dtype) == "string" else array.dtype.newbyteorder("=")
+    if dtype not in _DTYPES:
+        raise ValueError(f"a tensor cannot hold {array.dtype}. It can hold: {', '.join(map(dtype_name, _DTYPES))}")
+    proto.dtype, field = _DTYPES[dtype]
+    proto.tensor_shape.SetInParent()
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    if dtype == STRING:
+        proto.string_val.extend(encode_strings(array).ravel().tolist())
+    elif as_fields:
+        values = array.view(np.uint16) if dtype == np.float16 else array
+        getattr(proto, field).extend(values.ravel().tolist())
+    else:
+        proto.tensor_content = array.astype(dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def encode_strings(array: NDArray[Any]) -> NDArray[Any]:
+    """An array of strings as one of `bytes` objects.
+
+    Raises:
+        ValueError: If it holds something else; the message names the first place.
+    """
+    encoded = np.empty(array.shape, STRING)
+    try:
+        encoded.reshape(-1)[:] = [v if isinstance(v, bytes) else str.encode(v) for v in array.ravel().tolist()]
+    except TypeError:
+        index, value = next((i, v) for i, v in np.ndenumerate(array) if not isinstance(v, (str, bytes)))
+        place = f"row {index[0]}: " if index else ""
+        raise ValueError(f'{place}must be a string ("" for none). Received: {value!r}') from None
+    return encoded
+
+
+def from_proto(proto: Any) -> NDArray[Any]:
+    """Decodes a tensor; strings come as `bytes`.
+
+    As TensorFlow reads it: fewer values than the shape has places stand for themselves and then for the last one again.
+
+    Raises:
+        ValueError: If the dtype is unknown here or the values do not fit the shape.
+    """
+    if proto.dtype not in _BY_NUMBER:
+        known = ", ".join(map(dtype_name, _DTYPES))
+        raise ValueError(f"a tensor's dtype must be one of {known}. Received: DataType {proto.dtype}")
+    dtype, field = _BY_NUMBER[proto.dtype]
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+        raise ValueError(f"a tensor must have a known shape. Received: shape={shape}")
+    size = math.prod(shape)
+    if size > _MAX_VALUES:
+        raise ValueError(f"a tensor may hold at most {_MAX_VALUES} values. Received: shape={shape}")
+    if proto.tensor_content:
+        values = np.frombuffer(proto.tensor_content, dtype.newbyteorder("<")) if dtype != STRING else np.empty(0, dtype)
+        values = values.astype(dtype)
+    else:
+        values = _field_values(getattr(proto, field), dtype)
+        if 0 < len(values) < size:
+            values = np.concatenate([values, np.repeat(values[-1:], size - len(values))])
+    if len(values) != size:
+        raise ValueError(f"a tensor of shape {shape} must hold {size} values. Received: {len(values)}")
+    return values.reshape(shape)
+
+
+def _field_values(field: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype == STRING:
+        values = np.empty(len(field), dtype)
+        values[:] = field
+        return values
+    if dtype == np.float16:
+        return np.array(field, np.uint16).view(np.float16)
+    return np.array(field, dtype)

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from c2al_tf.cohorts import Axis, Cohort, Cut, Interval, count_cohorts, cut_axes
+
+COLUMNS = {"sex": np.array(["f", "m", "f", "", "m"], dtype=object), "age": np.array([10, 20, 30, 40, 50])}
+PREDICTIONS = np.array([0.0, 0.001, 1.0, 0.5, 0.001])
+LABELS = np.array([0, 0, 1, 1, 1], np.float32)
+CUTS = cut_axes([Axis(("sex",)), Axis(("age",), edges={"age": (0, 25, 45)})], COLUMNS)
+
+
+def count(rows=slice(None), labels=LABELS):
+    columns = {name: column[rows] for name, column in COLUMNS.items()}
+    labels = None if labels is None else labels[rows]
+    return count_cohorts(PREDICTIONS[rows], columns, CUTS, labels=labels, num_buckets=4)
+
+
+def test_by_hand():
+    counts = count()
+    # Cohorts: sex f, sex m, age [0, 25), age [25, 45). A row of 0.001 lies in the middle: bucket 2 of 0..3.
+    assert counts.histograms.tolist() == [[1, 0, 0, 1], [0, 0, 2, 0], [1, 0, 1, 0], [0, 0, 0, 2]]
+    assert counts.rows.tolist() == [2, 2, 2, 2]
+    assert counts.positives.tolist() == [1, 1, 0, 2]
+    assert counts.prediction_sums.tolist() == [1.0, 0.002, 0.001, 1.5]
+    assert counts.total_rows == 5
+
+
+@pytest.mark.parametrize("labels", [LABELS, None])
+def test_counts_of_shards_add_up(labels):
+    whole, parts = count(labels=labels), count(slice(0, 2), labels) + count(slice(2, 5), labels)
+    assert parts.total_rows == whole.total_rows
+    np.testing.assert_array_equal(parts.histograms, whole.histograms)
+    np.testing.assert_allclose(parts.prediction_sums, whole.prediction_sums)
+    if labels is None:
+        assert parts.positives is whole.positives is None
+    else:
+        np.testing.assert_array_equal(parts.positives, whole.positives)
+
+
+def test_counts_that_do_not_add_up():
+    other = count_cohorts(PREDICTIONS, COLUMNS, CUTS[:1], labels=LABELS, num_buckets=4)
+    with pytest.raises(ValueError, match="same cuts and buckets"):
+        count() + other
+    with pytest.raises(ValueError, match="labels to all shards or none"):
+        count() + count(labels=None)
+
+
+def test_overlapping_cohorts():
+    both = (Cohort("a", (Interval("age", 0, 30),)), Cohort("b", (Interval("age", 20, 40),)))
+    with pytest.raises(ValueError, match=r"row 1 is in both `age in \[0, 30\)` and `age in \[20, 40\)`"):
+        count_cohorts(PREDICTIONS, COLUMNS, [Cut("age", both)])
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"predictions": PREDICTIONS[:3]}, "Received: 3 predictions, but column `sex` of length 5"),
+        ({"labels": LABELS[:3]}, "Received: 5 predictions, but labels of length 3"),
+        ({"labels": LABELS + 1}, "Labels must be 0 or 1. Received: 2.0 in row 2"),
+        ({"labels": LABELS * np.nan}, "Labels must be 0 or 1. Received: nan in row 0"),
+        ({"predictions": PREDICTIONS * 2}, "Received: 2.0 in row 2"),
+        ({"predictions": PREDICTIONS[:, None]}, r"Received: shape \(5, 1\)"),
+        ({"columns": {"sex": COLUMNS["sex"]}}, "No column `age` in the data. Columns there: sex"),
+    ],
+)
+def test_bad_input(change, match):
+    arguments = {"predictions": PREDICTIONS, "columns": COLUMNS, "cuts": CUTS, "labels": LABELS, **change}
+    with pytest.raises(ValueError, match=match):
+        count_cohorts(**arguments)

@@ -1,0 +1,112 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+from c2al_pipelines.datasets.files import Files, open_source
+
+from c2al_tf.data.prepare import FeatureSpec, prepare
+from c2al_tf.schema import Column
+
+FILES = Files(
+    train="train*.parquet",
+    test="test.parquet",
+    label="click",
+    features=(
+        FeatureSpec("color", "categorical"),
+        FeatureSpec("price", "numeric"),
+        FeatureSpec("tags", "categorical", "string", length=2, missing="slot"),
+    ),
+    axes=(("color",), ("region",)),
+    axis_columns=(Column("region", "int64"),),
+)
+
+
+def _table(first, rows):
+    index = np.arange(first, first + rows)
+    return pa.table(
+        {
+            "color": [("red", "blue")[i % 2] for i in index],
+            "price": index.astype(float),
+            "tags": [["a", "b", "c"][: i % 3] for i in index],
+            "region": index % 4,
+            "click": (index % 5 == 0).astype(int),
+            "ignored": index,
+        }
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pq.write_table(_table(0, 700), tmp_path / "train-0.parquet")
+    pq.write_table(_table(700, 300), tmp_path / "train-1.parquet")
+    pq.write_table(_table(1000, 50), tmp_path / "test.parquet")
+    return tmp_path
+
+
+def _prices(source, split):
+    return np.concatenate([batch["price"] for batch in source.splits[split]()]).tolist()
+
+
+def test_validation_rows_are_set_aside_from_training(folder):
+    source = open_source(folder, FILES)
+    train, validation = _prices(source, "train"), _prices(source, "validation")
+    assert sorted(train + validation) == list(range(1000))
+    assert 60 < len(validation) < 140
+    assert _prices(open_source(folder, FILES), "validation") == validation
+    assert _prices(source, "test") == list(range(1000, 1050))
+
+
+def test_the_choice_does_not_depend_on_how_the_rows_are_filed(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    pq.write_table(_table(0, 1000), other / "train.parquet", row_group_size=100)
+    pq.write_table(_table(1000, 50), other / "test.parquet")
+    assert _prices(open_source(other, FILES), "validation") == _prices(open_source(folder, FILES), "validation")
+
+
+def test_validation_files(folder):
+    pq.write_table(_table(2000, 20), folder / "validation.parquet")
+    source = open_source(folder, Files(**{**vars(FILES), "validation": "validation.parquet"}))
+    assert _prices(source, "validation") == list(range(2000, 2020))
+    assert len(_prices(source, "train")) == 1000
+
+
+def test_prepare(folder, tmp_path):
+    schema = prepare(open_source(folder, FILES), tmp_path / "run", progress=False)
+    assert set(schema.columns) == {"color", "price", "tags", "region", "click"}
+    assert set(schema.features[0].vocabulary) == {"red", "blue"}
+    assert schema.axes == (("color",), ("region",))
+
+
+def test_csv(folder):
+    for path in list(folder.glob("*.parquet")):
+        pacsv.write_csv(pq.read_table(path).drop_columns(["tags"]), path.with_suffix(".csv"))
+        path.unlink()
+    parameters = {"train": "train*.csv", "test": "test.csv", "features": FILES.features[:2]}
+    source = open_source(folder, Files(**{**vars(FILES), **parameters}))
+    batch = next(source.splits["test"]())
+    assert {name: column.dtype.kind for name, column in batch.items()} == {
+        **{"color": "O", "price": "f", "region": "i", "click": "f"}
+    }
+
+
+def test_pattern_without_a_file(folder):
+    with pytest.raises(
+        ValueError, match=r"no file matches 'x\*\.csv'. Received: \['test\.parquet', 'train-0\.parquet'"
+    ):
+        open_source(folder, Files(**{**vars(FILES), "test": "x*.csv"}))
+    with pytest.raises(ValueError, match="no such folder"):
+        open_source(folder / "none", FILES)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"validation_share": 1.0}, "`validation_share` must be between 0 and 1. Received: validation_share=1.0"),
+        ({"features": ()}, "`features` must name at least one"),
+        ({"axes": ()}, "`axes` must name at least one"),
+    ],
+)
+def test_bad_parameters(changed, message):
+    with pytest.raises(ValueError, match=message):
+        Files(**{**vars(FILES), **changed})

@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+from c2al_pipelines.datasets.ads_world import BLOCK_ROWS, HEAD, LATENT_FIELDS, MAJORITY, PAIRS, TAIL, make_world
+from c2al_pipelines.datasets.synthetic_ads import (
+    SyntheticAds,
+    bayes_ne,
+    generate,
+    open_source,
+    planted_cohorts,
+    true_probabilities,
+)
+
+from c2al_tf.data.prepare import prepare
+
+SMALL = SyntheticAds(num_rows=3 * BLOCK_ROWS + 10, validation_rows=100, test_rows=400_000)
+
+
+def _rows(parameters, split, **shard):
+    batches = list(generate(parameters, split, **shard))
+    columns = {name: np.concatenate([batch[name] for batch, _ in batches]) for name in batches[0][0]}
+    return columns, np.concatenate([probability for _, probability in batches])
+
+
+def _equal(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def test_rows():
+    return _rows(SMALL, "test")
+
+
+def test_same_seed_same_rows_other_seed_other_rows():
+    rows = _rows(SMALL, "validation")[0]
+    assert _equal(rows, _rows(SyntheticAds(**vars(SMALL)), "validation")[0])
+    assert not _equal(rows, _rows(SyntheticAds(**{**vars(SMALL), "seed": 1}), "validation")[0])
+
+
+def test_splits_differ():
+    assert not _equal(_rows(SMALL, "validation")[0], {n: c[:100] for n, c in _rows(SMALL, "test")[0].items()})
+
+
+@pytest.mark.parametrize("num_shards", [2, 3])
+def test_shards_are_the_split(num_shards):
+    whole = list(generate(SMALL, "train"))
+    for shard in range(num_shards):
+        part = list(generate(SMALL, "train", shard=shard, num_shards=num_shards))
+        assert len(part) == len(whole[shard::num_shards])
+        assert all(_equal(a, b) for (a, _), (b, _) in zip(part, whole[shard::num_shards], strict=True))
+
+
+def test_a_longer_log_begins_with_the_shorter():
+    long, short = _rows(SMALL, "validation")[0], SyntheticAds(**{**vars(SMALL), "validation_rows": 60})
+    assert _equal({name: column[:60] for name, column in long.items()}, _rows(short, "validation")[0])
+
+
+def test_number_of_rows_and_size_of_batches():
+    sizes = [len(probability) for _, probability in generate(SMALL, "train")]
+    assert sizes == [BLOCK_ROWS] * 3 + [10]
+
+
+def test_click_rates_and_cohort_sizes(test_rows):
+    columns, probability = test_rows
+    head, tail = (cohort.contains(columns) for cohort in planted_cohorts(SMALL))
+    assert head.mean() == pytest.approx(0.05, abs=0.002)
+    assert tail.mean() == pytest.approx(0.05, abs=0.002)
+    assert columns["user_value"][head].min() > columns["user_value"][~head].max()
+    assert columns["user_value"][tail].max() < columns["user_value"][~tail].min()
+    assert probability.mean() == pytest.approx(0.0037, rel=0.03)
+    assert probability[head].mean() == pytest.approx(2.2 * 0.0037, rel=0.06)
+    assert probability[tail].mean() == pytest.approx(0.52 * 0.0037, rel=0.06)
+    # Clicks are drawn from the probabilities: their sum is within five standard deviations.
+    assert abs(columns["click"].sum() - probability.sum()) < 5 * np.sqrt(probability.sum())
+
+
+@pytest.mark.parametrize("click_rate", [0.001, 0.1])
+def test_any_click_rate(click_rate):
+    probability = true_probabilities(SyntheticAds(click_rate=click_rate, test_rows=200_000), "test")
+    assert probability.mean() == pytest.approx(click_rate, rel=0.05)
+
+
+def test_bayes_ne_is_below_every_constant_and_known_by_cohort(test_rows):
+    columns, p = test_rows
+    y, ne = columns["click"], bayes_ne(SMALL, "test")
+    rate = y.mean()
+    log_loss = -np.mean(y * np.log(p) + (1 - y) * np.log1p(-p))
+    entropy = -rate * np.log(rate) - (1 - rate) * np.log(1 - rate)
+    assert ne["all"] == pytest.approx(log_loss / entropy, rel=1e-6)
+    assert set(ne) == {"all", "majority", "head", "tail"}
+    assert all(0.8 < value < 0.98 for value in ne.values())
+
+
+def test_bayes_ne_without_clicks():
+    with pytest.raises(ValueError, match="0 clicks"):
+        bayes_ne(SyntheticAds(validation_rows=10), "validation")
+
+
+def test_divergence_is_largest_along_user_value(test_rows):
+    columns, probability = test_rows
+    head, tail = (cohort.contains(columns) for cohort in planted_cohorts(SMALL))
+    planted = probability[head].mean() / probability[tail].mean()
+    for axis in ("age_group", "advertiser_size", "surface"):
+        rates = [probability[columns[axis] == value].mean() for value in set(columns[axis])]
+        assert 1.1 < max(rates) / min(rates) < planted / 2
+
+
+def test_cohorts_have_pairs_of_their_own():
+    assert not set(PAIRS[HEAD]) & set(PAIRS[MAJORITY])
+    assert not set(PAIRS[TAIL]) & set(PAIRS[MAJORITY])
+    assert not set(PAIRS[TAIL]) & set(PAIRS[HEAD])
+
+
+@pytest.mark.parametrize("cohort", [MAJORITY, HEAD, TAIL])
+def test_interactions_have_the_strength_asked_for_in_their_cohort_only(cohort):
+    none = {"main_strength": 0.0, "decoy_spread": 0.0, "value_slope": 0.0}
+    strengths = {"majority_strength": 0.5, "cohort_strength": 0.0} if cohort == MAJORITY else {"majority_strength": 0.0}
+    parameters = SyntheticAds(test_rows=300_000, **none, **{"cohort_strength": 0.5, **strengths})
+    columns, probability = _rows(parameters, "test")
+    cohorts = make_world(parameters).cohort(columns["user_value"])
+    logits = np.log(probability / (1 - probability))
+    assert logits[cohorts == cohort].std() == pytest.approx(0.5, rel=0.1)
+    if cohort == MAJORITY:
+        assert logits[cohorts == HEAD].std() == pytest.approx(0.0, abs=1e-6)
+    else:
+        assert logits[cohorts == MAJORITY].std() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_latent_vectors_make_no_main_effect():
+    world = make_world(SMALL)
+    fields, _ = world.draw_fields(np.random.default_rng(0))
+    for name in LATENT_FIELDS:
+        vectors = world.latents[name][fields[name]]
+        np.testing.assert_allclose(vectors.mean(axis=0), 0.0, atol=0.03)
+        np.testing.assert_allclose(np.cov(vectors.T), np.eye(2), atol=0.05)
+
+
+def test_the_source_hides_the_truth():
+    source = open_source(SMALL)
+    batch = next(iter(source.splits["validation"]()))
+    assert set(batch) == {feature.name for feature in source.features} | {"click"}
+    assert source.num_rows == {"train": SMALL.num_rows, "validation": 100, "test": 400_000}
+
+
+def test_prepare_gives_the_model_the_cohorts_as_buckets(tmp_path):
+    small = SyntheticAds(num_rows=100_000, validation_rows=50, test_rows=50)
+    schema = prepare(open_source(small), tmp_path, progress=False)
+    user_value = next(feature for feature in schema.features if feature.name == "user_value")
+    head, tail = planted_cohorts(small)
+    assert user_value.boundaries[0] == pytest.approx(tail.conditions[0].high, rel=0.03)
+    assert user_value.boundaries[-1] == pytest.approx(head.conditions[0].low, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"num_rows": 0}, "`num_rows` must be at least 1. Received: num_rows=0"),
+        ({"num_ads": 10, "num_advertisers": 20}, "`num_ads` must be at least 20"),
+        ({"click_rate": 0.5}, "`click_rate` must be in"),
+        ({"head_lift": 400.0}, "a click rate in"),
+    ],
+)
+def test_bad_parameters(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        SyntheticAds(**parameters)
+
+
+def test_bad_split_and_shard():
+    with pytest.raises(ValueError, match=r"must be one of \['train', 'validation', 'test'\]. Received: split='dev'"):
+        next(generate(SMALL, "dev"))
+    with pytest.raises(ValueError, match=r"must be in \[0, 2\). Received: shard=2"):
+        next(generate(SMALL, "train", shard=2, num_shards=2))

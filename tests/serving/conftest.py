@@ -1,0 +1,134 @@
+"""A small exported model with the project's serving contract, and the embedded server over it."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf
+from c2al_serving.server import Server
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+
+class Clicks(tf.Module):
+    """A linear model on a string, an integer, a float and a list of strings."""
+
+    def __init__(self, vocabulary: str, bias: float):
+        initializer = tf.lookup.TextFileInitializer(
+            vocabulary, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+        )
+        self.table = tf.lookup.StaticHashTable(initializer, default_value=-1)
+        self.weights = tf.Variable([[0.5], [0.25], [-1.0], [0.125]])
+        self.bias = tf.Variable(bias)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, "city"),
+            tf.TensorSpec([None], tf.int64, "user"),
+            tf.TensorSpec([None], tf.float32, "price"),
+            tf.TensorSpec([None, None], tf.string, "tags"),
+        ]
+    )
+    def raw_columns(self, city, user, price, tags):
+        tag_count = tf.reduce_sum(tf.cast(tf.strings.length(tags) > 0, tf.float32), axis=1)
+        place = tf.cast(self.table.lookup(city), tf.float32)
+        x = tf.stack([place, tf.cast(user, tf.float32), price, tag_count], axis=1)
+        logits = x @ self.weights + self.bias
+        return {"logits": logits, "probabilities": tf.sigmoid(logits)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
+    def serialized_examples(self, examples):
+        parsed = tf.io.parse_example(
+            examples,
+            {
+                "city": tf.io.FixedLenFeature([], tf.string, ""),
+                "user": tf.io.FixedLenFeature([], tf.int64),
+                "price": tf.io.FixedLenFeature([], tf.float32),
+                "tags": tf.io.RaggedFeature(tf.string),
+            },
+        )
+        return self.raw_columns(parsed["city"], parsed["user"], parsed["price"], parsed["tags"].to_tensor(""))
+
+
+def save(directory: Path, vocabulary: Path, bias: float = 0.0) -> None:
+    module = Clicks(str(vocabulary), bias)
+    signatures = {"serving_default": module.raw_columns, "serialized_examples": module.serialized_examples}
+    tf.saved_model.save(module, str(directory), signatures=signatures)
+
+
+def write_warmup(directory: Path, columns: dict[str, np.ndarray], signature: str = "serving_default") -> None:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "default", signature
+    for name, column in columns.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(column))
+    log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+    (directory / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(directory / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+
+
+def make_columns(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    cities = np.array(["Oslo", "Lima", "Łódź", "", "a town whose name is longer than twenty-two bytes"], object)
+    return {
+        "city": rng.choice(cities, rows),
+        "user": rng.integers(-20, 20, rows),
+        "price": rng.normal(size=rows).astype(np.float32),
+        "tags": rng.choice(np.array(["new", "sale", ""], object), (rows, 3)),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Base path with versions 1 and 2 (2 has the larger bias), columns, and what version 2 makes of them."""
+
+    base_path: Path
+    columns: dict[str, np.ndarray]
+    examples: list[bytes]
+    logits: np.ndarray
+
+    @property
+    def latest(self) -> Path:
+        return self.base_path / "2"
+
+
+def to_example(row: dict[str, Any]) -> bytes:
+    def strings(values):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode() for value in values]))
+
+    feature = {
+        "city": strings([row["city"]]),
+        "user": tf.train.Feature(int64_list=tf.train.Int64List(value=[row["user"]])),
+        "price": tf.train.Feature(float_list=tf.train.FloatList(value=[row["price"]])),
+        "tags": strings(row["tags"]),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    folder = tmp_path_factory.mktemp("serving")
+    vocabulary = folder / "cities.txt"
+    vocabulary.write_text("Oslo\nLima\nŁódź\n", encoding="utf-8")
+    columns = make_columns(64)
+    base_path = folder / "export"
+    for version, bias in ((1, 0.0), (2, 3.0)):
+        save(base_path / str(version), vocabulary, bias)
+        write_warmup(base_path / str(version), columns)
+    (base_path / ".3-half-written").mkdir()
+    function = tf.saved_model.load(str(base_path / "2")).signatures["serving_default"]
+    logits = function(**{name: tf.constant(column) for name, column in columns.items()})["logits"].numpy()
+    rows = [{name: column[row] for name, column in columns.items()} for row in range(64)]
+    return Export(base_path, columns, [to_example(row) for row in rows], logits)
+
+
+@pytest.fixture(scope="session")
+def server(export: Export) -> Iterator[Server]:
+    with Server(export.base_path, rest_port=0) as server:
+        yield server

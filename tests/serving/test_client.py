@@ -1,0 +1,142 @@
+import socket
+import subprocess
+import sys
+
+import grpc
+import numpy as np
+import pytest
+from c2al_serving import client as client_module
+from c2al_serving.client import PredictClient, PredictError
+
+
+@pytest.fixture
+def client(server):
+    with PredictClient(f"127.0.0.1:{server.grpc_port}") as client:
+        yield client
+
+
+def test_imports_neither_tensorflow_nor_the_library():
+    code = """
+import sys, c2al_serving.client
+loaded = {name.partition(".")[0] for name in sys.modules}
+assert not loaded & {"tensorflow", "tensorflow_serving", "keras", "c2al_tf"}, loaded
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_predictions_are_the_models(client, export):
+    outputs = client.predict(export.columns)
+    assert outputs["logits"].shape == (64, 1)
+    np.testing.assert_allclose(outputs["logits"], export.logits, rtol=1e-6)
+    np.testing.assert_allclose(outputs["probabilities"], 1 / (1 + np.exp(-export.logits)), atol=1e-6)
+
+
+def test_examples_give_the_same_as_columns(client, export):
+    outputs = client.predict_examples(export.examples, outputs=["logits"])
+    assert list(outputs) == ["logits"]
+    np.testing.assert_allclose(outputs["logits"], export.logits, rtol=1e-6)
+
+
+def test_columns_are_cast_to_what_the_model_declares(client, export):
+    lists = {name: column.tolist() for name, column in export.columns.items()}
+    np.testing.assert_allclose(client.predict(lists)["logits"], export.logits, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"column 'user' must hold int64. Received: float64"):
+        client.predict(export.columns | {"user": export.columns["price"].astype(np.float64)})
+
+
+def test_without_casting_the_server_decides(server, export):
+    with PredictClient(f"127.0.0.1:{server.grpc_port}", cast=False) as client:
+        assert client.predict(export.columns)["logits"].shape == (64, 1)
+        with pytest.raises(PredictError, match=r"dtype int64. Received: int32") as caught:
+            client.predict(export.columns | {"user": np.zeros(64, np.int32)})
+        assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("max_rows", [1, 7, 64, 65])
+def test_large_batches_go_in_pieces(server, export, max_rows):
+    with PredictClient(f"127.0.0.1:{server.grpc_port}", max_rows=max_rows) as client:
+        np.testing.assert_allclose(client.predict(export.columns)["logits"], export.logits, rtol=1e-6)
+
+
+def test_requests_stay_under_four_megabytes(server, export):
+    rows = 300
+    columns = {name: np.resize(column, (rows, *column.shape[1:])) for name, column in export.columns.items()}
+    columns["city"] = np.array(["x" * (100 * row) for row in range(rows)], object)  # 4.5 MB, the last rows the longest
+    with PredictClient(f"127.0.0.1:{server.grpc_port}") as client:
+        sizes = []
+        send = client._predict
+        client._predict = lambda request, timeout: sizes.append(request.ByteSize()) or send(request, timeout=timeout)
+        assert client.predict(columns)["logits"].shape == (rows, 1)
+    assert len(sizes) == 2
+    assert max(sizes) < 4 << 20
+    assert max(sizes) > 4_150_000  # and no more requests than needed
+
+
+def test_a_row_beyond_four_megabytes_is_refused(client, export):
+    columns = {name: column[:2] for name, column in export.columns.items()}
+    columns["city"] = np.array(["x", "x" * (5 << 20)], object)
+    with pytest.raises(ValueError, match="row 1 takes 5242"):
+        client.predict(columns)
+
+
+def test_no_rows(client, export):
+    outputs = client.predict({name: column[:0] for name, column in export.columns.items()})
+    assert outputs["logits"].shape == (0, 1)
+
+
+def test_columns_must_have_rows_in_common(client, export):
+    with pytest.raises(ValueError, match=r"same number of rows. Received: \{'city': 3"):
+        client.predict(export.columns | {"city": ["a", "b", "c"]})
+    with pytest.raises(ValueError, match="Received a scalar for: city"):
+        client.predict(export.columns | {"city": "a"})
+
+
+def test_metadata_and_status(client):
+    signatures = client.metadata()
+    assert list(signatures) == ["serialized_examples", "serving_default"]
+    inputs = signatures["serving_default"].inputs
+    assert {name: (str(spec.dtype), spec.shape) for name, spec in inputs.items()} == {
+        "city": ("object", (None,)),
+        "price": ("float32", (None,)),
+        "tags": ("object", (None, None)),
+        "user": ("int64", (None,)),
+    }
+    assert signatures["serving_default"].outputs["logits"].shape == (None, 1)
+    assert [(status.version, status.state, status.error) for status in client.status()] == [(2, "AVAILABLE", "")]
+
+
+def test_unknown_signature_names_the_right_ones(client, export):
+    with pytest.raises(ValueError, match=r"no signature 'other'. It has: serialized_examples, serving_default"):
+        client.predict(export.columns, signature_name="other")
+
+
+def test_unknown_model_and_version(server, export):
+    target = f"127.0.0.1:{server.grpc_port}"
+    for keywords in ({"model_name": "other"}, {"version": 7}):
+        with PredictClient(target, **keywords) as client, pytest.raises(PredictError, match=target) as caught:
+            client.predict(export.columns)
+        assert caught.value.code is grpc.StatusCode.NOT_FOUND
+    with PredictClient(target, version=2) as client:
+        assert client.predict(export.columns)["logits"].shape == (64, 1)
+
+
+def test_no_server_is_an_error_in_time(export):
+    with PredictClient("127.0.0.1:1", timeout=5) as client, pytest.raises(PredictError, match="UNAVAILABLE") as caught:
+        client.predict(export.columns)
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_late_answer_is_an_error():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        target = f"127.0.0.1:{silent.getsockname()[1]}"
+        with PredictClient(target, timeout=0.2) as client, pytest.raises(PredictError, match="DEADLINE_EXCEEDED"):
+            client.status()
+
+
+def test_max_rows_must_be_positive():
+    with pytest.raises(ValueError, match=r"`max_rows` must be at least 1. Received: max_rows=0"):
+        PredictClient("localhost:1", max_rows=0)
+
+
+def test_the_limit_is_grpcs_default():
+    assert client_module.MAX_REQUEST_BYTES == 4 * 1024 * 1024

@@ -1,0 +1,101 @@
+"""Our messages against the official ones, in one process: each has its own descriptor pool."""
+
+import pytest
+from c2al_serving import messages
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    predict_pb2,
+    prediction_log_pb2,
+)
+
+PAIRS = [
+    (messages.TensorProto, tensor_pb2.TensorProto),
+    (messages.SignatureDef, meta_graph_pb2.SignatureDef),
+    (messages.ModelSpec, model_pb2.ModelSpec),
+    (messages.PredictRequest, predict_pb2.PredictRequest),
+    (messages.PredictResponse, predict_pb2.PredictResponse),
+    (messages.SignatureDefMap, get_model_metadata_pb2.SignatureDefMap),
+    (messages.GetModelMetadataRequest, get_model_metadata_pb2.GetModelMetadataRequest),
+    (messages.GetModelMetadataResponse, get_model_metadata_pb2.GetModelMetadataResponse),
+    (messages.GetModelStatusRequest, get_model_status_pb2.GetModelStatusRequest),
+    (messages.GetModelStatusResponse, get_model_status_pb2.GetModelStatusResponse),
+    (messages.ModelVersionStatus, get_model_status_pb2.ModelVersionStatus),
+    (messages.PredictionLog, prediction_log_pb2.PredictionLog),
+]
+NAMES = [ours.DESCRIPTOR.full_name for ours, _ in PAIRS]
+
+
+def every_descriptor(descriptor: Descriptor, seen: dict[str, Descriptor]) -> dict[str, Descriptor]:
+    if descriptor.full_name not in seen:
+        seen[descriptor.full_name] = descriptor
+        for field in descriptor.fields:
+            if field.message_type is not None:
+                every_descriptor(field.message_type, seen)
+    return seen
+
+
+def fill(message) -> None:
+    """Sets every field to something other than its default."""
+    for number, field in enumerate(message.DESCRIPTOR.fields, start=1):
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            values = getattr(message, field.name)
+            fill(values[f"key {number}"])
+        elif field.message_type is not None:
+            values = getattr(message, field.name)
+            fill(values.add() if field.is_repeated else values)
+        else:
+            value = scalar(field, number)
+            if field.is_repeated:
+                getattr(message, field.name).extend([value, value])
+            else:
+                setattr(message, field.name, value)
+
+
+def scalar(field: FieldDescriptor, number: int):
+    if field.enum_type is not None:
+        return field.enum_type.values[-1].number
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        return b"bytes" if field.type == FieldDescriptor.TYPE_BYTES else f"text {number}"
+    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        return True
+    return number + 0.5 if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT else number
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=NAMES)
+def test_every_field_is_declared_as_theirs(ours, theirs):
+    official = every_descriptor(theirs.DESCRIPTOR, {})
+    for name, descriptor in every_descriptor(ours.DESCRIPTOR, {}).items():
+        assert name in official
+        for field in descriptor.fields:
+            other = official[name].fields_by_number[field.number]
+            assert (field.name, field.type, field.is_repeated) == (other.name, other.type, other.is_repeated)
+            oneofs = [f.containing_oneof and f.containing_oneof.name for f in (field, other)]
+            assert oneofs[0] == oneofs[1]
+            if field.message_type is not None:
+                assert field.message_type.full_name == other.message_type.full_name
+            if field.enum_type is not None:
+                numbers = {value.name: value.number for value in other.enum_type.values}
+                assert all(numbers[value.name] == value.number for value in field.enum_type.values)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=NAMES)
+def test_every_message_goes_both_ways(ours, theirs):
+    message = ours()
+    fill(message)
+    sent = message.SerializeToString(deterministic=True)
+    assert len(sent) > 3
+    received = theirs.FromString(sent)
+    assert str(received) == str(message)
+    back = ours.FromString(received.SerializeToString(deterministic=True))
+    assert back == message
+
+
+def test_fields_unknown_here_are_passed_on():
+    theirs = predict_pb2.PredictRequest(client_id=b"me")
+    ours = messages.PredictRequest.FromString(theirs.SerializeToString())
+    assert predict_pb2.PredictRequest.FromString(ours.SerializeToString()) == theirs

@@ -1,0 +1,148 @@
+import base64
+import http.client
+import json
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def ask(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=10)
+
+    def ask(path, body=None):
+        data = body if isinstance(body, bytes | None) else json.dumps(body)
+        connection.request("GET" if body is None else "POST", f"/v1/models/{path}", data)
+        response = connection.getresponse()
+        assert response.headers["Content-Type"] == "application/json"
+        return response.status, json.loads(response.read())
+
+    yield ask
+    connection.close()
+
+
+def as_json(columns, rows=slice(None)):
+    return {name: column[rows].tolist() for name, column in columns.items()}
+
+
+def test_columns(ask, export):
+    status, answer = ask("default:predict", {"inputs": as_json(export.columns)})
+    assert (status, list(answer)) == (200, ["outputs"])
+    np.testing.assert_allclose(np.float32(answer["outputs"]["logits"]), export.logits, rtol=1e-6)
+
+
+def test_rows(ask, export):
+    columns = as_json(export.columns)
+    rows = [{name: column[row] for name, column in columns.items()} for row in range(64)]
+    status, answer = ask("default/versions/2:predict", {"instances": rows, "signature_name": "serving_default"})
+    assert (status, list(answer)) == (200, ["predictions"])
+    assert list(answer["predictions"][0]) == ["logits", "probabilities"]
+    np.testing.assert_allclose(np.float32([row["logits"] for row in answer["predictions"]]), export.logits, rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["bare rows", "named rows", "bare column", "named column"])
+def test_a_single_input_may_go_without_its_name(ask, export, form):
+    values = [{"b64": base64.b64encode(example).decode()} for example in export.examples]
+    body = {
+        "bare rows": {"instances": values},
+        "named rows": {"instances": [{"examples": value} for value in values]},
+        "bare column": {"inputs": values},
+        "named column": {"inputs": {"examples": values}},
+    }[form]
+    status, answer = ask("default:predict", body | {"signature_name": "serialized_examples"})
+    assert status == 200, answer
+    logits = [row["logits"] for row in answer["predictions"]] if "rows" in form else answer["outputs"]["logits"]
+    np.testing.assert_allclose(np.float32(logits), export.logits, rtol=1e-6)
+
+
+def test_status_and_metadata(ask):
+    state = {"version": "2", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    assert ask("default") == ask("default/versions/2") == (200, {"model_version_status": [state]})
+    status, answer = ask("default/metadata")
+    assert status == 200
+    assert answer["model_spec"] == {"name": "default", "signature_name": "", "version": "2"}
+    price = answer["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"]["price"]
+    assert price["dtype"] == "DT_FLOAT"
+    assert price["tensor_shape"] == {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False}
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("other", 404, "Could not find any versions of model other"),
+        ("default/versions/9", 404, "Could not find version 9 of model default"),
+        ("other/metadata", 404, "Servable not found for request: Latest(other)"),
+        ("default:predict", 400, "Malformed request: GET /v1/models/default:predict"),
+        ("default/other", 400, "Malformed request"),
+    ],
+)
+def test_get_refuses(ask, path, status, message):
+    received, answer = ask(path)
+    assert received == status
+    assert message in answer["error"]
+
+
+GOOD = {"city": ["Oslo"], "user": [1], "price": [0.5], "tags": [["new"]]}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{", "JSON Parse error"),
+        (b"[" * 100_000, "JSON Parse error"),
+        (b"\xff", "JSON Parse error"),
+        ([], "must be an object"),
+        ({}, "either 'instances' or 'inputs'"),
+        ({"inputs": GOOD, "instances": []}, "either 'instances' or 'inputs'"),
+        ({"instances": []}, "at least one row"),
+        ({"instances": {}}, "at least one row"),
+        ({"instances": [1]}, "has 4 inputs, so each value needs its name"),
+        ({"inputs": [1]}, "has 4 inputs, so each value needs its name"),
+        ({"instances": [{"city": "a"}, {"user": 1}]}, "row 1 must have the same inputs as row 0: city"),
+        ({"inputs": {"other": [1]}}, "does not have named input: other"),
+        ({"inputs": {"city": ["a"]}}, "Missing but required: {price, tags, user}"),
+        ({"inputs": GOOD | {"user": [1.0]}}, "user: JSON Value: 1.0 is not of expected type: int64"),
+        ({"inputs": GOOD | {"user": [True]}}, "user: JSON Value: True is not of expected type: int64"),
+        ({"inputs": GOOD | {"user": [2**63]}}, "user: a value is out of the range of int64"),
+        ({"inputs": GOOD | {"price": ["1"]}}, "price: JSON Value: '1' is not of expected type: float32"),
+        ({"inputs": GOOD | {"price": [None]}}, "price: JSON Value: None is not of expected type: float32"),
+        ({"inputs": GOOD | {"price": [1e39]}}, "price: a value is out of the range of float32"),
+        ({"inputs": GOOD | {"price": [10**400]}}, "price: a value is out of the range of float32"),
+        ({"inputs": GOOD | {"city": [1]}}, "city: JSON Value: 1 is not of expected type: string"),
+        ({"inputs": GOOD | {"city": [{"b64": "?"}]}}, "city: Unable to base64 decode"),
+        ({"inputs": GOOD | {"tags": [["a"], ["b", "c"]]}}, "tags: lists at depth 1 must have one length"),
+        ({"inputs": GOOD | {"tags": ["a", ["b"]]}}, "tags: lists at depth 1 must have one length"),
+        ({"inputs": GOOD | {"tags": ["a"]}}, "'tags' must have shape (?, ?)"),
+        ({"inputs": GOOD, "signature_name": "other"}, 'Serving signature name: "other" not found'),
+        ({"inputs": GOOD, "signature_name": 1}, "'signature_name' key must be a string"),
+    ],
+)
+def test_predict_refuses(ask, body, message):
+    status, answer = ask("default:predict", body)
+    assert status == 400
+    assert message in answer["error"]
+
+
+def test_nesting_has_an_end(ask):
+    value = 1
+    for _ in range(100):
+        value = [value]
+    status, answer = ask("default:predict", {"inputs": GOOD | {"price": value}})
+    assert (status, answer["error"]) == (400, "price: lists may be nested at most 32 deep.")
+
+
+def test_special_floats_and_shortest_decimals(ask):
+    prices = [float("nan"), float("-inf"), 2.8]
+    body = {"inputs": {"city": ["Oslo"] * 3, "user": [0] * 3, "price": prices, "tags": [[]] * 3}}
+    _, answer = ask("default:predict", body)
+    logits = [row[0] for row in answer["outputs"]["logits"]]
+    assert np.isnan(logits[0])
+    assert logits[1:] == [float("inf"), float(str(np.float32(3) - np.float32(2.8)))]
+
+
+def test_a_body_needs_its_length(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=10)
+    connection.putrequest("POST", "/v1/models/default:predict")
+    connection.endheaders()
+    assert connection.getresponse().status == 411
+    connection.close()

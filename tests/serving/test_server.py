@@ -1,0 +1,134 @@
+"""The server in a process of its own, and its lifetime; grpc_services and rest have their tests beside."""
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from c2al_serving.client import PredictClient, PredictError
+from c2al_serving.server import Server
+
+CODE = """
+import sys
+from c2al_serving.server import serve
+def ready(server):
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    loaded &= {"tensorflow", "tensorflow_serving", "keras"}
+    print(server.grpc_port, server.rest_port, *loaded, flush=True)
+serve(sys.argv[1], grpc_port=0, rest_port=0, on_ready=ready)
+print("stopped", flush=True)
+"""
+
+
+@contextlib.contextmanager
+def server_process(base_path):
+    command = [sys.executable, "-c", CODE, str(base_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    with process:
+        try:
+            yield process, process.stdout.readline().split()
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_own_process_without_tensorflows_python(export, number):
+    with server_process(export.base_path) as (process, (grpc_port, rest_port, *loaded)):
+        assert loaded == []
+        with PredictClient(f"127.0.0.1:{grpc_port}") as client:
+            np.testing.assert_allclose(client.predict(export.columns)["logits"], export.logits, atol=1e-5, rtol=1e-6)
+        with socket.create_connection(("127.0.0.1", int(rest_port))):  # an idle connection does not keep it alive
+            process.send_signal(number)
+            assert process.stdout.read() == "stopped\n"
+            assert process.wait(timeout=10) == 0
+
+
+def test_the_largest_number_is_served(export, tmp_path):
+    for name, source in (("9", "1"), ("10", "2")):
+        shutil.copytree(export.base_path / source, tmp_path / name)
+    (tmp_path / "notes").mkdir()
+    with Server(tmp_path) as server:
+        assert (server.version, server.rest_port) == (10, None)
+
+
+def test_what_is_no_base_path(export, tmp_path):
+    with pytest.raises(ValueError, match=r"no such folder; a base path with version folders"):
+        Server(tmp_path / "absent")
+    with pytest.raises(ValueError, match="no version folder in it; folders named 1, 2"):
+        Server(tmp_path)
+    with pytest.raises(ValueError, match=f"It is a SavedModel itself: .* use {export.base_path}"):
+        Server(export.latest)
+
+
+def test_an_incomplete_version_opens_no_port(export, tmp_path):
+    shutil.copytree(export.latest, tmp_path / "1")
+    shutil.rmtree(tmp_path / "1" / "variables")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(ValueError, match=r"incomplete SavedModel: it has no variables/variables\.index"):
+        Server(tmp_path, grpc_port=port)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port)).close()
+
+
+def test_taken_ports_are_errors(server, export):
+    with pytest.raises(OSError, match=f"cannot listen on gRPC port {server.grpc_port}"):
+        Server(export.base_path, grpc_port=server.grpc_port, rest_port=0)
+    with pytest.raises(OSError, match="in use"):
+        Server(export.base_path, rest_port=server.rest_port)
+
+
+def test_stop_finishes_what_is_under_way(export):
+    """Requests from several threads while the server stops: each is answered rightly or refused, none is lost."""
+    server = Server(export.base_path).start()
+    answers: list[np.ndarray] = []
+    refusals: list[str] = []
+
+    def ask():
+        with PredictClient(f"127.0.0.1:{server.grpc_port}") as client:
+            while True:
+                try:
+                    answers.append(client.predict(export.columns)["logits"])
+                except PredictError as error:
+                    refusals.append(error.code.name)
+                    return
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while len(answers) < 20:
+        threads[0].join(0.01)
+    server.stop()
+    for thread in threads:
+        thread.join()
+    assert set(refusals) <= {"UNAVAILABLE", "CANCELLED"}
+    assert len(refusals) == 4
+    for logits in answers:
+        np.testing.assert_allclose(logits, export.logits, rtol=1e-6)
+
+
+def test_many_clients_at_once(server, export):
+    errors: list[Exception] = []
+
+    def ask(first: int):
+        rows = {name: column[first : first + 4] for name, column in export.columns.items()}
+        expected = export.logits[first : first + 4]
+        try:
+            with PredictClient(f"127.0.0.1:{server.grpc_port}") as client:
+                for _ in range(20):
+                    np.testing.assert_allclose(client.predict(rows)["logits"], expected, rtol=1e-6)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask, args=(4 * index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
