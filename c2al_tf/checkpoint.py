@@ -29,7 +29,8 @@ class Checkpoint:
         self.path = None if path is None else Path(path)
         self.weights = model.weights
         self.variables = {
-            f"{owner}:{index}:{variable.path}": variable
+            # Not `path`: Keras counts unnamed layers up over a process, so it need not be the same after a restart.
+            f"{owner}:{index}:{variable.name}": variable
             for owner, variables in (("model", model.variables), ("optimizer", model.optimizer.variables))
             for index, variable in enumerate(variables)
         }

@@ -210,6 +210,7 @@ def _run_epoch(
             start = time.perf_counter()
         else:
             hooks.on_train_batch_end(index, {})
+    _read(pending, history)
     if history.step != steps_per_epoch:
         raise ValueError(
             f"Epoch {history.epoch} must have `steps_per_epoch` batches. Received: {history.step} of {steps_per_epoch}"

@@ -5,7 +5,9 @@ import re
 import sys
 import threading
 
-_NOTE = re.compile(rb"[IW]\d{4} |WARNING: All log messages before absl|To enable the following instructions")
+_NOTE = re.compile(
+    rb"[IW]\d{4} |E\d{4} .*cuInit|WARNING: All log messages before absl|To enable the following instructions"
+)
 
 
 def hide_native_notes() -> None:

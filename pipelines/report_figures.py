@@ -16,7 +16,7 @@ from .report_findings import Slice
 BLUE, VERMILLION, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#6b7280"
 _SIDES = {"better": (BLUE, "v"), "worse": (VERMILLION, "^"), "unclear": (GREY, "o"), "unknown": (GREY, "x")}
 # About as wide as a phone's screen, so that the text stays readable when the figure is scaled to it.
-_WIDTH = 5.8
+_WIDTH = 5.0
 _STYLE = {
     "font.size": 10.5,
     "font.family": "sans-serif",
@@ -37,7 +37,7 @@ _SHOWN_BUCKETS = 50
 
 def prediction_distributions(histograms: Mapping[str, Sequence[int]]) -> str:
     """Prediction distributions over log-normalised buckets, as Figure 3 of the paper; a key is a line's label."""
-    labels = [textwrap.fill(label, 58) for label in histograms]
+    labels = [textwrap.fill(label, 50) for label in histograms]
     with rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 2.6 + 0.22 * sum(1 + label.count("\n") for label in labels)))
         axes = figure.subplots()

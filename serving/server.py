@@ -1,10 +1,12 @@
 """The embedded model server: TensorFlow Serving's gRPC and REST interfaces over a base path of version folders."""
 
 import concurrent.futures
+import contextlib
 import os
 import signal
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -136,13 +138,36 @@ def serve(
         host: Address to listen on; `0.0.0.0` for all.
         on_ready: Called once requests are answered.
     """
-    done = threading.Event()
-    before = {number: signal.signal(number, lambda *_: done.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with Server(base_path, grpc_port=grpc_port, rest_port=rest_port, model_name=model_name, host=host) as server:
+    with _stop_signals() as wait_for_one:
+        server = Server(base_path, grpc_port=grpc_port, rest_port=rest_port, model_name=model_name, host=host)
+        with server:
             if on_ready is not None:
                 on_ready(server)
-            done.wait()
+            wait_for_one()
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[Callable[[], None]]:
+    """Catches SIGTERM and SIGINT; yields a function that waits for one.
+
+    The kernel may hand a signal to any thread, TensorFlow's and gRPC's too, and then nothing wakes a main thread that
+    waits. So the wait is for the byte that Python's C handler writes, in whichever thread it runs.
+    """
+    receive, send = socket.socketpair()
+    send.setblocking(False)
+    stop = (signal.SIGTERM, signal.SIGINT)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in stop}
+    descriptor = signal.set_wakeup_fd(send.fileno())
+
+    def wait() -> None:
+        while receive.recv(1)[0] not in stop:
+            pass
+
+    try:
+        yield wait
     finally:
-        for number, handler in before.items():
+        signal.set_wakeup_fd(descriptor)
+        for number, handler in handlers.items():
             signal.signal(number, handler)
+        receive.close()
+        send.close()

@@ -37,9 +37,9 @@ def new_tensor(array: Array) -> int:
     dims = (ctypes.c_int64 * array.ndim)(*array.shape)
     if array.dtype.kind in "OSUT":
         return _new_string_tensor(array, dims)
-    array = np.ascontiguousarray(array)
     tensor: int = quick.TF_AllocateTensor(_CODES[array.dtype], dims, array.ndim, array.nbytes)
-    ctypes.memmove(quick.TF_TensorData(tensor), array.__array_interface__["data"][0], array.nbytes)
+    values = np.ascontiguousarray(array)
+    ctypes.memmove(quick.TF_TensorData(tensor), values.__array_interface__["data"][0], values.nbytes)
     return tensor
 
 

@@ -23,6 +23,7 @@ def small_windows(monkeypatch):
     """Sizes at which a few hundred rows are many chunks, windows and blocks."""
     monkeypatch.setattr(stream, "WINDOW_ROWS", 100)
     monkeypatch.setattr(stream, "_CHUNK_ROWS", 30)
+    monkeypatch.setattr("c2al_tf.data.shards._GROUP_ROWS", 30)
     monkeypatch.setattr("c2al_tf.data.dataset._BLOCK_ROWS", 64)
 
 
@@ -112,8 +113,9 @@ def test_shuffled_order_follows_from_seed_and_epoch_alone(numbered, write, suffi
 def test_shuffling_mixes_rows_of_distant_row_groups(numbered):
     rows = order(numbered, shuffle=True)
     assert {row // 30 for row in rows[:16]} != {rows[0] // 30}
-    # Row groups, not only files, change places.
     assert max(rows[:100]) - min(rows[:100]) > 250
+    # Row groups, not only files, change places: a window of one file is not its first four.
+    assert {row // 30 for row in order(numbered[:1], shuffle=True)[:100]} != {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "tfrecord"])

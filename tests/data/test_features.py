@@ -41,6 +41,8 @@ def test_multi_valued_ids_by_hand():
     assert encode(slot, values)["x"].tolist() == [[2, 3, 1], [3, 0, 0], [0, 0, 0]]
     default = CategoricalFeature("x", "int64", vocabulary=(5, 6), length=3, missing="default", default=6)
     assert encode(default, values)["x"].tolist() == [[2, 3, 1], [3, 0, 0], [3, 0, 0]]
+    gap = np.array([[MISSING_INT, 5, MISSING_INT]])
+    assert encode(default, gap)["x"].tolist() == encode(slot, gap)["x"].tolist() == [[0, 2, 0]]
 
 
 def test_hashed_ids():

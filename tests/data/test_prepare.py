@@ -81,6 +81,11 @@ def test_default_counts_where_it_stands_for_a_null(source, splits, tmp_path):
     counts[5] += int(empty)
     expected = tuple(sorted(counts, key=lambda value: (-counts[value], value)))
     assert prepare(source, tmp_path, progress=False).features[3].vocabulary == expected
+    (codes,) = build_schema(
+        splits["train"],
+        dataclasses.replace(source, features=(dataclasses.replace(SPECS[3], min_count=counts[5]),), axes=()),
+    ).features
+    assert 5 in codes.vocabulary
 
     specs = (FeatureSpec("age", "numeric", scaling="standard", missing="default", default=1000),)
     (age,) = prepare(dataclasses.replace(source, features=specs), tmp_path, progress=False).features

@@ -128,7 +128,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
     return Export(base_path, columns, [to_example(row) for row in rows], logits)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives, XLA is off in this process
 def server(export: Export) -> Iterator[Server]:
     with Server(export.base_path, rest_port=0) as server:
         yield server
