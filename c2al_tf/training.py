@@ -108,7 +108,7 @@ def train(
         with tqdm(total=steps_per_epoch, initial=history.step, desc=title, unit="batch", mininterval=0.5) as bar:
             for reading in _run_epoch(step, batches, history, steps_per_epoch, hooks):
                 bar.update(reading)
-                bar.set_postfix({name: f"{value:.4f}" for name, value in history.figures().items()})
+                bar.set_postfix_str(_in_words(history.sums))
                 if history.step % checkpoint_steps < reading:
                     state.save(dataclasses.asdict(history))
         figures = history.figures()
@@ -156,10 +156,15 @@ def predict(
     def step(x: Mapping[str, Tensor]) -> Tensor:
         return tf.reshape(model(x, training=False)[task], (-1,))
 
-    logits = np.concatenate([step(x) for x, *_ in tqdm(batches, description, unit="batch", leave=False)])
+    parts = []
+    with tqdm(total=num_rows, desc=description, unit=" rows", unit_scale=True, leave=False, delay=1) as bar:
+        for x, *_ in batches:
+            parts.append(step(x).numpy()[: num_rows - bar.n])
+            bar.update(len(parts[-1]))
+    logits = np.concatenate(parts)
     if len(logits) < num_rows:
         raise ValueError(f"`batches` must hold `num_rows` rows. Received: {len(logits)} rows, num_rows={num_rows}")
-    return logits[:num_rows]
+    return logits
 
 
 def make_optimizer(config: TrainingConfig, num_steps: int) -> keras.optimizers.Optimizer:
@@ -253,6 +258,11 @@ def _figures(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
         entropy = -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate)) if 0 < rate < 1 else math.nan
         figures |= {f"{task}_loss": loss / weight, f"{task}_ne": loss / weight / entropy}
     return figures
+
+
+def _in_words(sums: Mapping[str, Sequence[float]]) -> str:
+    figures = _figures(sums)
+    return ", ".join(f"{task} {figures[f'{task}_loss']:.4f} NE {figures[f'{task}_ne']:.3f}" for task in sums)
 
 
 def _best_epoch(epochs: Sequence[Mapping[str, float]], monitor: str) -> int:

@@ -52,14 +52,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 class _Parser(jsonargparse.ArgumentParser):
     """Lists the right keys where one is wrong."""
 
+    command = "c2al"
+    keys: Sequence[
+        str
+    ] = ()  # of the chosen command; without, the parser's own: jsonargparse makes some for nested keys
+
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Prints the error, without the long usage, and exits with status 2."""
-        hint = f"See `{self.prog} --help`."
+        hint = f"See `{self.command} --help`."
         if any(words in message for words in ("not expected", "nrecognized", "does not accept", "not accepted")):
-            keys = sorted(action.dest for action in self._actions if "." in action.dest)
-            hint = "\n  ".join(["The keys are:", *keys]) if keys else hint
+            hint = "\n  ".join(["The keys are:", *(self.keys or _keys(self))])
         sys.stderr.write(f"c2al: {message}\n{hint}\n")
         sys.exit(2)
+
+
+def _keys(parser: jsonargparse.ArgumentParser) -> list[str]:
+    options = {action.option_strings[-1].lstrip("-") for action in parser._actions if action.option_strings}
+    names = {name for name in options if name.rpartition(".")[2] not in ("help", "config", "print_config")}
+    return sorted(names - {name.rpartition(".")[0] for name in names})
 
 
 def _parser(chosen: str) -> jsonargparse.ArgumentParser:
@@ -81,6 +91,8 @@ def _parser(chosen: str) -> jsonargparse.ArgumentParser:
         )
         if name == chosen:  # the others' arguments are not needed, and loading what they are made of takes long
             command.add_arguments(subparser)
+            for either in (parser, subparser):
+                either.command, either.keys = subparser.prog, _keys(subparser)
         commands.add_subcommand(name, subparser, help=command.description.split(". ")[0])
     return parser
 

@@ -85,7 +85,7 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""
-        return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
+        return _plain(dataclasses.asdict(self))
 
 
 def _plain(value: Any) -> Any:

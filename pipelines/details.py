@@ -27,9 +27,12 @@ _BINS = 80
 
 def write_details(run: RunFolder) -> dict[str, Any]:
     """Writes `details.json` of an evaluated and exported run, and returns it."""
+    run.file("metrics.json")
     exported = read_json(run.file("export.json"))
     seed = exported["seed"]
-    models = {arm: keras.saving.load_model(run.model_file(seed, arm), compile=False) for arm in ARMS}
+    models: dict[str, keras.Model] = {
+        arm: keras.saving.load_model(run.model_file(seed, arm), compile=False) for arm in ARMS
+    }
     histories = {arm: [read_json(run.model_folder(s, arm) / "history.json") for s in run.seeds] for arm in ARMS}
     details = {
         "title": run.config.title,
@@ -76,9 +79,9 @@ def _histograms(run: RunFolder) -> dict[str, Any]:
 def _attention(run: RunFolder, models: dict[str, keras.Model]) -> dict[str, Any]:
     batches = make_dataset(run.shards("validation"), run.schema, 1024).take(ATTENTION_ROWS // 1024)
     weights = {arm: attention_weights(model, batches) for arm, model in models.items()}
-    attention = {}
+    attention: dict[str, Any] = {}
     for layer in weights["baseline"]:
-        values = {arm: weights[arm][layer].ravel() for arm in ARMS}
+        values: dict[str, Array] = {arm: weights[arm][layer].ravel() for arm in ARMS}
         low, high = np.quantile(np.concatenate(list(values.values())), [0.001, 0.999])
         edges = np.linspace(low, high, _BINS + 1)
         counts = {arm: np.histogram(np.clip(values[arm], low, high), edges)[0].tolist() for arm in ARMS}
@@ -89,7 +92,8 @@ def _attention(run: RunFolder, models: dict[str, keras.Model]) -> dict[str, Any]
 def _planted(run: RunFolder) -> dict[str, Any]:
     """Whether the pair found is the planted one, and the NE of the true probabilities on the test rows."""
     parameters = run.config.data.synthetic_ads
-    planted = dict(zip(("head", "tail"), planted_cohorts(parameters), strict=True))
+    head, tail = planted_cohorts(parameters)
+    planted = {"head": head, "tail": tail}
     pair = run.discovery.best
     found = {"head": pair.head.cohort, "tail": pair.tail.cohort}
     names = {name for cohort in (*planted.values(), *found.values()) for name in cohort.columns}

@@ -1,5 +1,6 @@
 """Keeps TensorFlow's C++ notes off the terminal: no environment variable silences those before its logging starts."""
 
+import atexit
 import os
 import re
 import sys
@@ -24,4 +25,11 @@ def hide_native_notes() -> None:
                 if not _NOTE.match(line):
                     os.write(terminal, line)
 
-    threading.Thread(target=relay, name="native-log", daemon=True).start()
+    thread = threading.Thread(target=relay, name="native-log", daemon=True)
+    thread.start()
+
+    def drain() -> None:
+        os.dup2(terminal, 2)  # closes the pipe, so that the relay ends
+        thread.join(1.0)
+
+    atexit.register(drain)

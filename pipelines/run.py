@@ -1,5 +1,6 @@
 """The whole run: prepare, baselines, discovery, C2AL models, evaluation, export, server, predictions, report."""
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +17,8 @@ from .report import write_report
 from .run_folder import ARMS, RunFolder
 from .steps import discover_run, evaluate_run, export_run, prepare_run, sample_rows, split_logits, train_arm
 
-console = Console()
+# Where the output is no terminal, Rich would take it for one of 80 columns.
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def run_all(run: RunFolder) -> None:
@@ -54,14 +56,17 @@ def print_discovery(run: RunFolder, most: int = 8) -> None:
     """Prints the most divergent pairs, and why the refused ones among them were refused."""
     discovery = run.discovery
     table = Table(title="Pairs of cohorts, the most divergent first")
-    for name in ("axis", "head cohort", "tail cohort", discovery.divergence, "positive rates", "accepted"):
+    for name in ("head cohort", "tail cohort", discovery.divergence, "positive rates", "accepted"):
         table.add_column(name)
-    for pair in discovery.pairs[:most]:
+    shown = discovery.pairs[:most]
+    for pair in shown:
         rates = " / ".join("-" if s.positive_rate is None else f"{s.positive_rate:.3%}" for s in (pair.head, pair.tail))
-        cells = [pair.axis, str(pair.head.cohort), str(pair.tail.cohort)]
-        verdict = "yes" if pair.accepted else "no: " + "; ".join(pair.reasons)
-        table.add_row(*cells, f"{pair.divergences[discovery.divergence]:.4f}", rates, verdict)
+        names = (pair.head.cohort.name, pair.tail.cohort.name)
+        divergence = f"{pair.divergences[discovery.divergence]:.4f}"
+        table.add_row(*names, divergence, rates, "yes" if pair.accepted else "[red]no[/]")
     console.print(table)
+    for reason in dict.fromkeys(reason for pair in shown for reason in pair.reasons):
+        console.print(f"Refused: {reason}")
     console.print(f"Chosen: {' | '.join(map(str, run.cohorts))}")
 
 

@@ -42,11 +42,11 @@ class RunFolder:
         """Opens a folder for a configuration, new or as it was left.
 
         Raises:
-            ValueError: If the folder holds a run of another configuration.
+            ValueError: If the folder holds a run of another configuration, whose rows are prepared.
         """
         file = path / "config.json"
         value = config.to_json()
-        if file.exists() and read_json(file) != value:
+        if (path / "schema.json").exists() and read_json(file) != value:
             raise ValueError(
                 f"{path} holds a run of another configuration; they differ in {_differences(read_json(file), value)}. "
                 "Choose another --run-dir, or remove the folder to start over"
@@ -69,14 +69,15 @@ class RunFolder:
         path = self.path / name
         step = _WRITTEN_BY.get(name)
         if step is not None and not path.exists():
-            raise ValueError(f"{path} is not there yet. Run `c2al {step} --run-dir {self.path}` first")
+            config = " CONFIG" if step == "prepare" else ""
+            raise ValueError(f"{path} is not there yet. Run `c2al {step}{config} --run-dir {self.path}` first")
         return path
 
     def shards(self, split: str) -> list[Path]:
         """The files of a split's rows, in order."""
         found = sorted((self.path / "data").glob(f"{split}-*.parquet"))
         if not found:
-            raise ValueError(f"{self.path / 'data'} has no rows yet. Run `c2al prepare` first")
+            raise ValueError(f"{self.path / 'data'} has no rows. Run `c2al prepare CONFIG --run-dir {self.path}` first")
         return found
 
     @functools.cached_property

@@ -45,9 +45,27 @@ def open_source(run: RunFolder) -> Source:
 
 
 def prepare_run(run: RunFolder) -> None:
-    """Writes the rows of all splits as Parquet, and the schema."""
+    """Writes the rows of all splits as Parquet, and the schema.
+
+    Raises:
+        ValueError: If the run needs a column that the data lack, or a row breaks a rule.
+    """
     if not (run.path / "schema.json").exists():
-        prepare(open_source(run), run.path)
+        source = open_source(run)
+        _check_columns(run, source)
+        prepare(source, run.path)
+
+
+def _check_columns(run: RunFolder, source: Source) -> None:
+    """Now rather than once the baselines are trained."""
+    present = {*(f.name for f in source.features), *(c.name for c in source.axis_columns), source.label}
+    wanted = [(name, f"axis `{axis.name}`") for axis in run.config.cohorts.axes for name in axis.columns]
+    wanted += [(run.config.unit, "`unit`")] if run.config.unit else []
+    for name, where in wanted:
+        if name not in present:
+            raise ValueError(
+                f"{where} is on a column that the data lack. Received: {name!r}; there are {sorted(present)}"
+            )
 
 
 def train_arm(run: RunFolder, seed: int, arm: Arm) -> None:
@@ -131,7 +149,9 @@ def evaluate_run(run: RunFolder) -> Evaluation:
 
     The seed to be exported is chosen by the validation NE.
     """
-    logits = {arm: np.stack([split_logits(run, seed, arm, "test") for seed in run.seeds]) for arm in ARMS}
+    logits: dict[str, Array] = {
+        arm: np.stack([split_logits(run, seed, arm, "test") for seed in run.seeds]) for arm in ARMS
+    }
     discovery, chosen = run.discovery, list(run.cohorts)
     others = [summary.cohort for axis in discovery.axes for summary in axis.cohorts if summary.cohort not in chosen]
     names = {name for cohort in chosen + others for name in cohort.columns} | {*run.schema.labels}
@@ -151,8 +171,14 @@ def evaluate_run(run: RunFolder) -> Evaluation:
     for entry, seed in zip(by_seed["seeds"], run.seeds, strict=True):
         entry["seed"] = seed
     write_json(run.path / "metrics_by_seed.json", by_seed)
-    write_json(run.path / "metrics.json", evaluation.to_json("c2al") | {"exported_seed": best_seed(run)})
+    write_json(run.path / "metrics.json", evaluation.to_json("c2al") | {"exported_seed": _exported_seed(run)})
     return evaluation
+
+
+def _exported_seed(run: RunFolder) -> int:
+    """The seed whose model is exported; before the export the one that is by default."""
+    file = run.path / "export.json"
+    return int(read_json(file)["seed"]) if file.exists() else best_seed(run)
 
 
 def best_seed(run: RunFolder) -> int:
@@ -162,7 +188,7 @@ def best_seed(run: RunFolder) -> int:
 
 def validation_ne(run: RunFolder, seed: int, arm: Arm) -> float:
     """NE of the model kept, on the validation rows."""
-    epochs = read_json(run.model_folder(seed, arm) / "history.json")["epochs"]
+    epochs = read_json(run.model_file(seed, arm).with_name("history.json"))["epochs"]
     values = [epoch["val_primary_ne"] for epoch in epochs]
     return float(values[-1] if run.config.training.patience is None else min(values))
 
@@ -170,6 +196,8 @@ def validation_ne(run: RunFolder, seed: int, arm: Arm) -> float:
 def export_run(run: RunFolder, seed: int | None = None) -> Export:
     """Exports a seed's C2AL model, the best one's if none is given, proved against the baseline's export."""
     seed = best_seed(run) if seed is None else seed
+    if seed not in run.seeds:
+        raise ValueError(f"`--seed` must be one of the run's seeds, {run.seeds}. Received: {seed}")
     exported = export_for_serving(
         keras.saving.load_model(run.model_file(seed, "c2al"), compile=False),
         run.schema,
@@ -179,6 +207,9 @@ def export_run(run: RunFolder, seed: int | None = None) -> Export:
     )
     facts = {"facts": dataclasses.asdict(exported.facts), "reference": dataclasses.asdict(exported.reference)}
     write_json(run.path / "export.json", {"version": exported.directory.name, "seed": seed} | facts)
+    metrics = run.path / "metrics.json"
+    if metrics.exists():
+        write_json(metrics, read_json(metrics) | {"exported_seed": seed})
     return exported
 
 

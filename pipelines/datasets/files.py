@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from c2al_tf.data.learned_schema import SchemaLearner
 from c2al_tf.data.prepare import FeatureSpec, Source
 from c2al_tf.data.raw import num_rows
 from c2al_tf.data.readers import CsvFormat, read_columns
@@ -73,9 +74,12 @@ def open_source(data: Path | None, files: Files) -> Source:
     """
     folder = data or Path()
     train, test = _matches(folder, files.train), _matches(folder, files.test)
+    features = tuple(replace(feature, dtype=_dtype(feature)) for feature in files.features)
+    source = Source(features, files.label, files.axes, {}, files.axis_columns)
+    rules = SchemaLearner(source, {})
 
     def stream(paths: list[str]) -> Callable[[], Iterator[Columns]]:
-        return lambda: read_columns(paths, files.columns, csv_format=files.csv)
+        return lambda: _checked(paths, files, rules)
 
     def part(for_validation: bool) -> Callable[[], Iterator[Columns]]:
         return lambda: _part(stream(train)(), files.validation_share, for_validation)
@@ -83,8 +87,7 @@ def open_source(data: Path | None, files: Files) -> Source:
     splits = {"train": part(False), "validation": part(True), "test": stream(test)}
     if files.validation is not None:
         splits |= {"train": stream(train), "validation": stream(_matches(folder, files.validation))}
-    features = tuple(replace(feature, dtype=_dtype(feature)) for feature in files.features)
-    return Source(features, files.label, files.axes, splits, files.axis_columns)
+    return replace(source, splits=splits)
 
 
 def _matches(folder: Path, pattern: str) -> list[str]:
@@ -93,6 +96,15 @@ def _matches(folder: Path, pattern: str) -> list[str]:
         there = sorted(path.name for path in folder.iterdir())[:10] if folder.is_dir() else "no such folder"
         raise ValueError(f"{folder}: no file matches {pattern!r}. Received: {there}")
     return paths
+
+
+def _checked(paths: list[str], files: Files, rules: SchemaLearner) -> Iterator[Columns]:
+    """Checks the rows here already, where a bad one's file and its row there are known."""
+    for path in paths:
+        first_row = 0
+        for batch in read_columns(path, files.columns, csv_format=files.csv):
+            yield rules.check(batch, path, first_row)
+            first_row += num_rows(batch)
 
 
 def _part(batches: Iterator[Columns], share: float, for_validation: bool) -> Iterator[Columns]:
