@@ -9,44 +9,18 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 from .data.examples import to_examples
 from .data.features import FeatureEncoder
+from .export_facts import ExportError, ExportFacts, check_facts, inspect_export
 from .files import replace_directory
 from .model import strip_auxiliary_heads
 from .saved_model import SavedModel
 from .schema import Schema
 from .types import Array, Columns, Tensor
 
-MAX_LOGIT_ERROR = 1e-5
-"""Bound on |logit of the export - logit of the model| / max(1, |logit|): two executables round differently."""
-
-MAX_SIZE_RATIO = 0.01
-"""Bound on the relative difference in bytes to the reference's export: names differ, nothing else may."""
-
-
-class ExportError(RuntimeError):
-    """An export that is not what it has to be; it was not published."""
-
-
-@dataclass(frozen=True)
-class ExportFacts:
-    """What a SavedModel holds.
-
-    Args:
-        nodes: Nodes of the graph and of all functions in it.
-        variables: (shape, dtype) of every variable, sorted.
-        variable_bytes: Size of the variables' values.
-        total_bytes: Size of all files, without those in `assets.extra/`.
-        must_compile: Nodes and functions that force XLA, which TensorFlow Serving refuses to run.
-    """
-
-    nodes: int
-    variables: tuple[tuple[tuple[int, ...], str], ...]
-    variable_bytes: int
-    total_bytes: int
-    must_compile: int
+MAX_ERROR = 1e-5
+"""Bound on the difference between the export's logits and the model's: two executables round differently."""
 
 
 @dataclass(frozen=True)
@@ -107,60 +81,6 @@ def export_for_serving(
         check_facts(facts, reference_facts)
         _check_logits(directory, model, schema, columns)
     return Export(base / str(version), facts, reference_facts)
-
-
-def inspect_export(directory: str | Path) -> ExportFacts:
-    """Counts what the SavedModel in `directory` holds."""
-    directory = Path(directory)
-    saved_model = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
-    graph = saved_model.meta_graphs[0].graph_def
-    functions = graph.library.function
-    nodes = [*graph.node, *(node for function in functions for node in function.node_def)]
-    shapes = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
-    dtypes = shapes.get_variable_to_dtype_map()
-    variables = [
-        (tuple(shape), dtypes[name].name)
-        for name, shape in shapes.get_variable_to_shape_map().items()
-        if not name.startswith("_CHECKPOINTABLE")
-    ]
-    files = [path for path in directory.rglob("*") if path.is_file() and "assets.extra" not in path.parts]
-    return ExportFacts(
-        nodes=len(nodes),
-        variables=tuple(sorted(variables)),
-        variable_bytes=sum(int(np.prod(shape)) * tf.dtypes.as_dtype(dtype).size for shape, dtype in variables),
-        total_bytes=sum(path.stat().st_size for path in files),
-        must_compile=sum("_XlaMustCompile" in holder.attr for holder in [*nodes, *functions]),
-    )
-
-
-def check_facts(export: ExportFacts, reference: ExportFacts) -> None:
-    """Checks that an export differs from the reference's in the values of its weights only.
-
-    Raises:
-        ExportError: If nodes, variables or size differ, or a node forces XLA.
-    """
-    if export.must_compile:
-        raise ExportError(
-            f"No node may carry `_XlaMustCompile`: TensorFlow Serving has XLA off. "
-            f"Received: {export.must_compile} that do"
-        )
-    if export.variables != reference.variables:
-        extra = sorted(set(export.variables) ^ set(reference.variables))[:4]
-        raise ExportError(
-            "The export's variables must be the reference's: auxiliary heads, optimizer slots and copies do not belong "
-            f"there. Received: {len(export.variables)} variables, the reference has {len(reference.variables)}; shapes "
-            f"on one side alone: {extra}"
-        )
-    if export.nodes != reference.nodes:
-        raise ExportError(
-            f"The export's graph must have as many nodes as the reference's. Received: {export.nodes}, the reference "
-            f"has {reference.nodes}"
-        )
-    if abs(export.total_bytes / reference.total_bytes - 1) > MAX_SIZE_RATIO:
-        raise ExportError(
-            f"The export's size must be within {MAX_SIZE_RATIO:.0%} of the reference's. Received: {export.total_bytes} "
-            f"bytes, the reference has {reference.total_bytes}"
-        )
 
 
 class _ServingModule(tf.Module):
@@ -246,11 +166,11 @@ def _calls(schema: Schema, columns: Columns) -> dict[str, Columns]:
 def _compare(expected: Mapping[str, Any], got: Mapping[str, Array], signature: str) -> None:
     for name, values in expected.items():
         wanted = np.asarray(values)
-        error = np.abs(got[name] - wanted) / np.maximum(1, np.abs(wanted))
-        if not error.max() <= MAX_LOGIT_ERROR:
+        error = np.abs(got[name] - wanted)
+        if not error.max() <= MAX_ERROR:
             row = int(error.argmax())
             raise ExportError(
-                f"`{name}` of signature `{signature}` must equal the model's within {MAX_LOGIT_ERROR:g}. Received: "
+                f"`{name}` of signature `{signature}` must equal the model's within {MAX_ERROR:g}. Received: "
                 f"{got[name].flat[row]} for row {row} of the sample, the model gives {wanted.flat[row]}"
             )
 

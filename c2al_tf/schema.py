@@ -1,17 +1,23 @@
 """What a data set's columns mean: features, labels and semantic axes, as frozen values with a JSON form."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import keyword
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 from .files import read_json, write_json
+from .types import MISSING_INT, MISSING_STRING
 
 DType: TypeAlias = Literal["string", "int64", "float32"]
 Missing: TypeAlias = Literal["error", "slot", "default"]
 Combiner: TypeAlias = Literal["mean", "sum"]
 Scaling: TypeAlias = Literal["none", "standard", "log"]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,8 @@ class CategoricalFeature:
     Args:
         name: The raw column, and the model's input.
         dtype: `"string"` or `"int64"`.
-        vocabulary: The known values, most frequent first. Exactly one of this and `num_hash_buckets` is given.
+        vocabulary: The known values, most frequent first, each once. Exactly one of this and `num_hash_buckets` is
+            given.
         num_hash_buckets: Number of hash buckets.
         length: Padded number of values per row of a multi-valued feature.
         combiner: How the embeddings of a multi-valued feature are combined.
@@ -56,7 +63,20 @@ class CategoricalFeature:
                 f"Feature `{self.name}` needs exactly one of `vocabulary` and `num_hash_buckets`. Received: "
                 f"vocabulary={self.vocabulary!r:.60}, num_hash_buckets={self.num_hash_buckets}"
             )
-        _check_missing(self)
+        check_word(self.name, "dtype", self.dtype, ("string", "int64"))
+        check_word(self.name, "combiner", self.combiner, get_args(Combiner))
+        check_count(self.name, "num_hash_buckets", self.num_hash_buckets)
+        check_count(self.name, "length", self.length)
+        is_value, rule = (_is_text, _TEXT) if self.dtype == "string" else (_is_integer, _INTEGER)
+        _check_missing(self, is_value, rule)
+        known: set[str | int] = set()
+        for value in self.vocabulary or ():
+            if not is_value(value) or value in known:
+                raise ValueError(
+                    f"`vocabulary` of feature `{self.name}` must hold distinct values, each {rule}. Received: {value!r}"
+                    + (" twice" if is_value(value) else "")
+                )
+            known.add(value)
 
     @property
     def column(self) -> Column:
@@ -104,10 +124,11 @@ class NumericFeature:
 
     def __post_init__(self) -> None:
         if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
-            raise ValueError(f"`boundaries` of `{self.name}` must increase. Received: {self.boundaries}")
+            raise ValueError(f"`boundaries` of feature `{self.name}` must increase. Received: {self.boundaries}")
         if not self.std > 0:
-            raise ValueError(f"`std` of `{self.name}` must be above 0. Received: {self.std}")
-        _check_missing(self)
+            raise ValueError(f"`std` of feature `{self.name}` must be above 0. Received: {self.std}")
+        check_word(self.name, "scaling", self.scaling, get_args(Scaling))
+        _check_missing(self, _is_number, "a finite number")
 
     @property
     def column(self) -> Column:
@@ -136,7 +157,40 @@ class NumericFeature:
 Feature: TypeAlias = CategoricalFeature | NumericFeature
 
 
-def _check_missing(feature: Feature) -> None:
+_TEXT = 'a string other than "", which stands for a null'
+_INTEGER = f"an integer of 64 bits other than {MISSING_INT}, which stands for a null"
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != MISSING_STRING
+
+
+def _is_integer(value: object) -> bool:
+    return type(value) is int and MISSING_INT < value < 2**63
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def check_word(name: str, field: str, word: object, words: Sequence[str]) -> None:
+    """Raises ValueError unless a feature's field has one of the words that it may have."""
+    if word not in words:
+        raise ValueError(f"`{field}` of feature `{name}` must be one of {', '.join(words)}. Received: {field}={word!r}")
+
+
+def check_count(name: str, field: str, count: object, least: int = 1) -> None:
+    """Raises ValueError unless a feature's field is None or a whole number that is large enough."""
+    if count is not None and (type(count) is not int or count < least):
+        raise ValueError(
+            f"`{field}` of feature `{name}` must be a whole number of at least {least}. Received: {field}={count!r}"
+        )
+
+
+def _check_missing(feature: Feature, is_value: Callable[[object], bool], rule: str) -> None:
+    check_word(feature.name, "missing", feature.missing, get_args(Missing))
+    if feature.default is not None and not is_value(feature.default):
+        raise ValueError(f"`default` of feature `{feature.name}` must be {rule}. Received: {feature.default!r}")
     if (feature.missing == "default") != (feature.default is not None):
         raise ValueError(
             f"Feature `{feature.name}` needs a `default` with missing='default', and only then. "
@@ -149,7 +203,8 @@ class Schema:
     """The columns of a data set.
 
     Args:
-        features: What the model sees.
+        features: What the model sees. Their names begin with a letter and go on with letters, digits and `_`: they
+            become the inputs of the served model.
         labels: Columns in {0, 1}; the first is the primary label.
         axes: Semantic axes: each the name of one raw column, or of two to be crossed.
         axis_columns: Raw columns that serve as axes without being features.
@@ -166,6 +221,13 @@ class Schema:
         names = [name for feature in self.features for name in feature.inputs]
         names += [*self.labels, *(column.name for column in self.axis_columns)]
         names += [] if self.weight is None else [self.weight]
+        unfit = [feature.name for feature in self.features if not _can_be_input(feature.name)]
+        if unfit:
+            raise ValueError(
+                "A feature's name must begin with a letter, go on with letters from a to z, digits and `_`, and be "
+                "neither a word of Python nor `self`: it becomes an input of the served model. Rename the column. "
+                f"Received: {unfit}"
+            )
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"Every column and model input needs a name of its own. Received twice: {repeated}")
@@ -220,6 +282,10 @@ class Schema:
     def load(cls, path: str | Path) -> Self:
         """Reads what `save` wrote."""
         return cls.from_json(read_json(path))
+
+
+def _can_be_input(name: str) -> bool:
+    return bool(_NAME.fullmatch(name)) and not keyword.iskeyword(name) and name != "self"
 
 
 def _feature_from_json(value: Mapping[str, Any]) -> Feature:

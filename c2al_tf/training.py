@@ -97,16 +97,18 @@ def train(
     """
     state = Checkpoint(model, checkpoint)
     history = History(**state.restore())
-    step, score = compile_step(model, objective, jit_compile), _compile_scoring(model)
+    step, score = compile_step(model, objective, jit_compile), _compile_scoring(model, jit_compile)
     hooks = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs, steps=steps_per_epoch, verbose=0)
     monitor = f"val_{next(iter(model.output))}_ne"
     model.stop_training = False
+    timed = False  # the first reading holds the compilation
     hooks.on_train_begin()
     while history.epoch < epochs and not model.stop_training and not _exhausted(history.epochs, patience, monitor):
         hooks.on_epoch_begin(history.epoch)
         title = f"{description}, epoch {history.epoch + 1}/{epochs}"
         with tqdm(total=steps_per_epoch, initial=history.step, desc=title, unit="batch", mininterval=0.5) as bar:
-            for reading in _run_epoch(step, batches, history, steps_per_epoch, hooks):
+            for reading in _run_epoch(step, batches, history, steps_per_epoch, hooks, timed=timed):
+                timed = True
                 bar.update(reading)
                 bar.set_postfix_str(_in_words(history.sums))
                 if history.step % checkpoint_steps < reading:
@@ -142,17 +144,23 @@ def compile_step(model: keras.Model, objective: Objective, jit_compile: bool = T
     return step
 
 
-def evaluate(model: keras.Model, batches: tf.data.Dataset) -> dict[str, float]:
+def evaluate(model: keras.Model, batches: tf.data.Dataset, *, jit_compile: bool = True) -> dict[str, float]:
     """Log loss and NE of every task that `batches` of `(x, y, weight)` have labels of: `{<task>_loss, <task>_ne}`."""
-    return _evaluate(_compile_scoring(model), batches)
+    return _evaluate(_compile_scoring(model, jit_compile), batches)
 
 
 def predict(
-    model: keras.Model, batches: tf.data.Dataset, num_rows: int, task: str = PRIMARY, description: str = "predicting"
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    num_rows: int,
+    *,
+    task: str = PRIMARY,
+    jit_compile: bool = True,
+    description: str = "predicting",
 ) -> Array:
     """Logits of one task for the first `num_rows` rows of `(x, ...)` batches, float32 (num_rows,): padding left out."""
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=jit_compile)
     def step(x: Mapping[str, Tensor]) -> Tensor:
         return tf.reshape(model(x, training=False)[task], (-1,))
 
@@ -175,8 +183,8 @@ def make_optimizer(config: TrainingConfig, num_steps: int) -> keras.optimizers.O
     return keras.optimizers.Adam(rate, global_clipnorm=config.clip_norm)
 
 
-def _compile_scoring(model: keras.Model) -> Callable[..., dict[str, Tensor]]:
-    @tf.function(jit_compile=True)
+def _compile_scoring(model: keras.Model, jit_compile: bool) -> Callable[..., dict[str, Tensor]]:
+    @tf.function(jit_compile=jit_compile)
     def score(x: Mapping[str, Tensor], y: Mapping[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
         return _task_sums(y, model(x, training=False), weight)
 
@@ -196,6 +204,7 @@ def _run_epoch(
     history: History,
     steps_per_epoch: int,
     hooks: keras.callbacks.CallbackList,
+    timed: bool,
 ) -> Iterator[int]:
     """Trains to the end of the epoch; every `SYNC_STEPS` steps brings `history` up to date and yields their number."""
     pending: list[tuple[Tensor, dict[str, Tensor]]] = []
@@ -206,11 +215,12 @@ def _run_epoch(
         pending.append(step(x, y, weight))
         if len(pending) == SYNC_STEPS or index == steps_per_epoch - 1:
             _read(pending, history)
-            if index >= SYNC_STEPS:  # the first reading holds the compilation
+            if timed:
                 history.seconds += time.perf_counter() - start
                 history.timed_steps += len(pending)
             hooks.on_train_batch_end(index, history.figures())
             yield len(pending)
+            timed = True
             pending.clear()
             start = time.perf_counter()
         else:
@@ -254,9 +264,9 @@ def _add(sums: dict[str, list[float]], more: Mapping[str, Tensor]) -> None:
 def _figures(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
     figures: dict[str, float] = {}
     for task, (loss, labels, weight) in sums.items():
-        rate = labels / weight
+        rate, mean_loss = (labels / weight, loss / weight) if weight else (math.nan, math.nan)
         entropy = -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate)) if 0 < rate < 1 else math.nan
-        figures |= {f"{task}_loss": loss / weight, f"{task}_ne": loss / weight / entropy}
+        figures |= {f"{task}_loss": mean_loss, f"{task}_ne": mean_loss / entropy}
     return figures
 
 

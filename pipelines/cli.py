@@ -115,7 +115,7 @@ def _message(error: Exception) -> str | None:
     # A bad row found inside tf.data arrives as an error of TensorFlow around ours.
     marker = "ValueError: "
     if marker in str(error):
-        return str(error).split(marker, 1)[1].split("\n\n")[0].strip()
+        return str(error).split(marker, 1)[1].split("\nTraceback (most recent call last)")[0].split("\n\n")[0].strip()
     return str(error) if ours else None
 
 
@@ -247,18 +247,13 @@ def _configured(values: Any) -> Any:
 
 def _opened(values: Any) -> Any:
     """The folder of a run that `c2al prepare` or `c2al run` started."""
-    from c2al_tf.files import read_json
-
-    from .config import RunConfig
+    from .config import load_config
     from .run_folder import RunFolder
 
     file = values.run_dir / "config.json"
     if not file.exists():
         raise ValueError(f"{file} is not there. Run `c2al prepare CONFIG --run-dir {values.run_dir}` first")
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(RunConfig)
-    config = parser.instantiate(parser.parse_object(read_json(file)))
-    return RunFolder(values.run_dir, RunConfig(**{f.name: config[f.name] for f in dataclasses.fields(RunConfig)}))
+    return RunFolder(values.run_dir, load_config(file))
 
 
 _CONFIGURED = f"CONFIG --run-dir DIR [--data DIR] [--KEY VALUE ...]\n\n{_EPILOG}"

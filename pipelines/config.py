@@ -1,9 +1,12 @@
 """What a run is: data, model, training, cohorts, seeds. Frozen values, filled from YAML and the command line."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import jsonargparse
 
 from c2al_tf.cohorts import Axis, Guard
 from c2al_tf.config import ModelConfig, TrainingConfig
@@ -88,9 +91,23 @@ class RunConfig:
         return _plain(dataclasses.asdict(self))
 
 
+def load_config(file: Path) -> RunConfig:
+    """Reads a run's configuration, YAML or a run folder's `config.json`.
+
+    Raises:
+        jsonargparse.ArgumentError: If a key is unknown or a value has the wrong type.
+    """
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(RunConfig)
+    values = parser.instantiate(parser.parse_path(file))
+    return RunConfig(**{field.name: values[field.name] for field in dataclasses.fields(RunConfig)})
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, float) and math.isinf(value):
+        return ".inf" if value > 0 else "-.inf"  # as YAML writes what JSON has no word for
     return str(value) if isinstance(value, Path) else value

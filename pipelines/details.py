@@ -12,6 +12,7 @@ from c2al_tf.cohorts import prediction_histogram
 from c2al_tf.data.dataset import make_dataset
 from c2al_tf.data.raw import concatenate
 from c2al_tf.data.readers import count_rows, read_columns
+from c2al_tf.data.shards import split_files
 from c2al_tf.diagnostics import attention_weights
 from c2al_tf.files import read_json, write_json
 from c2al_tf.model import strip_auxiliary_heads
@@ -20,8 +21,9 @@ from c2al_tf.types import Array
 
 from .datasets.synthetic_ads import planted_cohorts, true_probabilities
 from .run_folder import ARMS, RunFolder
+from .steps import split_logits
 
-ATTENTION_ROWS = 8192
+_ATTENTION_BATCH, _ATTENTION_BATCHES = 256, 32
 _BINS = 80
 
 
@@ -38,7 +40,7 @@ def write_details(run: RunFolder) -> dict[str, Any]:
         "title": run.config.title,
         "dataset": run.config.data.name,
         "seeds": run.config.seeds,
-        "rows": {split: count_rows(run.shards(split)) for split in ("train", "validation", "test")},
+        "rows": {split: count_rows(split_files(run.path, split)) for split in ("train", "validation", "test")},
         "training_seconds": {arm: [h["seconds"] for h in histories[arm]] for arm in ARMS},
         "rows_per_second": {arm: [_rate(h) for h in histories[arm]] for arm in ARMS},
         "positives": histories["c2al"][0]["positives"],
@@ -49,7 +51,7 @@ def write_details(run: RunFolder) -> dict[str, Any]:
         },
         "export_bytes": {"baseline": exported["reference"]["total_bytes"], "c2al": exported["facts"]["total_bytes"]},
         "exported_seed": seed,
-        "histograms": _histograms(run),
+        "histograms": _histogram(run),
         "attention": _attention(run, models),
         "planted": _planted(run) if run.config.data.name == "synthetic_ads" else None,
         "hardware": _hardware(),
@@ -64,21 +66,16 @@ def _rate(history: dict[str, Any]) -> float | None:
     return float(history["timed_steps"] * history["batch_size"] / history["seconds"])
 
 
-def _histograms(run: RunFolder) -> dict[str, Any]:
-    """The baseline's prediction distributions on the validation rows: all of them and the chosen pair's."""
-    pair = run.discovery.best
-    logits = np.load(run.model_folder(run.seeds[0], "baseline") / "validation_logits.npy").astype(np.float64)
-    counts = prediction_histogram(expit(logits), len(pair.head.histogram))
-    cohorts = {
-        role: {"name": summary.cohort.name, "counts": list(summary.histogram)}
-        for role, summary in (("head", pair.head), ("tail", pair.tail))
-    }
-    return {"edges": np.linspace(0, 1, len(counts) + 1).tolist(), "all": {"counts": counts.tolist()}, **cohorts}
+def _histogram(run: RunFolder) -> dict[str, Any]:
+    """The baseline's predictions on all validation rows, in the buckets of the cohorts' own histograms."""
+    num_buckets = len(run.discovery.axes[0].cohorts[0].histogram)
+    logits = split_logits(run, run.seeds[0], "baseline", "validation").astype(np.float64)
+    return {"all": {"counts": prediction_histogram(expit(logits), num_buckets).tolist()}}
 
 
 def _attention(run: RunFolder, models: dict[str, keras.Model]) -> dict[str, Any]:
-    batches = make_dataset(run.shards("validation"), run.schema, 1024).take(ATTENTION_ROWS // 1024)
-    weights = {arm: attention_weights(model, batches) for arm, model in models.items()}
+    batches = make_dataset(split_files(run.path, "validation"), run.schema, _ATTENTION_BATCH, drop_remainder=True)
+    weights = {arm: attention_weights(model, batches.take(_ATTENTION_BATCHES)) for arm, model in models.items()}
     attention: dict[str, Any] = {}
     for layer in weights["baseline"]:
         values: dict[str, Array] = {arm: weights[arm][layer].ravel() for arm in ARMS}
@@ -94,12 +91,13 @@ def _planted(run: RunFolder) -> dict[str, Any]:
     parameters = run.config.data.synthetic_ads
     head, tail = planted_cohorts(parameters)
     planted = {"head": head, "tail": tail}
-    pair = run.discovery.best
-    found = {"head": pair.head.cohort, "tail": pair.tail.cohort}
+    found = dict(zip(("head", "tail"), run.cohorts, strict=False))
     names = {name for cohort in (*planted.values(), *found.values()) for name in cohort.columns}
     label = run.schema.labels[0]
     schema = run.schema.columns
-    columns = concatenate(list(read_columns(run.shards("test"), {name: schema[name] for name in {*names, label}})))
+    columns = concatenate(
+        list(read_columns(split_files(run.path, "test"), {name: schema[name] for name in {*names, label}}))
+    )
     overlap = {
         role: _overlap(planted[role].contains(columns), cohort.contains(columns)) for role, cohort in found.items()
     }

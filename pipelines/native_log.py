@@ -1,35 +1,26 @@
 """Keeps TensorFlow's C++ notes off the terminal: no environment variable silences those before its logging starts."""
 
-import atexit
 import os
-import re
+import shutil
+import subprocess
 import sys
-import threading
 
-_NOTE = re.compile(
-    rb"[IW]\d{4} |E\d{4} .*cuInit|WARNING: All log messages before absl|To enable the following instructions"
+_NOTES = (
+    "^([IW][0-9]{4} |E[0-9]{4} .*cuInit|WARNING: All log messages before absl|To enable the following instructions)"
 )
 
 
 def hide_native_notes() -> None:
     """Drops information and warnings that native code writes to stderr; errors, and Python's stderr, pass unchanged."""
+    grep = shutil.which("grep")
+    if grep is None:
+        return
     terminal = os.dup(2)
     sys.stderr = os.fdopen(terminal, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-    read_end, write_end = os.pipe()
-    os.dup2(write_end, 2)
-    os.close(write_end)
-
-    def relay() -> None:
-        with os.fdopen(read_end, "rb") as lines:
-            for line in lines:
-                if not _NOTE.match(line):
-                    os.write(terminal, line)
-
-    thread = threading.Thread(target=relay, name="native-log", daemon=True)
-    thread.start()
-
-    def drain() -> None:
-        os.dup2(terminal, 2)  # closes the pipe, so that the relay ends
-        thread.join(1.0)
-
-    atexit.register(drain)
+    # A process of its own: what native code says last, before it aborts, still gets through. It ends with us; a Ctrl-C
+    # in the terminal must not end it first.
+    command = [grep, "--line-buffered", "--text", "--invert-match", "--extended-regexp", _NOTES]
+    relay = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=terminal, start_new_session=True)
+    assert relay.stdin is not None
+    os.dup2(relay.stdin.fileno(), 2)
+    relay.stdin.close()

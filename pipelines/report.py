@@ -66,6 +66,7 @@ def _content(
     seeds = metrics_by_seed["seeds"]
     settings = config.get("cohorts", {})
     chosen = discovery.cohorts(settings.get("num_cohorts", 2))
+    chosen_pairs = [pair for pair in discovery.pairs if set(pair.cohorts) <= set(chosen)]
     slices = _slices(metrics, discovery, chosen)
     drawn = slices if len(slices) <= _MOST_SLICES_DRAWN else _most_important(slices)
     attention = details.get("attention") or {}
@@ -78,8 +79,8 @@ def _content(
         "metrics": metrics,
         "seeds": seeds,
         "discovery": discovery,
-        "best": discovery.best,
         "chosen": chosen,
+        "chosen_pairs": chosen_pairs,
         "lambdas": lambdas,
         "slices": slices,
         "drawn": drawn,
@@ -87,10 +88,10 @@ def _content(
         "targeted": [s for s in slices if s.targeted],
         "worse": [s for s in slices if s.diff.side == "worse"],
         "verdict": verdict(overall.diff, len(seeds)),
-        "steps": next_steps(slices, seeds, lambdas, spreads, _other_pair(discovery)),
+        "steps": next_steps(slices, seeds, lambdas, spreads, _other_pair(discovery, chosen_pairs)),
         "spreads": spreads,
-        "first_pairs": [p for p in discovery.pairs if p in discovery.pairs[:_MOST_PAIRS_OPEN] or p == discovery.best],
-        "other_pairs": [p for p in discovery.pairs[_MOST_PAIRS_OPEN:] if p != discovery.best],
+        "first_pairs": [p for n, p in enumerate(discovery.pairs) if n < _MOST_PAIRS_OPEN or p in chosen_pairs],
+        "other_pairs": [p for p in discovery.pairs[_MOST_PAIRS_OPEN:] if p not in chosen_pairs],
         "planted": _planted(details.get("planted"), slices),
         "figures": {
             "predictions": prediction_distributions(_histograms(discovery, chosen, details)),
@@ -139,11 +140,11 @@ def _histograms(discovery: Discovery, chosen: Sequence[Cohort], details: Mapping
     }
 
 
-def _other_pair(discovery: Discovery) -> str | None:
+def _other_pair(discovery: Discovery, chosen_pairs: Sequence[Pair]) -> str | None:
     def describe(pair: Pair) -> str:
         return f"{_label(pair.head.cohort)} against {_label(pair.tail.cohort)}"
 
-    return next((describe(p) for p in discovery.pairs if p.accepted and p != discovery.best), None)
+    return next((describe(p) for p in discovery.pairs if p.accepted and p not in chosen_pairs), None)
 
 
 def _spread(layer: Mapping[str, Any], arm: str) -> float:
@@ -193,6 +194,8 @@ def _size(num_bytes: int) -> str:
 
 
 def _span(seconds: Sequence[float]) -> str:
-    """Mean of durations, in words."""
+    """Mean of durations, in words; of a training too short to be timed there is none."""
     mean = float(np.mean(seconds))
+    if not mean:
+        return "\N{EN DASH}"
     return f"{mean:.1f} s" if mean < 120 else f"{mean / 60:.1f} min" if mean < 7200 else f"{mean / 3600:.1f} h"

@@ -9,6 +9,8 @@ from c2al_serving.server import Server
 from rich.console import Console
 from rich.table import Table
 
+from c2al_tf.export import MAX_ERROR
+from c2al_tf.export_facts import ExportError
 from c2al_tf.files import read_json, write_json
 
 from .details import write_details
@@ -32,7 +34,8 @@ def run_all(run: RunFolder) -> None:
     for seed in run.seeds:
         train_arm(run, seed, "c2al")
     evaluate_run(run)
-    if not (run.path / "export.json").exists():
+    exported = run.path / "export.json"
+    if not exported.exists() or read_json(exported)["seed"] not in run.seeds:
         export_run(run)
     write_json(run.path / "served.json", serve_once(run))
     details = write_details(run)
@@ -49,7 +52,10 @@ def serve_once(run: RunFolder) -> dict[str, float]:
     rows = len(next(iter(sample.values())))
     logits = split_logits(run, seed, "c2al", "validation")[:rows]
     with Server(run.export, model_name="default") as server:
-        return compare_served(f"127.0.0.1:{server.grpc_port}", "default", sample, logits)
+        served = compare_served(f"127.0.0.1:{server.grpc_port}", "default", sample, logits)
+    if not served["max_logit_difference"] <= MAX_ERROR:
+        raise ExportError(f"The server must give the model's logits within {MAX_ERROR:g}. Received: {served}")
+    return served
 
 
 def print_discovery(run: RunFolder, most: int = 8) -> None:

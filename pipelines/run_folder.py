@@ -39,16 +39,17 @@ class RunFolder:
 
     @classmethod
     def start(cls, path: Path, config: RunConfig) -> "RunFolder":
-        """Opens a folder for a configuration, new or as it was left.
+        """Opens a folder for a configuration, new or as it was left. The number of seeds may have changed.
 
         Raises:
             ValueError: If the folder holds a run of another configuration, whose rows are prepared.
         """
         file = path / "config.json"
         value = config.to_json()
-        if (path / "schema.json").exists() and read_json(file) != value:
+        old = read_json(file) if (path / "schema.json").exists() else value
+        if old | {"seeds": None} != value | {"seeds": None}:
             raise ValueError(
-                f"{path} holds a run of another configuration; they differ in {_differences(read_json(file), value)}. "
+                f"{path} holds a run of another configuration; they differ in {_differences(old, value)}. "
                 "Choose another --run-dir, or remove the folder to start over"
             )
         write_json(file, value)
@@ -73,24 +74,17 @@ class RunFolder:
             raise ValueError(f"{path} is not there yet. Run `c2al {step}{config} --run-dir {self.path}` first")
         return path
 
-    def shards(self, split: str) -> list[Path]:
-        """The files of a split's rows, in order."""
-        found = sorted((self.path / "data").glob(f"{split}-*.parquet"))
-        if not found:
-            raise ValueError(f"{self.path / 'data'} has no rows. Run `c2al prepare CONFIG --run-dir {self.path}` first")
-        return found
-
     @functools.cached_property
     def schema(self) -> Schema:
         """What the columns mean."""
         return Schema.load(self.file("schema.json"))
 
-    @property
+    @functools.cached_property
     def discovery(self) -> Discovery:
         """What discovery found."""
         return Discovery.from_json(read_json(self.file("cohorts.json")))
 
-    @property
+    @functools.cached_property
     def cohorts(self) -> Sequence[Cohort]:
         """The cohorts that have an auxiliary head in the arm `c2al`."""
         return self.discovery.cohorts(self.config.cohorts.num_cohorts)

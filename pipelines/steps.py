@@ -15,6 +15,7 @@ from c2al_tf.data.prepare import Source, prepare
 from c2al_tf.data.priors import count_tasks
 from c2al_tf.data.raw import concatenate
 from c2al_tf.data.readers import count_rows, read_columns
+from c2al_tf.data.shards import split_files
 from c2al_tf.evaluation import Evaluation, evaluate_by_cohort
 from c2al_tf.export import Export, export_for_serving
 from c2al_tf.files import read_json, replace_file, write_json
@@ -75,7 +76,7 @@ def train_arm(run: RunFolder, seed: int, arm: Arm) -> None:
         return
     config, schema = run.config, run.schema
     cohorts = () if arm == "baseline" else tuple(run.cohorts)
-    counts = count_tasks(run.shards("train"), schema, cohorts)
+    counts = count_tasks(split_files(run.path, "train"), schema, cohorts)
     keras.utils.set_random_seed(seed)
     model = build_model(
         schema,
@@ -90,13 +91,13 @@ def train_arm(run: RunFolder, seed: int, arm: Arm) -> None:
 
     def batches(epoch: int, skip: int) -> tf.data.Dataset:
         return make_dataset(
-            run.shards("train"), schema, config.training.batch_size, encoder=encoder, cohorts=cohorts,
+            split_files(run.path, "train"), schema, config.training.batch_size, encoder=encoder, cohorts=cohorts,
             shuffle=True, seed=seed, epoch=epoch, skip_batches=skip,
         )  # fmt: skip
 
     def validation() -> tf.data.Dataset:
         return make_dataset(
-            run.shards("validation"), schema, config.training.batch_size, encoder=encoder, cohorts=cohorts
+            split_files(run.path, "validation"), schema, config.training.batch_size, encoder=encoder, cohorts=cohorts
         )
 
     lambdas = dict(zip([c.name for c in cohorts], itertools.cycle(config.cohorts.lambdas), strict=False))
@@ -131,13 +132,15 @@ def discover_run(run: RunFolder) -> None:
     config = run.config.cohorts
     axes = config.axes or tuple(Axis(names) for names in run.schema.axes)
     labels = run.schema.labels[0]
-    columns = _read(run, "validation", {name for axis in axes for name in axis.columns} | {labels})
+    weight = run.schema.weight
+    columns = _read(run, "validation", {name for axis in axes for name in axis.columns} | {labels, weight or labels})
     logits = split_logits(run, run.seeds[0], "baseline", "validation")
     discovery = discover_cohorts(
         expit(logits.astype(np.float64)),
         columns,
         axes,
         labels=columns[labels],
+        weights=columns[weight] if weight else None,
         divergence=config.divergence,
         guard=config.guard,
     )
@@ -160,6 +163,10 @@ def evaluate_run(run: RunFolder) -> Evaluation:
     slices = {cohort.name: cohort.contains(columns) for cohort in chosen}
     slices["rest"] = ~np.logical_or.reduce(list(slices.values()))
     slices |= {cohort.name: cohort.contains(columns) for cohort in others}
+    for axis in discovery.axes:
+        outside = ~np.logical_or.reduce([slices[summary.cohort.name] for summary in axis.cohorts])
+        if outside.any():
+            slices[f"{axis.name}, other"] = outside
     evaluation = evaluate_by_cohort(
         logits,
         columns[run.schema.labels[0]],
@@ -216,7 +223,7 @@ def export_run(run: RunFolder, seed: int | None = None) -> Export:
 def sample_rows(run: RunFolder, num_rows: int = EXPORT_SAMPLE) -> Columns:
     """The first validation rows, as raw columns of the features."""
     columns = {feature.name: feature.column for feature in run.schema.features}
-    return next(iter(read_columns(run.shards("validation"), columns, num_rows)))
+    return next(iter(read_columns(split_files(run.path, "validation"), columns, num_rows)))
 
 
 def split_logits(run: RunFolder, seed: int, arm: Arm, split: str) -> Array:
@@ -224,7 +231,7 @@ def split_logits(run: RunFolder, seed: int, arm: Arm, split: str) -> Array:
     path = run.model_folder(seed, arm) / f"{split}_logits.npy"
     if not path.exists():
         model = strip_auxiliary_heads(keras.saving.load_model(run.model_file(seed, arm), compile=False))
-        shards = run.shards(split)
+        shards = split_files(run.path, split)
         batches = make_dataset(shards, run.schema, 8192)
         save_array(path, predict(model, batches, count_rows(shards), description=f"seed {seed}, {arm}: {split} rows"))
     return np.asarray(np.load(path))
@@ -232,4 +239,4 @@ def split_logits(run: RunFolder, seed: int, arm: Arm, split: str) -> Array:
 
 def _read(run: RunFolder, split: str, names: set[str]) -> Columns:
     columns = {name: run.schema.columns[name] for name in sorted(names)}
-    return concatenate(list(read_columns(run.shards(split), columns)))
+    return concatenate(list(read_columns(split_files(run.path, split), columns)))

@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from ..types import MISSING_INT, MISSING_STRING, PRIMARY, Array, Columns
+from ..types import PRIMARY
 from .conditions import Condition, check_keys, condition_from_json
 
 # A cohort's name becomes the name of a task, an output and a TensorFlow name scope.
@@ -18,6 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 class Cohort:
     """The rows on which all conditions hold.
 
+    >>> import numpy as np
     >>> from c2al_tf.cohorts import Interval, Values
     >>> cohort = Cohort("young_women", (Interval("age", 18, 25), Values("sex", ("Female",))))
     >>> str(cohort)
@@ -65,10 +64,6 @@ class Cohort:
     def __str__(self) -> str:
         return " and ".join(map(str, self.conditions))
 
-    def describe(self) -> str:
-        """Returns the predicate in words, for reports."""
-        return str(self)
-
     def to_json(self) -> dict[str, Any]:
         """Returns what `from_json` reads."""
         return {"name": self.name, "conditions": [condition.to_json() for condition in self.conditions]}
@@ -82,27 +77,3 @@ class Cohort:
         """
         check_keys(json, "a cohort", required=("name", "conditions"))
         return cls(json["name"], tuple(condition_from_json(condition) for condition in json["conditions"]))
-
-
-def require_rows(cohort: Cohort, columns: Columns) -> int:
-    """Returns how many rows are in the cohort.
-
-    Raises:
-        ValueError: If none is; the message says what the columns hold instead.
-    """
-    rows = int(np.count_nonzero(cohort.contains(columns)))
-    if rows == 0:
-        held = "; ".join(f"column `{name}` holds {_summary(columns[name])}" for name in cohort.columns)
-        total = len(columns[cohort.columns[0]])
-        raise ValueError(f"Cohort `{cohort.name}` ({cohort}) matches none of the {total:,} rows: {held}.")
-    return rows
-
-
-def _summary(column: Array) -> str:
-    values = sorted(set(column.tolist()) - {MISSING_STRING, MISSING_INT})
-    present = [value for value in values if value == value]
-    if not present:
-        return "missing values only"
-    if isinstance(present[0], str):
-        return ", ".join(map(repr, present[:10])) + (", ..." if len(present) > 10 else "")
-    return f"values from {min(present)} to {max(present)}"

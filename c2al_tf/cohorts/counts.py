@@ -74,7 +74,7 @@ def count_cohorts(
     """
     predictions = np.asarray(predictions)
     needed = {name: columns[name] for cut in cuts for c in cut.cohorts for name in c.columns if name in columns}
-    _check_lengths(predictions, needed, labels)
+    check_rows(predictions, needed, labels)
     buckets = prediction_buckets(predictions, num_buckets)
     histograms, positives, sums = [], [], []
     for cut in tqdm(cuts, desc="counting cohorts", unit="axis", delay=2, disable=not progress):
@@ -116,7 +116,8 @@ def _codes(cut: Cut, columns: Columns, rows: int) -> Array:
     return codes
 
 
-def _check_lengths(predictions: Array, columns: Columns, labels: Array | None) -> None:
+def check_rows(predictions: Array, columns: Columns, labels: Array | None) -> None:
+    """Raises ValueError unless predictions, labels and columns have equal lengths and labels are 0 or 1."""
     if predictions.ndim != 1:
         raise ValueError(f"Predictions must have shape (rows,). Received: shape {predictions.shape}")
     arrays = {f"column `{name}`": column for name, column in columns.items()}

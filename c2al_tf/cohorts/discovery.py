@@ -8,7 +8,7 @@ import numpy as np
 
 from ..types import Array, Columns
 from .axes import Axis, cut_axes
-from .counts import CohortCounts, count_cohorts
+from .counts import CohortCounts, check_rows, count_cohorts
 from .divergence import DIVERGENCES, NUM_BUCKETS
 from .guard import Guard
 from .resampling import bootstrap_intervals, pair_divergences, permutation_p_values
@@ -23,6 +23,7 @@ def discover_cohorts(
     axes: Sequence[Axis],
     *,
     labels: Array | None = None,
+    weights: Array | None = None,
     divergence: str = "js",
     guard: Guard = _GUARD,
     num_buckets: int = NUM_BUCKETS,
@@ -47,6 +48,8 @@ def discover_cohorts(
         axes: What to cut along.
         labels: 0 or 1, of shape (rows,); without them head and tail are told apart by the mean prediction, and the
             guard cannot ask for positives.
+        weights: Of the rows, at least 0, of shape (rows,). Rows of weight 0 are left out; other weights change nothing:
+            histograms count rows, whose number is what the tests for chance rest on.
         divergence: The measure that ranks: `js`, `kl`, `wasserstein` or `cosine`.
         guard: What a pair must pass.
         num_buckets: Buckets of the log-normalised prediction.
@@ -56,8 +59,8 @@ def discover_cohorts(
         progress: Whether to show bars when it takes long.
 
     Raises:
-        ValueError: If lengths differ, there are no rows, a prediction, label or column breaks its rule, or the
-            measure is unknown.
+        ValueError: If lengths differ, there are no rows, a prediction, label, weight or column breaks its rule, or
+            the measure is unknown.
 
     References:
         C2AL, arXiv 2510.02215, section 3.
@@ -66,6 +69,8 @@ def discover_cohorts(
         raise ValueError("Discovery needs rows. Received: 0 predictions")
     if not axes:
         raise ValueError("Discovery needs at least one axis to cut along. Received: axes=[]")
+    if weights is not None:
+        predictions, columns, labels = _of_weight(weights, predictions, columns, labels)
     cuts = cut_axes(axes, columns)
     counts = count_cohorts(predictions, columns, cuts, labels=labels, num_buckets=num_buckets, progress=progress)
     return rank_cohorts(
@@ -113,6 +118,27 @@ def rank_cohorts(
     ]
     ranked.sort(key=lambda pair: -pair.divergences[divergence])
     return Discovery(divergence, counts.total_rows, guard, axes, tuple(ranked))
+
+
+def _of_weight(
+    weights: Array, predictions: Array, columns: Columns, labels: Array | None
+) -> tuple[Array, Columns, Array | None]:
+    """Returns the rows of a weight above 0."""
+    predictions, weights = np.asarray(predictions), np.asarray(weights)
+    check_rows(predictions, columns, labels)
+    if weights.shape != predictions.shape:
+        raise ValueError(
+            f"Weights must have the shape of the predictions, {predictions.shape}. Received: shape {weights.shape}"
+        )
+    bad = ~((weights >= 0) & np.isfinite(weights))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"Weights must be finite and at least 0. Received: {weights[row]} in row {row}")
+    kept = weights > 0
+    if not kept.any():
+        raise ValueError("Discovery needs rows of a weight above 0. Received: only weights of 0")
+    rest = {name: column[kept] for name, column in columns.items()}
+    return predictions[kept], rest, None if labels is None else np.asarray(labels)[kept]
 
 
 @dataclass(frozen=True, eq=False)

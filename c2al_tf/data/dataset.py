@@ -11,6 +11,7 @@ from ..cohorts.cohort import Cohort
 from ..schema import Column, DType, Schema
 from ..types import PRIMARY, Columns
 from .checks import check_columns
+from .examples import TF_TYPES
 from .features import FeatureEncoder
 from .labels import check_columns_present, check_names, cohort_labels
 from .raw import num_rows
@@ -18,7 +19,6 @@ from .readers import CsvFormat, Paths, as_paths
 from .stream import pad, read_blocks
 
 _BLOCK_ROWS = 65_536
-_TF_TYPES: dict[DType, tf.DType] = {"string": tf.string, "int64": tf.int64, "float32": tf.float32}
 _IS_ROW = "is_row"
 
 
@@ -67,11 +67,10 @@ def make_dataset(
     Raises:
         ValueError: If a file is absent, or a cohort is on a column that the schema lacks.
     """
-    if batch_size < 1 or skip_batches < 0:
-        raise ValueError(
-            f"`batch_size` must be at least 1 and `skip_batches` at least 0. "
-            f"Received: batch_size={batch_size}, skip_batches={skip_batches}"
-        )
+    least = {"batch_size": (batch_size, 1), "skip_batches": (skip_batches, 0), "seed": (seed, 0), "epoch": (epoch, 0)}
+    for name, (value, minimum) in least.items():
+        if value < minimum:
+            raise ValueError(f"`{name}` must be at least {minimum}. Received: {name}={value}")
     tasks = primary_tasks(schema)
     check_names(cohorts, tasks)
     check_columns_present(cohorts, schema.columns)
@@ -124,7 +123,7 @@ def _stacked_specs(columns: Mapping[str, Column]) -> dict[str, tf.TensorSpec]:
     for column in columns.values():
         widths[column.dtype] = widths.get(column.dtype, 0) + (column.length or 1)
     specs: dict[str, tf.TensorSpec] = {_IS_ROW: tf.TensorSpec((None,), tf.float32)}
-    return specs | {dtype: tf.TensorSpec((None, width), _TF_TYPES[dtype]) for dtype, width in widths.items()}
+    return specs | {dtype: tf.TensorSpec((None, width), TF_TYPES[dtype]) for dtype, width in widths.items()}
 
 
 def _stack(block: Columns, columns: Mapping[str, Column], rows: int) -> Columns:

@@ -14,7 +14,7 @@ from ..types import Array, Columns
 from .arrow import from_arrow
 from .raw import MISSING, is_missing
 
-_TF_TYPES = {"string": tf.string, "int64": tf.int64, "float32": tf.float32}
+TF_TYPES: dict[DType, tf.DType] = {"string": tf.string, "int64": tf.int64, "float32": tf.float32}
 _KINDS: dict[DType, str] = {"string": "bytes_list", "int64": "int64_list", "float32": "float_list"}
 
 
@@ -33,7 +33,7 @@ def _parse(serialized: tf.Tensor, columns: Iterable[Column], stored: Mapping[str
     features = {}
     for column in columns:
         dtype = stored[column.name]
-        features[column.name] = tf.io.FixedLenSequenceFeature([], _TF_TYPES[dtype], True, MISSING[dtype])
+        features[column.name] = tf.io.FixedLenSequenceFeature([], TF_TYPES[dtype], True, MISSING[dtype])
     return tf.io.parse_example(serialized, features)
 
 

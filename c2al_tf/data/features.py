@@ -5,10 +5,8 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from ..schema import CategoricalFeature, Column, NumericFeature, Schema
-from .examples import parse_examples
+from .examples import TF_TYPES, parse_examples
 from .raw import MISSING
-
-_TF_TYPES = {"string": tf.string, "int64": tf.int64, "float32": tf.float32}
 
 
 class FeatureEncoder(tf.Module):
@@ -42,7 +40,7 @@ class FeatureEncoder(tf.Module):
         """What `__call__` takes: (batch,), or (batch, length) for a multi-valued column."""
         return {
             name: tf.TensorSpec(
-                (None,) if column.length is None else (None, column.length), _TF_TYPES[column.dtype], name
+                (None,) if column.length is None else (None, column.length), TF_TYPES[column.dtype], name
             )
             for name, column in self.columns.items()
         }
@@ -84,7 +82,7 @@ class FeatureEncoder(tf.Module):
 
 def _vocabulary_table(feature: CategoricalFeature) -> tf.lookup.StaticHashTable:
     vocabulary = feature.vocabulary or ()
-    keys = tf.constant([MISSING[feature.dtype], *vocabulary], _TF_TYPES[feature.dtype])
+    keys = tf.constant([MISSING[feature.dtype], *vocabulary], TF_TYPES[feature.dtype])
     ids = tf.constant([0, *range(2, 2 + len(vocabulary))], tf.int32)
     return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, ids), default_value=1)
 

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ..schema import CategoricalFeature, Feature, NumericFeature, Schema
+from ..schema import CategoricalFeature, DType, NumericFeature, Schema
 from ..types import Array, Columns
 from .checks import check_columns
 from .raw import as_raw, is_missing, num_rows
@@ -34,7 +34,8 @@ def build_schema(batches: Iterable[Columns], source: Source) -> Schema:
 class SchemaLearner:
     """Takes in batches of raw columns and gives the schema that they amount to.
 
-    Where a feature has a `default`, rows without a value count as rows with it; other missing values count nowhere.
+    Where a feature has a `default`, rows without a value count as rows with it; other missing values count nowhere,
+    nor do rows of weight 0. Other weights change nothing: every row counts once.
 
     Args:
         source: What is declared of the columns.
@@ -42,8 +43,8 @@ class SchemaLearner:
     """
 
     def __init__(self, source: Source, first: Columns) -> None:
-        features = tuple(_draft(spec, first) for spec in source.features)
-        self.draft = Schema(features, (source.label,), source.axes, source.axis_columns)
+        features = tuple(spec.draft(_dtype(spec, first)) for spec in source.features)
+        self.draft = Schema(features, (source.label,), source.axes, source.axis_columns, source.weight)
         self._learners: dict[str, _Vocabulary | _Scale] = {}
         for spec, feature in zip(source.features, features, strict=True):
             if isinstance(feature, NumericFeature):
@@ -72,8 +73,10 @@ class SchemaLearner:
 
     def learn(self, rows: Columns) -> None:
         """Takes in what `check` returned."""
+        weight = self.draft.weight
+        counted = slice(None) if weight is None else rows[weight] > 0
         for name, learner in self._learners.items():
-            learner.update(rows[name])
+            learner.update(rows[name][counted])
 
     def schema(self) -> Schema:
         """The schema of all rows so far."""
@@ -118,26 +121,9 @@ class _Scale:
         return {"boundaries": boundaries, "mean": self.moments.mean, "std": self.moments.std}
 
 
-def _draft(spec: FeatureSpec, first: Columns) -> Feature:
-    """The feature with nothing learnt yet."""
-    if spec.kind == "numeric":
-        default = None if spec.default is None else float(spec.default)
-        return NumericFeature(spec.name, spec.scaling, missing=spec.missing, default=default)
-    return CategoricalFeature(
-        spec.name,
-        _categorical_dtype(spec, first),
-        vocabulary=() if spec.num_hash_buckets is None else None,
-        num_hash_buckets=spec.num_hash_buckets,
-        length=spec.length,
-        combiner=spec.combiner,
-        missing=spec.missing,
-        default=spec.default,  # type: ignore[arg-type]
-    )
-
-
-def _categorical_dtype(spec: FeatureSpec, first: Columns) -> Literal["string", "int64"]:
-    if spec.dtype is not None:
-        return "string" if spec.dtype == "string" else "int64"
+def _dtype(spec: FeatureSpec, first: Columns) -> DType:
+    if spec.dtype is not None or spec.kind == "numeric":
+        return spec.dtype or "float32"
     name = spec.name
     if name not in first:
         raise ValueError(f"No column `{name}` in the data; present are {sorted(first)}")

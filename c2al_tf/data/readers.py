@@ -8,14 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from ..schema import Column
-from ..types import Columns
+from ..types import Array, Columns
 from .arrow import ARROW_TYPES, check_type, from_arrow
 from .examples import ExampleReader, read_serialized
 from .raw import num_rows, rebatch
@@ -127,6 +126,11 @@ def _check_present(path: Path, columns: Mapping[str, Column], present: Sequence[
     for name in columns:
         if name not in present:
             raise ValueError(f"{path}: no column `{name}`; present are {sorted(present)}")
+        if present.count(name) > 1:
+            raise ValueError(
+                f"{path}: a column's name must be its own; rename or drop the others. "
+                f"Received: {present.count(name)} columns `{name}`"
+            )
 
 
 def _no_rows(path: Path) -> ValueError:
@@ -182,8 +186,14 @@ def _csv_names(path: Path, csv_format: CsvFormat) -> Sequence[str]:
     if csv_format.column_names is not None:
         return csv_format.column_names
     with pa.input_stream(path, compression="detect") as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        # More than the header is decoded at once: bytes that are no text are let through, and looked for in it alone.
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
         header = next(csv.reader(text, delimiter=csv_format.delimiter), None)
+    for name in header or ():
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise _no_utf8(path, "header", repr(name.encode(errors="surrogateescape"))) from error
     if header is None:
         raise _no_rows(path)
     return header
@@ -192,27 +202,50 @@ def _csv_names(path: Path, csv_format: CsvFormat) -> Sequence[str]:
 def _csv_texts(path: Path, columns: Mapping[str, Column], csv_format: CsvFormat) -> Iterator[Columns]:
     """Yields blocks of fields as texts: what they mean is `_convert_texts`'s matter, which can name a bad one."""
     options = pacsv.ConvertOptions(
-        include_columns=list(columns), column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
+        include_columns=list(columns), column_types=dict.fromkeys(columns, pa.binary()), strings_can_be_null=False
     )
     names = csv_format.column_names
+    # In a file of one column an empty line is a row with a null.
+    only_one = len(_csv_names(path, csv_format)) == 1
+    first_row = 0
     try:
         with pacsv.open_csv(
             path,
             pacsv.ReadOptions(column_names=list(names) if names else None, block_size=8 << 20),
-            pacsv.ParseOptions(delimiter=csv_format.delimiter),
+            pacsv.ParseOptions(delimiter=csv_format.delimiter, ignore_empty_lines=not only_one),
             options,
         ) as reader:
             for block in reader:
-                yield {name: from_arrow(block[name], Column(name, "string")) for name in columns}
+                yield {name: _decode(block[name], name, path, first_row) for name in columns}
+                first_row += block.num_rows
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: not valid CSV: {error}") from error
+
+
+def _decode(fields: pa.Array, name: str, path: Path, first_row: int) -> Array:
+    try:
+        return from_arrow(fields, Column(name, "string"))
+    except pa.ArrowInvalid:
+        for row, field in enumerate(fields.to_pylist(), first_row):
+            try:
+                field.decode()
+            except UnicodeDecodeError as error:
+                raise _no_utf8(path, f"row {row}: field `{name}`", repr(field)) from error
+        raise
+
+
+def _no_utf8(path: Path, where: str, received: str) -> ValueError:
+    return ValueError(
+        f"{path}: {where}: not UTF-8; convert the file, for example with `iconv -f latin1 -t utf-8 OLD > NEW`. "
+        f"Received: {received:.80}"
+    )
 
 
 def _convert_texts(batch: Columns, columns: Mapping[str, Column], path: Path, first_row: int) -> Columns:
     return {name: _convert_text(pa.array(batch[name]), c, path, first_row) for name, c in columns.items()}
 
 
-def _convert_text(texts: pa.Array, column: Column, path: Path, first_row: int) -> np.ndarray:
+def _convert_text(texts: pa.Array, column: Column, path: Path, first_row: int) -> Array:
     if column.length is None and column.dtype == "string":
         return from_arrow(texts, column)
     texts = pc.if_else(pc.equal(texts, ""), None, texts)

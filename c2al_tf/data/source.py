@@ -1,13 +1,30 @@
 """Rows and what a person declares of them, before anything is learnt from the data."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
-from ..schema import Column, Combiner, DType, Missing, Scaling
+from ..schema import (
+    CategoricalFeature,
+    Column,
+    Combiner,
+    DType,
+    Feature,
+    Missing,
+    NumericFeature,
+    Scaling,
+    check_count,
+    check_word,
+)
 from ..types import Columns
 
 SPLITS = ("train", "validation", "test")
+
+# What is for one kind of feature only, and would be ignored on the other.
+_ONLY = {
+    "categorical": ("min_count", "max_size", "num_hash_buckets", "length", "combiner"),
+    "numeric": ("num_buckets", "scaling"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,19 +60,46 @@ class FeatureSpec:
     default: str | int | float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ("categorical", "numeric"):
-            raise ValueError(f"`kind` of `{self.name}` must be 'categorical' or 'numeric'. Received: {self.kind!r}")
+        check_word(self.name, "kind", self.kind, tuple(_ONLY))
         wrong = self.dtype == "float32" if self.kind == "categorical" else self.dtype not in (None, "float32")
         if wrong:
             raise ValueError(
-                f"`dtype` of `{self.name}` must be 'string' or 'int64' for a categorical feature and 'float32' for a "
-                f"numeric one. Received: kind={self.kind!r}, dtype={self.dtype!r}"
+                f"`dtype` of feature `{self.name}` must be 'string' or 'int64' for a categorical feature and 'float32' "
+                f"for a numeric one. Received: kind={self.kind!r}, dtype={self.dtype!r}"
             )
-        if self.kind == "numeric" and (self.length is not None or self.num_hash_buckets is not None):
-            raise ValueError(
-                f"`length` and `num_hash_buckets` of `{self.name}` are for categorical features. "
-                f"Received: length={self.length}, num_hash_buckets={self.num_hash_buckets}"
-            )
+        other = "numeric" if self.kind == "categorical" else "categorical"
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _ONLY[other] and value != field.default:
+                raise ValueError(
+                    f"`{field.name}` of feature `{self.name}` is for {other} features. "
+                    f"Received: kind={self.kind!r}, {field.name}={value!r}"
+                )
+        check_count(self.name, "min_count", self.min_count)
+        check_count(self.name, "max_size", self.max_size)
+        check_count(self.name, "num_buckets", self.num_buckets, least=0)
+        # The other rules are the feature's own. A type that is not declared is not known yet: any that fits will do.
+        self.draft(self.dtype or ("int64" if isinstance(self.default, int) else "string"))
+
+    def draft(self, dtype: DType) -> Feature:
+        """The feature with nothing learnt yet.
+
+        Args:
+            dtype: The type of a categorical column, where none is declared.
+        """
+        if self.kind == "numeric":
+            default = float(self.default) if type(self.default) is int else self.default
+            return NumericFeature(self.name, self.scaling, missing=self.missing, default=default)  # type: ignore[arg-type]
+        return CategoricalFeature(
+            self.name,
+            self.dtype or dtype,  # type: ignore[arg-type]
+            vocabulary=() if self.num_hash_buckets is None else None,
+            num_hash_buckets=self.num_hash_buckets,
+            length=self.length,
+            combiner=self.combiner,
+            missing=self.missing,
+            default=self.default,  # type: ignore[arg-type]
+        )
 
 
 @dataclass(frozen=True)
@@ -69,6 +113,7 @@ class Source:
         splits: Opens a fresh stream of batches of raw columns for `"train"`, `"validation"` and `"test"`.
         axis_columns: Raw columns that serve as axes without being features.
         num_rows: Rows per split, for progress bars.
+        weight: Column of row weights, at least 0. Rows of weight 0 stay, but nothing is learnt from them.
     """
 
     features: tuple[FeatureSpec, ...]
@@ -77,3 +122,4 @@ class Source:
     splits: Mapping[str, Callable[[], Iterator[Columns]]]
     axis_columns: tuple[Column, ...] = ()
     num_rows: Mapping[str, int] | None = None
+    weight: str | None = None

@@ -50,14 +50,16 @@ def read_blocks(
     def windows() -> Iterator[Columns]:
         left = skip_rows
         chunks = _chunks(paths, columns, shuffle, csv_format)
-        for number, window in enumerate(_windows(chunks, 1 if shuffle is None else WINDOW_ROWS)):
+        parts = _windows(chunks, 1 if shuffle is None else WINDOW_ROWS)
+        for number, window in enumerate(parts, start=1):
             rows = sum(chunk.num_rows for chunk in window)
             if left >= rows:
                 left -= rows
                 continue
             block = concatenate([load(chunk) for chunk in window])
             if shuffle is not None:
-                # A generator per window, so that a skipped one draws nothing.
+                # A generator per window, so that a skipped one draws nothing. From 1, as to NumPy (seed, epoch, 0) is
+                # (seed, epoch), which draws the order of the chunks.
                 order = np.random.default_rng([*shuffle, number]).permutation(rows)[left:]
                 block = {name: values[order] for name, values in block.items()}
             elif left:

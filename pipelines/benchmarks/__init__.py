@@ -1,0 +1,1 @@
+"""Measurements that take minutes: each is a module with a `main`."""

@@ -28,6 +28,7 @@ class Files:
         validation: Pattern of the files to validate on. Without it a part of the training rows is set aside.
         validation_share: That part, chosen at random but always the same.
         axis_columns: Columns of the axes that are no features.
+        weight: Column of row weights, at least 0.
         csv: How CSV files are written.
     """
 
@@ -39,6 +40,7 @@ class Files:
     validation: str | None = None
     validation_share: float = 0.1
     axis_columns: tuple[Column, ...] = ()
+    weight: str | None = None
     csv: CsvFormat | None = None
 
     def __post_init__(self) -> None:
@@ -55,6 +57,7 @@ class Files:
         """The columns to be read."""
         columns = [Column(f.name, _dtype(f), f.length) for f in self.features]
         columns += [*self.axis_columns, Column(self.label, "float32")]
+        columns += [Column(self.weight, "float32")] if self.weight else []
         return {column.name: column for column in columns}
 
 
@@ -75,7 +78,7 @@ def open_source(data: Path | None, files: Files) -> Source:
     folder = data or Path()
     train, test = _matches(folder, files.train), _matches(folder, files.test)
     features = tuple(replace(feature, dtype=_dtype(feature)) for feature in files.features)
-    source = Source(features, files.label, files.axes, {}, files.axis_columns)
+    source = Source(features, files.label, files.axes, {}, files.axis_columns, weight=files.weight)
     rules = SchemaLearner(source, {})
 
     def stream(paths: list[str]) -> Callable[[], Iterator[Columns]]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.special import entr, expit, xlogy
+from scipy.special import expit
 
 from c2al_tf.cohorts import Cohort, Interval
 from c2al_tf.data.prepare import FeatureSpec, Source
@@ -14,16 +14,13 @@ from .ads_world import (
     BLOCK_ROWS,
     COHORT_SHARE,
     DECOYS,
-    HEAD,
-    MAJORITY,
     NAMES,
-    TAIL,
     SyntheticAds,
     make_world,
     random_stream,
 )
 
-__all__ = ["SyntheticAds", "bayes_ne", "generate", "open_source", "planted_cohorts", "true_probabilities"]
+__all__ = ["SyntheticAds", "generate", "open_source", "planted_cohorts", "true_probabilities"]
 
 
 def open_source(parameters: SyntheticAds) -> Source:
@@ -92,28 +89,3 @@ def planted_cohorts(parameters: SyntheticAds) -> tuple[Cohort, Cohort]:
     head = Interval("user_value", low=world.head_from, quantiles=(1 - COHORT_SHARE, 1.0))
     tail = Interval("user_value", high=world.tail_below, quantiles=(0.0, COHORT_SHARE))
     return Cohort("head", (head,)), Cohort("tail", (tail,))
-
-
-def bayes_ne(parameters: SyntheticAds, split: str) -> dict[str, float]:
-    """Normalized entropy of the true probabilities on a split's rows: of `all`, `majority`, `head` and `tail`.
-
-    Raises:
-        ValueError: If a cohort has no click, or nothing else: its labels have no entropy.
-    """
-    world = make_world(parameters)
-    sums = np.zeros((3, 3))  # (rows, clicks, log loss) by cohort
-    for columns, p in generate(parameters, split):
-        y, cohort = columns["click"], world.cohort(columns["user_value"])
-        values = (np.ones_like(p), y, -xlogy(y, p) - xlogy(1 - y, 1 - p))
-        sums += [np.bincount(cohort, value, minlength=3) for value in values]
-    slices = {"all": sums.sum(axis=1), "majority": sums[:, MAJORITY], "head": sums[:, HEAD], "tail": sums[:, TAIL]}
-    return {name: _normalized_entropy(name, *value) for name, value in slices.items()}
-
-
-def _normalized_entropy(name: str, rows: float, clicks: float, log_loss: float) -> float:
-    if not 0 < clicks < rows:
-        raise ValueError(
-            f"The rows of `{name}` must be clicked in part. Received: {clicks:.0f} clicks in {rows:.0f} rows"
-        )
-    rate = clicks / rows
-    return float(log_loss / rows / (entr(rate) + entr(1 - rate)))

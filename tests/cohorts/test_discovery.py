@@ -175,6 +175,17 @@ def test_more_than_two_cohorts(num_cohorts):
     assert [cohort.name for cohort in cohorts[:2]] == ["value_top_10", "value_bottom_10"]
 
 
+def test_rows_of_weight_0_are_left_out_and_other_weights_change_nothing():
+    predictions, columns, labels = planted(0)
+    weights = np.random.default_rng(1).choice([0.0, 0.5, 3.0], len(labels))
+    kept = weights > 0
+    without = discover(predictions[kept], {name: c[kept] for name, c in columns.items()}, labels[kept])
+    assert discover(predictions, columns, labels, weights=weights) == without
+    assert discover(predictions, columns, labels, weights=weights + 1) == discover(predictions, columns, labels)
+    without = discover(predictions[kept], {name: c[kept] for name, c in columns.items()})
+    assert discover(predictions, columns, weights=weights) == without
+
+
 def test_constant_predictions_let_nothing_pass():
     _, columns, labels = planted(0)
     found = discover(np.full(4000, 0.05), columns, labels)
@@ -194,6 +205,11 @@ def test_constant_predictions_let_nothing_pass():
         ({"predictions": np.full(4000, np.nan)}, "Received: nan in row 0; 4,000 of 4,000"),
         ({"predictions": np.full(4000, -3.0)}, "a sigmoid turns logits into them"),
         ({"labels": np.full(4000, 2)}, "Labels must be 0 or 1. Received: 2 in row 0"),
+        ({"weights": np.ones(3)}, r"the shape of the predictions, \(4000,\). Received: shape \(3,\)"),
+        ({"weights": np.zeros(4000)}, "Received: only weights of 0"),
+        ({"weights": np.r_[1.0, -1.0, np.ones(3998)]}, "finite and at least 0. Received: -1.0 in row 1"),
+        ({"weights": np.r_[1.0, np.nan, np.ones(3998)]}, "finite and at least 0. Received: nan in row 1"),
+        ({"weights": np.ones(4000), "labels": np.ones(3)}, "but labels of length 3"),
     ],
 )
 def test_bad_input(change, match):

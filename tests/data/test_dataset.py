@@ -110,6 +110,16 @@ def test_shuffled_order_follows_from_seed_and_epoch_alone(numbered, write, suffi
         assert a != b
 
 
+def test_every_order_has_a_random_stream_of_its_own(numbered, monkeypatch):
+    seeds = []
+    make_rng = np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: (seeds.append(seed), make_rng(seed))[1])
+    order(numbered, shuffle=True, seed=1, epoch=2)
+    # The row groups, and five windows of 100 rows or a little more.
+    states = {tuple(np.random.SeedSequence(seed).generate_state(4)) for seed in seeds}
+    assert len(states) == len(seeds) == 6
+
+
 def test_shuffling_mixes_rows_of_distant_row_groups(numbered):
     rows = order(numbered, shuffle=True)
     assert {row // 30 for row in rows[:16]} != {rows[0] // 30}
@@ -183,5 +193,7 @@ def test_bad_arguments(tmp_path, schema, numbered):
         make_dataset(numbered, NUMBERED, 16, cohorts=[Cohort("rich", (Interval("income", 1),))])
     with pytest.raises(ValueError, match="Received: cohort named 'young'"):
         make_dataset(numbered, schema, 16, cohorts=[YOUNG, YOUNG])
-    with pytest.raises(ValueError, match="Received: batch_size=0"):
-        make_dataset(numbered, NUMBERED, 0)
+    for wrong in ({"batch_size": 0}, {"skip_batches": -1}, {"seed": -1}, {"epoch": -1}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(ValueError, match=f"`{name}` must be at least [01]. Received: {name}={value}"):
+            make_dataset(numbered, NUMBERED, **({"batch_size": 16} | wrong))

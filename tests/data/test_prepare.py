@@ -6,9 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+from c2al_tf.cohorts import Cohort, Interval
 from c2al_tf.data import shards
 from c2al_tf.data.features import FeatureEncoder
 from c2al_tf.data.prepare import FeatureSpec, Source, build_schema, prepare, split_files
+from c2al_tf.data.priors import count_tasks
 from c2al_tf.data.readers import read_columns
 from c2al_tf.schema import CategoricalFeature, Column, NumericFeature, Schema
 
@@ -213,16 +215,86 @@ def test_numbers_are_no_categories(source, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "number"}, "`kind` of `x` must be"),
-        ({"kind": "categorical", "dtype": "float32"}, "`dtype` of `x` must be"),
-        ({"kind": "numeric", "dtype": "int64"}, "`dtype` of `x` must be"),
-        ({"kind": "numeric", "length": 3}, "are for categorical features. Received: length=3"),
-        ({"kind": "numeric", "num_hash_buckets": 3}, "are for categorical features"),
+        ({"kind": "number"}, "`kind` of feature `x` must be one of categorical, numeric. Received: kind='number'"),
+        ({"kind": "categorical", "dtype": "float32"}, "`dtype` of feature `x` must be"),
+        ({"kind": "categorical", "dtype": "str"}, "`dtype` of feature `x` must be one of string, int64"),
+        ({"kind": "numeric", "dtype": "int64"}, "`dtype` of feature `x` must be"),
+        ({"kind": "numeric", "length": 3}, "`length` of feature `x` is for categorical features.*Received: .*length=3"),
+        ({"kind": "numeric", "num_hash_buckets": 3}, "`num_hash_buckets` of feature `x` is for categorical features"),
+        ({"kind": "categorical", "scaling": "log"}, "`scaling` of feature `x` is for numeric features"),
+        ({"kind": "categorical", "scaling": "lgo"}, "`scaling` of feature `x` is for numeric features"),
+        ({"kind": "numeric", "scaling": "lgo"}, "`scaling` of feature `x` must be one of none, standard, log"),
+        ({"kind": "numeric", "missing": "skip"}, "`missing` of feature `x` must be one of error, slot, default"),
+        ({"kind": "categorical", "combiner": "max"}, "`combiner` of feature `x` must be one of mean, sum"),
+        ({"kind": "categorical", "max_size": 0}, "`max_size` of feature `x` must be a whole number of at least 1"),
+        ({"kind": "categorical", "min_count": 0}, "`min_count` of feature `x` must be .* at least 1. Received: min_co"),
+        ({"kind": "categorical", "num_hash_buckets": 0}, "`num_hash_buckets` of feature `x` must be .* at least 1"),
+        ({"kind": "categorical", "length": 0}, "`length` of feature `x` must be .* at least 1"),
+        ({"kind": "numeric", "num_buckets": -1}, "`num_buckets` of feature `x` must be .* at least 0"),
+        ({"kind": "numeric", "missing": "default", "default": "0"}, "`default` of feature `x` must be a finite number"),
+        ({"kind": "categorical", "missing": "default", "default": 0.5}, "`default` of feature `x` must be a string"),
+        ({"kind": "categorical", "missing": "default", "default": ""}, "`default` of feature `x` must be a string"),
+        ({"kind": "categorical", "missing": "default"}, "`x` needs a `default` with missing='default'"),
     ],
 )
 def test_feature_that_cannot_be(arguments, message):
     with pytest.raises(ValueError, match=message):
         FeatureSpec("x", **arguments)
+
+
+def test_default_of_another_type_than_the_column_turns_out_to_have(source, tmp_path):
+    specs = (FeatureSpec("user", "categorical", missing="default", default="nobody"),)
+    with pytest.raises(ValueError, match=r"`default` of feature `user` must be an integer.*Received: 'nobody'"):
+        prepare(dataclasses.replace(source, features=specs), tmp_path, progress=False)
+
+
+def test_name_that_could_not_be_served_is_known_before_anything_is_written(source, tmp_path):
+    specs = (FeatureSpec("user id", "categorical"),)
+    renamed = {
+        name: lambda split=split: ({"user id": b["user"], **b} for b in split())
+        for name, split in source.splits.items()
+    }
+    with pytest.raises(ValueError, match=r"Rename the column. Received: \['user id'\]"):
+        prepare(dataclasses.replace(source, features=specs, splits=renamed), tmp_path, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_weight_0_teach_nothing_but_stay(source, splits, tmp_path):
+    def weighted(split, weights):
+        return lambda: ({**batch, "weight": weights[: len(batch["age"])]} for batch in splits[split])
+
+    weights = np.tile(np.float32([0, 1, 2.5]), 20)
+    opened = {split: weighted(split, weights) for split in splits}
+    schema = prepare(dataclasses.replace(source, splits=opened, weight="weight"), tmp_path / "a", progress=False)
+    assert schema.weight == "weight"
+    (first, *_) = read_columns(split_files(tmp_path / "a", "train"), schema.columns)
+    assert len(first["weight"]) == 93
+    np.testing.assert_array_equal(first["weight"][:40], weights[:40])
+
+    kept = [{k: v[weights[: len(v)] > 0] for k, v in b.items()} for b in splits["train"]]
+    assert dataclasses.replace(schema, weight=None) == build_schema(kept, source)
+    wrong = {**opened, "test": weighted("test", -weights)}
+    with pytest.raises(ValueError, match=r"test: row 1: weight `weight` must be finite and at least 0. Received: -1.0"):
+        prepare(dataclasses.replace(source, splits=wrong, weight="weight"), tmp_path / "b", progress=False)
+
+
+def test_task_counts_of_weighted_rows(tmp_path, monkeypatch):
+    """By weight: positives 1 + 4 of 1 + 2 + 4 + 3; the young's is the first row alone."""
+    monkeypatch.setattr("c2al_tf.data.priors.FEW_POSITIVES", 1)
+    schema = Schema((NumericFeature("age"),), weight="weight")
+    columns = {
+        "age": np.float32([20, 20, 40, 40, 20, 90]),
+        "label": np.float32([1, 0, 1, 0, 1, 1]),
+        "weight": np.float32([1, 2, 4, 3, 0, 0]),
+    }
+    shards.write_parquet(tmp_path / "a.parquet", [columns], schema.columns)
+    young, ancient = Cohort("young", (Interval("age", high=30.0),)), Cohort("ancient", (Interval("age", 80.0),))
+    counts = count_tasks(tmp_path / "a.parquet", schema, [young])
+    assert counts.rows == 6
+    assert counts.positives == {"primary": 2, "young": 1}
+    assert counts.priors == {"primary": 5 / 10, "young": 1 / 10}
+    with pytest.raises(ValueError, match=r"Task `ancient` .*a cohort that matches none of 4"):
+        count_tasks(tmp_path / "a.parquet", schema, [ancient])
 
 
 def test_files_of_a_split_that_was_not_prepared(tmp_path):

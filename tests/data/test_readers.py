@@ -173,6 +173,52 @@ def test_csv_row_of_another_length(tmp_path):
         read(tmp_path / "a.csv", INTS)
 
 
+@pytest.mark.parametrize("names", [None, ("x",)])
+def test_null_in_a_csv_of_one_column_keeps_its_row(tmp_path, names):
+    (tmp_path / "a.csv").write_text(("" if names else "x\n") + "1\n\n2\n")
+    csv_format = CsvFormat(names)
+    assert read(tmp_path / "a.csv", INTS, csv_format=csv_format)[0]["x"].tolist() == [1, MISSING_INT, 2]
+    assert count_rows(tmp_path / "a.csv", csv_format) == 3
+
+
+def test_empty_line_in_a_csv_of_several_columns_is_no_row(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n\n3,4\n\n")
+    assert read(tmp_path / "a.csv", INTS)[0]["x"].tolist() == [1, 3]
+    assert count_rows(tmp_path / "a.csv") == 2
+
+
+@pytest.mark.parametrize("names", [None, ("x", "y", "x")])
+def test_column_that_is_there_twice(tmp_path, names):
+    text = "1,2,3\n" if names else "x,y,x\n1,2,3\n"
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"a\.csv: a column's name must be its own.*Received: 2 columns `x`"):
+        read(tmp_path / "a.csv", INTS, csv_format=CsvFormat(names))
+    assert read(tmp_path / "a.csv", Column("y", "int64"), csv_format=CsvFormat(names))[0]["y"].tolist() == [2]
+    twice = pa.table([pa.array([1]), pa.array([2])], names=["x", "x"])
+    pq.write_table(twice, tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet: a column's name must be its own"):
+        read(tmp_path / "a.parquet", INTS)
+
+
+def test_csv_that_is_not_utf_8(tmp_path):
+    (tmp_path / "a.csv").write_bytes("y,x\n0,a\n0,b\nK\u00f6ln,K\u00f6ln\n".encode("latin1"))
+    with pytest.raises(ValueError, match=r"a\.csv: row 2: field `x`: not UTF-8; convert.*iconv.*Received: b'K\\xf6ln'"):
+        read(tmp_path / "a.csv", STRINGS)
+    (tmp_path / "b.csv").write_bytes("Gr\u00f6\u00dfe,x\n0,1\n".encode("latin1"))
+    with pytest.raises(ValueError, match=r"b\.csv: header: not UTF-8; convert.*Received: b'Gr"):
+        read(tmp_path / "b.csv", STRINGS)
+    (tmp_path / "c.csv").write_bytes("x\na\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"c\.csv: header: not UTF-8"):
+        read(tmp_path / "c.csv", STRINGS)
+
+
+def test_row_that_is_not_utf_8_is_counted_over_blocks(tmp_path, monkeypatch):
+    rows = 3_000_000
+    (tmp_path / "a.csv").write_bytes(b"x\n" + b"abc\n" * rows + b"\xff\n")
+    with pytest.raises(ValueError, match=rf"a\.csv: row {rows}: field `x`: not UTF-8"):
+        read(tmp_path / "a.csv", STRINGS)
+
+
 @pytest.mark.parametrize(
     ("record", "column", "message"),
     [

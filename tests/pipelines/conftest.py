@@ -14,12 +14,15 @@ REPOSITORY = Path(__file__).parents[2]
 DEMO = str(REPOSITORY / "pipelines" / "configs" / "demo.yaml")
 SCRIPT = str(Path(sys.executable).with_name("c2al"))
 
-# A world in which 1,500 rows show what takes 400,000 at the real click rate, and a model that compiles quickly.
+# A world whose planted cohorts 15,000 rows show as clearly as 400,000 do at the real click rate, and a model that
+# compiles quickly.
 SMALL = {
     "data.synthetic_ads.num_rows": 30_000,
     "data.synthetic_ads.validation_rows": 15_000,
     "data.synthetic_ads.test_rows": 15_000,
-    "data.synthetic_ads.click_rate": 0.1,
+    "data.synthetic_ads.click_rate": 0.2,
+    "data.synthetic_ads.head_lift": 4.0,
+    "data.synthetic_ads.tail_lift": 0.5,
     "data.synthetic_ads.num_users": 500,
     "data.synthetic_ads.num_ads": 100,
     "data.synthetic_ads.num_advertisers": 20,
@@ -30,8 +33,9 @@ SMALL = {
     "model.attention_units": 4,
     "model.shared_units": [8],
     "model.head_units": [8],
-    "training.batch_size": 1000,
-    "cohorts.guard.min_rows": 200,
+    "training.batch_size": 500,
+    "training.learning_rate": 0.01,
+    "cohorts.guard.min_rows": 400,
     "seeds": 2,
 }
 

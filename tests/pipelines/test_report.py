@@ -161,12 +161,53 @@ def test_attention_that_stays_sparse_is_named(tmp_path):
     assert "Attention stays sparse" in text_of(read_report(tmp_path))
 
 
-def test_unstable_training_is_named(tmp_path):
+@pytest.mark.parametrize(("change", "unstable"), [(1.003, False), (1.01, True)])
+def test_unstable_training_is_named(tmp_path, change, unstable):
     make_run(tmp_path, {"else": 0.0})
     seeds = read_json(tmp_path / "metrics_by_seed.json")
-    seeds["seeds"][0]["c2al"]["all"]["ne"] *= 1.1
+    for seed, factor in zip(seeds["seeds"], (change, 1.0, 1.0), strict=True):
+        seed["c2al"]["all"]["ne"] = 0.9 * factor
     write_json(tmp_path / "metrics_by_seed.json", seeds)
-    assert "Unstable training" in text_of(read_report(tmp_path))
+    assert ("Unstable training" in text_of(read_report(tmp_path))) is unstable
+
+
+def test_a_training_too_short_to_be_timed(tmp_path):
+    make_run(tmp_path, {"else": 0.1})
+    details = read_json(tmp_path / "details.json")
+    write_json(tmp_path / "details.json", details | {"training_seconds": {"baseline": [0.0] * 3, "c2al": [0.0] * 3}})
+    assert "Training time per seed" + 3 * " \N{EN DASH}" in text_of(read_report(tmp_path))
+
+
+def test_three_cohorts_are_the_chosen_ones_not_the_best_pair(tmp_path):
+    """The best pair is on `surface`, which has no three cohorts: those of `value` were trained."""
+    rng = np.random.default_rng(0)
+    value, surface = rng.integers(0, 3, ROWS), rng.choice(SURFACES[:2], ROWS)
+    logits = -3.0 + 0.3 * value + 2.6 * (surface == "feed") + 0.1 * rng.normal(size=ROWS)
+    labels = (rng.random(ROWS) < expit(logits)).astype(np.float32)
+    columns = {"value": value, "surface": surface}
+    axes = [Axis(("value",)), Axis(("surface",))]
+    discovery = discover_cohorts(expit(logits), columns, axes, labels=labels, progress=False)
+    chosen = discovery.cohorts(3)
+    assert discovery.best.axis == "surface"
+    assert {cohort.columns for cohort in chosen} == {("value",)}
+
+    make_run(tmp_path, {"else": 0.1})
+    slices = {s.cohort.name: s.cohort.contains(columns) for axis in discovery.axes for s in axis.cohorts}
+    evaluation = evaluate_by_cohort({"baseline": logits[None], "c2al": logits[None]}, labels, slices, progress=False)
+    write_json(tmp_path / "metrics.json", evaluation.to_json("c2al"))
+    write_json(tmp_path / "metrics_by_seed.json", evaluation.seeds_to_json("c2al"))
+    write_json(tmp_path / "cohorts.json", discovery.to_json())
+    write_json(tmp_path / "config.json", {"cohorts": {"num_cohorts": 3, "lambdas": [0.3]}})
+    page = read_report(tmp_path)
+    text = text_of(page)
+    assert "The cohorts found, and why" in text
+    listed = ", ".join(f"<b>{cohort}</b>" for cohort in chosen)
+    assert f"differ most, by the sum over their pairs, on the axis value: {listed}." in page
+    assert text.count("axis value: chosen") == 3
+    assert text.count("axis surface: accepted") == 1
+    assert "The next accepted pair is surface is feed against surface is reels" in text
+    assert "surface is feed (targeted)" not in text
+    assert text.count("(targeted)") == 3
 
 
 def test_optional_parts_vanish(tmp_path):

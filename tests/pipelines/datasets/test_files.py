@@ -1,12 +1,18 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from c2al_pipelines.config import load_config
 from c2al_pipelines.datasets.files import Files, open_source
 
 from c2al_tf.data.prepare import FeatureSpec, prepare
-from c2al_tf.schema import Column
+from c2al_tf.schema import CategoricalFeature, Column, NumericFeature, Schema
+
+EXAMPLE = Path(__file__).parents[3] / "pipelines" / "configs" / "files.yaml"
 
 FILES = Files(
     train="train*.parquet",
@@ -78,6 +84,19 @@ def test_prepare(folder, tmp_path):
     assert schema.axes == (("color",), ("region",))
 
 
+def test_weights(folder, tmp_path):
+    for path in folder.glob("*.parquet"):
+        table = pq.read_table(path)
+        weight = np.arange(len(table)) % 2 * np.where(np.arange(len(table)) < 20, 1.0, 0.5)
+        pq.write_table(table.append_column("w", pa.array(weight)), path)
+    schema = prepare(open_source(folder, Files(**{**vars(FILES), "weight": "w"})), tmp_path / "run", progress=False)
+    assert schema.weight == "w"
+    assert schema.columns["w"] == Column("w", "float32")
+    # Rows of even numbers have weight 0, and red.
+    assert schema.features[0].vocabulary == ("blue",)
+    assert schema == Schema.load(tmp_path / "run" / "schema.json")
+
+
 def test_csv(folder):
     for path in list(folder.glob("*.parquet")):
         pacsv.write_csv(pq.read_table(path).drop_columns(["tags"]), path.with_suffix(".csv"))
@@ -110,3 +129,46 @@ def test_pattern_without_a_file(folder):
 def test_bad_parameters(changed, message):
     with pytest.raises(ValueError, match=message):
         Files(**{**vars(FILES), **changed})
+
+
+def _example_rows(rows):
+    rng = np.random.default_rng(0)
+    return pa.table(
+        {
+            "country": pa.array(rng.choice(["fr", "de"], rows), mask=rng.random(rows) < 0.1),
+            "ad_id": rng.integers(0, 5, rows),
+            "user_id": [f"user {i}" for i in rng.integers(0, 9, rows)],
+            "interests": [["ski", "chess", "go"][:i] for i in rng.integers(0, 4, rows)],
+            "age": pa.array(rng.integers(18, 80, rows), mask=rng.random(rows) < 0.1),
+            "price": pa.array(rng.lognormal(size=rows), mask=rng.random(rows) < 0.1),
+            "user_value": rng.lognormal(size=rows),
+            "click": rng.integers(0, 2, rows),
+        }
+    )
+
+
+def test_the_example_configuration_prepares_rows_of_its_kind(c2al, tmp_path):
+    for split, rows in (("train", 400), ("test", 50)):
+        (tmp_path / split).mkdir()
+        pq.write_table(_example_rows(rows), tmp_path / split / "a.parquet")
+    outcome = c2al("prepare", EXAMPLE, "--data", tmp_path, "--run-dir", tmp_path / "run")
+    assert outcome.status == 0, outcome.error
+    country, ad, user, interests, age, price = Schema.load(tmp_path / "run" / "schema.json").features
+    assert set(country.vocabulary) == {"fr", "de"}
+    assert len(ad.vocabulary) == 5
+    assert user == CategoricalFeature("user_id", "string", num_hash_buckets=100_000)
+    assert (interests.length, set(interests.vocabulary)) == (5, {"ski", "chess", "go"})
+    assert len(age.boundaries) == 19
+    assert isinstance(price, NumericFeature)
+    assert (price.scaling, price.default) == ("log", 0.0)
+
+
+def test_what_the_example_configuration_comments_out_is_right_too(tmp_path):
+    text, count = re.subn(r"# (?=validation:|csv:|weight:|axes:|  - \{columns)", "", EXAMPLE.read_text())
+    assert count == 7
+    (tmp_path / "all.yaml").write_text(text)
+    config = load_config(tmp_path / "all.yaml")
+    assert config.data.files.validation == "validation/*.parquet"
+    assert config.data.files.weight == "row_weight"
+    assert config.data.files.csv.delimiter == ";"
+    assert [axis.columns for axis in config.cohorts.axes] == [("age",), ("user_value",), ("country",)]

@@ -1,0 +1,58 @@
+import dataclasses
+import math
+
+import pytest
+
+from c2al_tf.config import ModelConfig, TrainingConfig
+
+
+def test_defaults_keep_the_rules() -> None:
+    assert ModelConfig() == ModelConfig(16, 2, "attentive", 8, 32, 8, (64,), (64,), 0.0, False)
+    assert TrainingConfig() == TrainingConfig(1024, 1, 1e-3, "cosine", None, True, None, 1000)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"embedding_dim": 0}, r"`embedding_dim` must be at least 1\. Received: embedding_dim=0"),
+        ({"num_blocks": 0}, r"`num_blocks` must be at least 1\. Received: num_blocks=0"),
+        ({"num_outputs": -1}, r"`num_outputs` must be at least 1\. Received: num_outputs=-1"),
+        ({"attention_units": 0}, r"`attention_units` must be at least 1\. Received: attention_units=0"),
+        ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\)\. Received: dropout=1\.0"),
+        ({"dropout": -0.1}, r"`dropout` must be in \[0, 1\)\. Received: dropout=-0\.1"),
+        ({"dropout": math.nan}, r"`dropout` must be in \[0, 1\)\. Received: dropout=nan"),
+        ({"shared_units": ()}, r"`shared_units` must be at least one layer .* Received: shared_units=\(\)"),
+    ],
+)
+def test_model_rules(change, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 0}, r"`batch_size` must be at least 1\. Received: batch_size=0"),
+        ({"epochs": 0}, r"`epochs` must be at least 1\. Received: epochs=0"),
+        ({"checkpoint_steps": 0}, r"`checkpoint_steps` must be at least 1\. Received: checkpoint_steps=0"),
+        ({"learning_rate": 0.0}, r"`learning_rate` must be above 0\. Received: learning_rate=0\.0"),
+        ({"learning_rate": math.nan}, r"`learning_rate` must be above 0\. Received: learning_rate=nan"),
+        ({"patience": 0}, r"`patience` must be at least 1, or null\. Received: patience=0"),
+    ],
+)
+def test_training_rules(change, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**change)
+
+
+def test_the_edges_of_the_rules_are_allowed() -> None:
+    ModelConfig(embedding_dim=1, num_blocks=1, num_outputs=1, attention_units=1, mixing_outputs=0, head_units=())
+    TrainingConfig(batch_size=1, learning_rate=1e-9, patience=1, checkpoint_steps=1)
+
+
+@pytest.mark.parametrize("config", [ModelConfig(), TrainingConfig()])
+def test_values_are_frozen_and_hashable(config) -> None:
+    assert hash(config) == hash(dataclasses.replace(config))
+    name = dataclasses.fields(config)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(config, name, 3)

@@ -1,0 +1,70 @@
+"""The package's table of contents: complete, right, and light."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import c2al_tf
+
+
+def typed_names() -> dict[str, str]:
+    """Name to module of what type checkers see."""
+    tree = ast.parse(Path(c2al_tf.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    names = {}
+    for statement in block.body:
+        assert isinstance(statement, ast.ImportFrom)
+        assert statement.level == 1
+        for alias in statement.names:
+            assert alias.asname == alias.name, "without `as` a type checker takes the import for private"
+            names[alias.name] = statement.module
+    return names
+
+
+def test_type_checkers_see_what_is_imported() -> None:
+    assert typed_names() == c2al_tf._HOME
+    assert sum(map(len, c2al_tf._MODULES.values())) == len(c2al_tf._HOME)
+
+
+def test_all_lists_every_name_once() -> None:
+    assert c2al_tf.__all__ == sorted(c2al_tf._HOME) == dir(c2al_tf)
+    assert [name for name in c2al_tf.__all__ if name.startswith("_")] == []
+
+
+@pytest.mark.parametrize("name", c2al_tf.__all__)
+def test_every_name_is_what_its_module_has(name) -> None:
+    value = getattr(c2al_tf, name)
+    assert value is getattr(importlib.import_module(f"c2al_tf.{c2al_tf._HOME[name]}"), name)
+    assert value.__doc__
+
+
+def test_an_unknown_name_lists_the_right_ones() -> None:
+    with pytest.raises(AttributeError, match="module 'c2al_tf' has no attribute 'DHEN'; there are .*'DHENBlock'"):
+        c2al_tf.DHEN  # noqa: B018
+    with pytest.raises(ImportError, match="DHEN"):
+        from c2al_tf import DHEN  # noqa: F401
+
+
+def loaded_after(code: str) -> set[str]:
+    """The distributions that are loaded after some code, in a process of its own."""
+    code += "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_the_package_itself_loads_nothing() -> None:
+    heavy = {"tensorflow", "keras", "numpy", "scipy", "pyarrow", "grpc", "jsonargparse"}
+    assert heavy & loaded_after("import c2al_tf; dir(c2al_tf); c2al_tf.__all__") == set()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*("Cohort", "discover_cohorts", "evaluate_by_cohort", "slice_metrics", "Schema", "ModelConfig", "SavedModel")],
+)
+def test_what_needs_no_tensorflow_does_not_load_it(name) -> None:
+    assert {"tensorflow", "keras"} & loaded_after(f"from c2al_tf import {name}") == set()
