@@ -111,7 +111,10 @@ def test_an_unknown_key_in_the_file_lists_the_right_ones(c2al, config, tmp_path,
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--training.epochs", "many"), r"Parser key \"training.epochs\":\n  Expected a <class 'int'>. Got value: many"),
+        (
+            ("--training.epochs", "many"),
+            r"Parser key \"training.epochs\":\n  Expected a <class 'int'>. Got value: many",
+        ),
         (("--data.name", "adds"), "['synthetic_ads', 'census', 'movielens', 'files']. Got value: adds"),
         (("--training.decay", "linear"), "['cosine', 'constant']. Got value: linear"),
         (("--model.shared_units", "[8,x]"), 'Parser key "model.shared_units"'),

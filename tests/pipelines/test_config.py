@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from c2al_pipelines import cli, steps
+from c2al_pipelines import commands, steps
 from c2al_pipelines.config import CohortsConfig, DataConfig, RunConfig
 
 CONFIGS = Path(__file__).parents[2] / "pipelines" / "configs"
@@ -53,7 +53,7 @@ def prepared(c2al, monkeypatch, tmp_path):
 def test_every_configuration_is_read_and_survives_the_run_folder(prepared, tmp_path, name) -> None:
     config = prepared(CONFIGS / f"{name}.yaml")
     assert config.data.name.startswith({"demo": "synthetic_ads"}.get(name, name))
-    assert cli._opened(Namespace(run_dir=tmp_path / "run")).config == config
+    assert commands._opened(Namespace(run_dir=tmp_path / "run")).config == config
 
 
 def test_own_data_survives_the_run_folder(prepared, tmp_path) -> None:
@@ -65,7 +65,7 @@ def test_own_data_survives_the_run_folder(prepared, tmp_path) -> None:
     assert config.data.files.csv.column_names == ("a", "b")
     assert config.cohorts.axes[0].edges == {"price": (0.0, 10.0, float("inf"))}
     assert (config.cohorts.lambdas, config.cohorts.guard.min_rows, config.unit) == ((0.3, 0.1), 50, "user")
-    assert cli._opened(Namespace(run_dir=tmp_path / "run")).config == config
+    assert commands._opened(Namespace(run_dir=tmp_path / "run")).config == config
 
 
 @pytest.mark.parametrize(
