@@ -16,7 +16,7 @@ CONFIG = ModelConfig(embedding_dim=4, num_outputs=2, attention_units=4, shared_u
 BATCH, STEPS = 64, 16
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -32,7 +32,7 @@ class KillAt(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs=None) -> None:
         if (self.epoch, batch) == self.place:
-            raise Killed
+            raise KilledError
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def digest(model: keras.Model) -> str:
 
 
 def test_learns_and_reports(fit, rows_in_order) -> None:
-    model, history = fit(lambdas={"young": 0.3, "old": 0.3}, epochs=3, validation=rows_in_order)
+    _, history = fit(lambdas={"young": 0.3, "old": 0.3}, epochs=3, validation=rows_in_order)
     assert len(history.epochs) == 3
     last = history.epochs[-1]
     tasks = ("primary", "young", "old")
@@ -108,7 +108,7 @@ def test_auxiliary_weights_0_with_xla_and_dropout(fit, rows_in_order) -> None:
     arms = {"epochs": 1, "dropout": 0.2}
     logits = []
     for lambdas in (None, {"young": 0.0, "old": 0.0}):
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             fit(lambdas=lambdas, callbacks=[keep := Keep(), KillAt(0, 0)], **arms)
         logits.append(predict(keep.model, rows_in_order(), 1000))
     np.testing.assert_allclose(logits[0], logits[1], rtol=1e-5, atol=1e-6)
@@ -124,7 +124,7 @@ def test_resumed_training_ends_where_the_uninterrupted_one_does(fit, tmp_path, r
     whole, expected = fit(**arguments)
     resumable = arguments | {"checkpoint": tmp_path / "checkpoint.npz", "checkpoint_steps": 5}
     for place in ((0, 14), (1, 9), (2, 12)):
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             fit(callbacks=[KillAt(*place)], **resumable)
     resumed, history = fit(**resumable)
     assert digest(resumed) == digest(whole)

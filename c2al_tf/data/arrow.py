@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..schema import Column, DType
+from ..feature import Column, DType
 from ..types import Array
 from .raw import MISSING, is_missing
 

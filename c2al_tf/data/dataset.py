@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from ..cohorts.cohort import Cohort
-from ..schema import Column, DType, Schema
+from ..feature import Column, DType
+from ..schema import Schema
 from ..types import PRIMARY, Columns
 from .checks import check_columns
 from .examples import TF_TYPES

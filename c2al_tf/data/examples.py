@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
+from ..feature import Column, DType
 from ..files import replace_file
-from ..schema import Column, DType
 from ..types import Array, Columns
 from .arrow import from_arrow
 from .raw import MISSING, is_missing

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..schema import CategoricalFeature, DType, NumericFeature, Schema
+from ..feature import CategoricalFeature, DType, NumericFeature
+from ..schema import Schema
 from ..types import Array, Columns
 from .checks import check_columns
 from .raw import as_raw, is_missing, num_rows

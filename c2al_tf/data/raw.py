@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..schema import Column, DType
+from ..feature import Column, DType
 from ..types import MISSING_INT, MISSING_STRING, Array, Columns
 
 Mask = NDArray[np.bool_]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from ..schema import (
+from ..feature import (
     CategoricalFeature,
     Column,
     Combiner,

@@ -11,7 +11,7 @@ from c2al_tf.data.learned_schema import SchemaLearner
 from c2al_tf.data.prepare import FeatureSpec, Source
 from c2al_tf.data.raw import num_rows
 from c2al_tf.data.readers import CsvFormat, read_columns
-from c2al_tf.schema import Column, DType
+from c2al_tf.feature import Column, DType
 from c2al_tf.types import Columns
 
 
