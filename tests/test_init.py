@@ -43,7 +43,7 @@ def test_every_name_is_what_its_module_has(name) -> None:
 
 
 def test_an_unknown_name_lists_the_right_ones() -> None:
-    with pytest.raises(AttributeError, match="module 'c2al_tf' has no attribute 'DHEN'; there are .*'DHENBlock'"):
+    with pytest.raises(AttributeError, match=r"module 'c2al_tf' has no attribute 'DHEN'; there are .*'DHENBlock'"):
         c2al_tf.DHEN  # noqa: B018
     with pytest.raises(ImportError, match="DHEN"):
         from c2al_tf import DHEN  # noqa: F401

@@ -37,9 +37,9 @@ class KillAt(keras.callbacks.Callback):
 
 @pytest.fixture
 def fit(small_schema, small_file, small_cohorts):
-    def fit(*, lambdas=None, epochs=2, dropout=0.0, seed=0, **arguments):
+    def fit(*, lambdas=None, epochs=2, dropout=0.0, seed=0, mixed_precision=False, **arguments):
         cohorts = small_cohorts if lambdas is not None else ()
-        config = ModelConfig(**{**vars(CONFIG), "dropout": dropout})
+        config = ModelConfig(**{**vars(CONFIG), "dropout": dropout, "mixed_precision": mixed_precision})
         keras.utils.set_random_seed(seed)
         model = build_model(small_schema, config, cohorts=[cohort.name for cohort in cohorts])
         model.compile(optimizer=make_optimizer(TrainingConfig(learning_rate=1e-2), STEPS * epochs))
@@ -91,6 +91,14 @@ def test_same_seed_same_weights_to_the_bit(fit) -> None:
     runs = [fit(lambdas={"young": 0.3, "old": 0.3}, dropout=0.2) for _ in range(2)]
     assert digest(runs[0][0]) == digest(runs[1][0])
     assert digest(runs[0][0]) != digest(fit(lambdas={"young": 0.3, "old": 0.3}, dropout=0.2, seed=1)[0])
+
+
+def test_mixed_precision_learns_with_float32_weights_and_logits(fit, rows_in_order) -> None:
+    model, history = fit(mixed_precision=True, epochs=3, validation=rows_in_order)
+    assert history.epochs[-1]["val_primary_ne"] < 0.99
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    assert {output.dtype for output in model.output.values()} == {"float32"}
+    assert model.get_layer("block_0").compute_dtype == "bfloat16"
 
 
 def test_auxiliary_weights_0_change_no_bit_of_the_primary(fit, rows_in_order) -> None:

@@ -59,6 +59,10 @@ class TaskHead(keras.layers.Layer):
             h = layer(h)
         return self.logit(h)
 
+    def compute_output_spec(self, h: Tensor) -> keras.KerasTensor:
+        """(batch, 1), float32 whatever the dtype policy."""
+        return keras.KerasTensor(self.compute_output_shape(h.shape), dtype="float32")
+
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """(batch, 1)."""
         return (input_shape[0], 1)

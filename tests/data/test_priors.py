@@ -98,7 +98,7 @@ def test_few_positives_warn(files, monkeypatch) -> None:
 
 
 def test_a_cohort_on_a_column_that_the_data_lacks(files) -> None:
-    with pytest.raises(ValueError, match="Cohort `far` is on a column that the data lacks. Received: 'distance'"):
+    with pytest.raises(ValueError, match=r"Cohort `far` is on a column that the data lacks. Received: 'distance'"):
         count_tasks(files, SCHEMA, [Cohort("far", (Interval("distance", low=1.0),))])
 
 

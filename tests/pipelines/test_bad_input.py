@@ -183,6 +183,17 @@ def test_rows_set_aside_do_not_shift_the_numbers(c2al, tmp_path) -> None:
     assert f"{tmp_path / 'train-0'}.csv: row 7: label `y` must be 0 or 1. Received: 3.0" in outcome.error
 
 
+def test_rows_are_counted_through_a_long_file(c2al, tmp_path) -> None:
+    """It is read in batches of 65,536 rows."""
+    rows = {name: np.resize(values, 70_000) for name, values in good_rows().items()}
+    rows["y"][69_999] = 3.0
+    for stem in ("train-0", "validation", "test"):
+        write(tmp_path / f"{stem}.parquet", rows if stem == "train-0" else good_rows())
+    (tmp_path / "config.yaml").write_text(CONFIG.format(suffix="parquet"))
+    outcome = c2al("prepare", tmp_path / "config.yaml", "--data", tmp_path, "--run-dir", tmp_path / "run")
+    assert f"{tmp_path / 'train-0'}.parquet: row 69999: label `y` must be 0 or 1. Received: 3.0" in outcome.error
+
+
 def test_what_was_prepared_before_is_not_lost(prepare, tmp_path) -> None:
     """A run whose rows are prepared does not look at the files again."""
     prepare("csv")

@@ -243,3 +243,10 @@ def test_an_error_inside_tf_data_is_shown_as_ours() -> None:
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
         list(batches)
     assert cli._message(error.value) == "train.parquet: row 7: label `y` must be 0 or 1. Received: 2"
+
+
+def test_an_error_inside_a_graph_is_shown_without_its_node() -> None:
+    error = RuntimeError(
+        "2 root error(s) found.\n  (0) UNKNOWN:  ValueError: a message\non two lines\n\n\t [[{{node PyFunc}}]]"
+    )
+    assert cli._message(error) == "a message\non two lines"

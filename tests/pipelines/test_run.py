@@ -193,10 +193,10 @@ def test_the_same_command_again_changes_nothing(finished, c2al) -> None:
 
 def test_another_configuration_in_the_same_folder_is_an_error(finished, c2al) -> None:
     before = times_of(finished.path, "**/*")
-    outcome = c2al("run", *finished.words, "--training.epochs=2", "--cohorts.lambdas=[0.3,0.1]")
+    outcome = c2al("run", *finished.words, "--model.num_blocks=2", "--training.epochs=2")
     assert outcome.status == 1
     assert f"{finished.path} holds a run of another configuration" in outcome.error
-    assert "'cohorts.lambdas ([0.3] there, [0.3, 0.1] now)', 'training.epochs (1 there, 2 now)'" in outcome.error
+    assert "they differ in ['model.num_blocks (1 there, 2 now)', 'training.epochs (1 there, 2 now)']" in outcome.error
     assert "Choose another --run-dir, or remove the folder" in outcome.error
     assert times_of(finished.path, "**/*") == before
 

@@ -50,6 +50,16 @@ def test_as_long_as_no_rows_are_prepared_the_configuration_may_change(tmp_path) 
     assert read_json(tmp_path / "config.json")["seeds"] == 1
 
 
+def test_the_number_of_seeds_may_change(tmp_path) -> None:
+    """What is trained stays of use."""
+    RunFolder.start(tmp_path, CONFIG)
+    (tmp_path / "schema.json").touch()
+    assert RunFolder.start(tmp_path, dataclasses.replace(CONFIG, seeds=5)).seeds == [5, 6, 7, 8, 9]
+    assert read_json(tmp_path / "config.json")["seeds"] == 5
+    with pytest.raises(ValueError, match=r"first_seed \(5 there, 0 now\)"):
+        RunFolder.start(tmp_path, dataclasses.replace(CONFIG, seeds=5, first_seed=0))
+
+
 def test_a_damaged_configuration_is_named(tmp_path) -> None:
     RunFolder.start(tmp_path, CONFIG)
     (tmp_path / "schema.json").touch()
