@@ -40,19 +40,21 @@ NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "category": tuple(f"category-{i:02d}" for i in range(16)),
         "country": tuple(f"country-{i:02d}" for i in range(20)),
         "device": tuple(f"device-{i:02d}" for i in range(8)),
+        "language": tuple(f"language-{i:02d}" for i in range(7)),
+        "placement": tuple(f"placement-{i:02d}" for i in range(6)),
     }
 )
 """How the values of the fields that are strings are written."""
 
 DECOYS = ("age_group", "advertiser_size", "surface")
-"""Axes along which the click rate differs too, but less than along `user_value`."""
+"""Axes along which the click rate differs too, but far less than along `user_value`; no planted pair is on them."""
 
 EFFECT_FIELDS = ("user_id", "ad_id", "advertiser_id", "category", "country", "device", "hour")
-LATENT_FIELDS = ("advertiser_id", "category", "age_group", "country", "surface", "device", "hour")
+LATENT_FIELDS = ("advertiser_id", "category", "language", "country", "placement", "device", "hour")
 PAIRS: tuple[tuple[tuple[str, str], ...], ...] = (
-    (("category", "age_group"), ("country", "surface"), ("device", "hour"), ("advertiser_id", "country")),
-    (("category", "device"), ("age_group", "hour"), ("advertiser_id", "surface")),
-    (("category", "country"), ("surface", "hour"), ("age_group", "device")),
+    (("category", "language"), ("country", "placement"), ("device", "hour"), ("advertiser_id", "country")),
+    (("category", "device"), ("language", "hour"), ("advertiser_id", "placement")),
+    (("category", "country"), ("placement", "hour"), ("language", "device")),
 )
 """The pairs of fields that interact, by cohort. Each pair is in one cohort only, each field in the majority's too."""
 
@@ -213,6 +215,7 @@ def _draw_world(parameters: SyntheticAds) -> World:
     age_shares = (0.06, 0.16, 0.24, 0.20, 0.15, 0.11, 0.08)
     derived = {
         "age_group": ("user_id", rng.choice(sizes["age_group"], num_users, p=age_shares)),
+        "language": ("user_id", rng.choice(sizes["language"], num_users, p=_zipf(sizes["language"], 0.6))),
         "country": ("user_id", rng.choice(sizes["country"], num_users, p=_zipf(sizes["country"], 0.6))),
         "advertiser_id": ("ad_id", rng.permutation(advertisers)),
         "category": ("ad_id", rng.integers(0, sizes["category"], num_ads)),
@@ -222,6 +225,7 @@ def _draw_world(parameters: SyntheticAds) -> World:
         "user_id": _zipf(num_users, parameters.zipf_exponent),
         "ad_id": _zipf(num_ads, parameters.zipf_exponent),
         "surface": _zipf(sizes["surface"], 0.6),
+        "placement": _zipf(sizes["placement"], 0.6),
         "device": _zipf(sizes["device"], 0.6),
         "hour": np.full(24, 1 / 24),
     }
