@@ -1,6 +1,7 @@
 """What an exported SavedModel holds, and that it is what another one holds."""
 
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,8 @@ def inspect_export(directory: str | Path) -> ExportFacts:
     """Counts what the SavedModel in `directory` holds."""
     directory = Path(directory)
     saved_model = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
-    graph = saved_model.meta_graphs[0].graph_def
-    functions = graph.library.function
-    nodes = [*graph.node, *(node for function in functions for node in function.node_def)]
+    main, functions = attrgetter("node", "library.function")(saved_model.meta_graphs[0].graph_def)
+    nodes = [*main, *(node for function in functions for node in function.node_def)]
     shapes = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
     dtypes = shapes.get_variable_to_dtype_map()
     variables = [

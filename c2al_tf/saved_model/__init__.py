@@ -1,5 +1,5 @@
 """A SavedModel on TensorFlow's C++ loader, through ctypes and NumPy alone: what tensorflow_model_server would see."""
 
-from .library import SavedModelError as SavedModelError
+from .native import SavedModelError as SavedModelError
 from .model import DEFAULT_SIGNATURE as DEFAULT_SIGNATURE, SavedModel as SavedModel
 from .signatures import Signature as Signature, TensorSpec as TensorSpec

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..types import Array
-from .library import FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, Output, SavedModelError, set_xla
+from .native import FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, Output, SavedModelError, set_xla
 from .session import load_session
 from .signatures import TensorSpec, dtype_name, read_meta_graph, shape_text
 

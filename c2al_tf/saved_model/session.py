@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 
 from ..types import Array
-from .library import NOT_FOUND, Output, SavedModelError, Status, libraries
+from .native import NOT_FOUND, Output, SavedModelError, Status, libraries
 from .tensors import new_tensor, read_tensor
 
 

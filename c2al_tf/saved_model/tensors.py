@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..types import Array
-from .library import INVALID_ARGUMENT, Deallocator, SavedModelError, libraries
+from .native import INVALID_ARGUMENT, Deallocator, SavedModelError, libraries
 
 DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype(np.float32),
