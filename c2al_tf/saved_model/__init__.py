@@ -1,5 +1,5 @@
 """A SavedModel on TensorFlow's C++ loader, through ctypes and NumPy alone: what tensorflow_model_server would see."""
 
-from .native import SavedModelError as SavedModelError
 from .model import DEFAULT_SIGNATURE as DEFAULT_SIGNATURE, SavedModel as SavedModel
+from .native import SavedModelError as SavedModelError
 from .signatures import Signature as Signature, TensorSpec as TensorSpec
