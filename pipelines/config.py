@@ -83,8 +83,9 @@ class RunConfig:
     unit: str | None = None
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ValueError(f"`seeds` must be at least 1. Received: seeds={self.seeds}")
+        for name, least in (("seeds", 1), ("first_seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}. Received: {name}={getattr(self, name)}")
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""

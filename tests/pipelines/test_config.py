@@ -75,6 +75,10 @@ def test_own_data_survives_the_run_folder(prepared, tmp_path) -> None:
         (lambda: CohortsConfig(lambdas=(1.0, 2.0, 3.0)), r"Received: lambdas=\(1.0, 2.0, 3.0\)"),
         (lambda: CohortsConfig(num_cohorts=3, lambdas=(1.0, 2.0)), r"one for each of the 3 cohorts"),
         (lambda: RunConfig("t", DataConfig("census"), seeds=0), r"`seeds` must be at least 1. Received: seeds=0"),
+        (
+            lambda: RunConfig("t", DataConfig("census"), first_seed=-1),
+            r"`first_seed` must be at least 0. Received: first_seed=-1",
+        ),
     ],
 )
 def test_rules(build, message) -> None:
