@@ -74,7 +74,8 @@ def _histogram(run: RunFolder) -> dict[str, Any]:
 
 
 def _attention(run: RunFolder, models: dict[str, keras.Model]) -> dict[str, Any]:
-    batches = make_dataset(split_files(run.path, "validation"), run.schema, _ATTENTION_BATCH, drop_remainder=True)
+    shards = split_files(run.path, "validation")
+    batches = make_dataset(shards, run.schema, min(_ATTENTION_BATCH, count_rows(shards)), drop_remainder=True)
     weights = {arm: attention_weights(model, batches.take(_ATTENTION_BATCHES)) for arm, model in models.items()}
     attention: dict[str, Any] = {}
     for layer in weights["baseline"]:
