@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from .data.prepare import FeatureSpec as FeatureSpec, Source as Source, prepare as prepare
     from .data.readers import read_columns as read_columns
     from .diagnostics import attention_weights as attention_weights
-    from .evaluation import evaluate_by_cohort as evaluate_by_cohort
+    from .evaluation import (
+        compare_arms as compare_arms,
+        count_arms as count_arms,
+        evaluate_by_cohort as evaluate_by_cohort,
+    )
     from .export import export_for_serving as export_for_serving
     from .layers import (
         DHENBlock as DHENBlock,
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
         build_model as build_model,
         strip_auxiliary_heads as strip_auxiliary_heads,
     )
+    from .optimizers import LazyAdam as LazyAdam, RowWiseAdagrad as RowWiseAdagrad, SparseAdagrad as SparseAdagrad
     from .saved_model import SavedModel as SavedModel
     from .schema import (
         CategoricalFeature as CategoricalFeature,
@@ -58,12 +63,13 @@ _MODULES = {
     "data.prepare": ("FeatureSpec", "Source", "prepare"),
     "data.readers": ("read_columns",),
     "diagnostics": ("attention_weights",),
-    "evaluation": ("evaluate_by_cohort",),
+    "evaluation": ("compare_arms", "count_arms", "evaluate_by_cohort"),
     "export": ("export_for_serving",),
     "layers": ("DHENBlock", "FMAttention", "FieldEmbedding", "FieldMixing", "TaskHead"),
     "losses": ("binary_cross_entropy", "weighted_sum_of_tasks"),
     "metrics": ("NormalizedEntropy",),
     "model": ("add_cohort_heads", "build_model", "strip_auxiliary_heads"),
+    "optimizers": ("LazyAdam", "RowWiseAdagrad", "SparseAdagrad"),
     "saved_model": ("SavedModel",),
     "schema": ("CategoricalFeature", "Column", "NumericFeature", "Schema"),
     "scoring": ("slice_metrics",),

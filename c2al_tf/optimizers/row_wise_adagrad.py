@@ -1,0 +1,43 @@
+"""Adagrad with one accumulator per row of a table."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from ..types import Shape, Tensor
+from .sparse_adagrad import SparseAdagrad
+
+
+@keras.saving.register_keras_serializable(package="c2al_tf")
+class RowWiseAdagrad(SparseAdagrad):
+    """Adagrad with one accumulator per row, which updates the rows of a table that a batch touched, and no other.
+
+        g = sum over the occurrences i of the row of g_i
+        s = mean over dim of g^2                          duplicates="sum"
+        s = sum over i of (mean over dim of g_i^2)        duplicates="each"
+        a = a + s                                         one float per row
+        w = w - learning_rate / sqrt(a + epsilon) * g
+
+    That is the rule of every variable of rank 2, (rows, dim), whether its gradient is sparse or dense: the kernel of a
+    dense layer has one accumulator per input. Variables of other ranks have plain Adagrad, `SparseAdagrad`. What
+    `duplicates` changes is said there, as are the arguments.
+
+    References:
+        Mudigere et al., arXiv 2104.05158 (row-wise AdaGrad of exact, summed gradients); FBGEMM's
+        `EXACT_ROWWISE_ADAGRAD`, which adds epsilon to the root instead.
+    """
+
+    def state_shape(self, variable: keras.Variable) -> Shape:
+        """(rows, 1) for a table."""
+        shape = super().state_shape(variable)
+        return (shape[0], 1) if len(shape) == 2 else shape
+
+    def rule(
+        self, weight: Tensor, states: Sequence[Tensor], gradient: Tensor, squares: Tensor, learning_rate: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The new w and a."""
+        if len(weight.shape) != 2:
+            return super().rule(weight, states, gradient, squares, learning_rate)
+        accumulator = states[0] + tf.reduce_mean(squares, axis=1, keepdims=True)
+        return weight - learning_rate / tf.sqrt(accumulator + self.epsilon) * gradient, [accumulator]

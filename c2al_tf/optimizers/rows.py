@@ -1,0 +1,99 @@
+"""The gradient of a table's rows from the gradients of their occurrences in a batch, without a sort."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from ..types import Tensor
+
+
+class Gradient(NamedTuple):
+    """The gradient of a variable, or of the rows of it that a batch touched.
+
+    Of `rows`, each occurrence of a row holds the same values. What is computed from them can thus be written back by
+    every occurrence, in any order.
+    """
+
+    total: Tensor
+    """Of the variable's shape, or (N, ...) for N `rows`: the sum over all occurrences of the row."""
+    squares: Tensor | None
+    """The sum of the squares of the occurrences; None: the square of the sum."""
+    squared_norm: Tensor
+    """Squared norm of the sums, each row counted once, ()."""
+    rows: Tensor | None = None
+    """Row of each occurrence, (N,); None: `total` is of all rows."""
+    touched: Tensor | None = None
+    """Of all rows: which ones occur, (V, 1, ...); None: all."""
+    scratch: Tensor | None = None
+    """What the scratch held at `rows`, (N, ...): the scratch itself is overwritten."""
+
+    def scaled(self, factor: Tensor) -> "Gradient":
+        """The gradient times a number."""
+        squares = None if self.squares is None else self.squares * factor**2
+        return self._replace(total=self.total * factor, squares=squares)
+
+
+def dense(gradient: Tensor) -> Gradient:
+    """A gradient that has one value for each of the variable's."""
+    return Gradient(gradient, None, tf.reduce_sum(tf.square(gradient)))
+
+
+def sum_rows(slices: tf.IndexedSlices, scratch: tf.Variable, keep_squares: bool) -> Gradient:
+    """Sums the occurrences of every row.
+
+    A table with no more rows than the batch has occurrences is summed as a whole. For a larger one each occurrence
+    writes its own number to its row of the scratch, the last one wins, and all read who did: the representative, at
+    which the sum is formed. So nothing has the size of the table, and nothing needs to be set back.
+
+    Args:
+        slices: Rows (N,) and values (N, ...). Any row may occur any number of times.
+        scratch: State of the table, never negative, (V, ...), float32 or float64; it is overwritten at the rows.
+        keep_squares: Whether to sum the squares of the occurrences, too.
+    """
+    rows, values = tf.reshape(slices.indices, (-1,)), tf.cast(slices.values, scratch.dtype)
+    squares = tf.square(values) if keep_squares else None
+    num_rows, num_occurrences = scratch.shape[0], rows.shape[0]
+    if num_occurrences is not None and num_rows <= num_occurrences:
+        return _sum_table(rows, values, squares, num_rows)
+    held, representatives = _representatives(rows, scratch)
+    total = _sum_occurrences(values, representatives)
+    return Gradient(
+        total,
+        None if squares is None else _sum_occurrences(squares, representatives),
+        tf.reduce_sum(values * total),
+        rows=rows,
+        scratch=held,
+    )
+
+
+def _sum_table(rows: Tensor, values: Tensor, squares: Tensor | None, num_rows: int) -> Gradient:
+    total = tf.math.unsorted_segment_sum(values, rows, num_rows)
+    occurrences = tf.math.unsorted_segment_sum(tf.ones_like(rows), rows, num_rows)
+    return Gradient(
+        total,
+        None if squares is None else tf.math.unsorted_segment_sum(squares, rows, num_rows),
+        tf.reduce_sum(tf.square(total)),
+        touched=tf.reshape(occurrences > 0, (num_rows, *[1] * (len(values.shape) - 1))),
+    )
+
+
+def _representatives(rows: Tensor, scratch: tf.Variable) -> tuple[Tensor, Tensor]:
+    """What the scratch held, (N, ...), and for each occurrence the number of one occurrence of the same row, (N,)."""
+    integer = tf.int32 if scratch.dtype == tf.float32 else tf.int64
+    held = tf.gather(scratch, rows)
+    numbers = tf.bitcast(tf.range(tf.size(rows, integer), dtype=integer), scratch.dtype)
+    numbers = tf.reshape(numbers, (-1, *[1] * (len(held.shape) - 1)))
+    # Nothing held is negative: the condition only makes the write wait for the read. Without it XLA copies the scratch.
+    scratch.scatter_update(tf.IndexedSlices(tf.where(held < 0, held, numbers), rows))
+    written = tf.reshape(tf.gather(scratch, rows), (tf.size(rows), -1))[:, 0]
+    return held, tf.bitcast(written, integer)
+
+
+def _sum_occurrences(values: Tensor, representatives: Tensor) -> Tensor:
+    """At each occurrence the sum over those with the same representative, (N, ...)."""
+    size = tf.size(representatives, representatives.dtype)
+    is_own = representatives == tf.range(size, dtype=representatives.dtype)
+    # The representatives' own values need no scatter, XLA's slowest part: a segment of -1 is left out.
+    others = tf.math.unsorted_segment_sum(values, tf.where(is_own, -1, representatives), size)
+    own = tf.where(tf.reshape(is_own, (-1, *[1] * (len(values.shape) - 1))), values, 0)
+    return tf.gather(own + others, representatives)

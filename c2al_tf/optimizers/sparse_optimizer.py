@@ -1,0 +1,235 @@
+"""What the optimizers of this package share: how a rule is applied to the rows that a batch touched."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..types import Shape, Tensor
+from .accumulation import Accumulator
+from .rows import Gradient, dense, sum_rows
+
+
+class SparseOptimizer(keras.optimizers.Optimizer):
+    """A Keras optimizer that updates the rows of a table that a batch touched, and no other.
+
+    A subclass names its state and writes the rule for one row; the first state is never negative. Gradients are clipped
+    after they were summed, over the occurrences of a row and over replicas.
+
+    Args:
+        learning_rate: As in Keras: a float, a schedule or a callable.
+        duplicates: What the rule squares where a row occurs more than once: `"sum"`, the sum of the occurrences'
+            gradients, or `"each"` of them.
+        arguments: Those of every Keras optimizer. `weight_decay` must be None.
+    """
+
+    def __init__(self, learning_rate: Any, duplicates: Literal["sum", "each"], **arguments: Any) -> None:
+        super().__init__(learning_rate=learning_rate, **arguments)
+        self.duplicates = duplicates
+        self._accumulators: dict[int, Accumulator] = {}
+        self._check()
+
+    def _check(self) -> None:
+        if self.duplicates not in ("sum", "each"):
+            raise ValueError(f"`duplicates` must be 'sum' or 'each'. Received: duplicates={self.duplicates!r}")
+        if self.weight_decay is not None:
+            raise ValueError(
+                "`weight_decay` must be None: it would change rows that no batch touched. "
+                f"Received: weight_decay={self.weight_decay}"
+            )
+        if self.use_ema and self.gradient_accumulation_steps:
+            raise ValueError(
+                "`use_ema` must be False with `gradient_accumulation_steps`. Received: use_ema=True, "
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps}"
+            )
+        if self.clipvalue is not None and self.duplicates == "each":
+            raise ValueError(
+                "`clipvalue` must be None with duplicates='each': it bounds sums, not occurrences. "
+                f"Received: clipvalue={self.clipvalue}"
+            )
+
+    @abstractmethod
+    def initial_states(self) -> Mapping[str, float]:
+        """Name and initial value of each state."""
+
+    def state_shape(self, variable: keras.Variable) -> Shape:
+        """Shape of each state of a variable."""
+        return tuple(variable.shape)
+
+    @abstractmethod
+    def rule(
+        self, weight: Tensor, states: Sequence[Tensor], gradient: Tensor, squares: Tensor, learning_rate: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The new weight and states of each row."""
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Creates the states."""
+        if self.built:
+            return
+        with self._without("gradient_accumulation_steps"):  # for which Keras would create a table for each table
+            super().build(variables)
+        if self.gradient_accumulation_steps and self._distribution_strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "`gradient_accumulation_steps` must be None with more than one replica. "
+                f"Received: gradient_accumulation_steps={self.gradient_accumulation_steps}"
+            )
+        self._states = [
+            [self._add_state(variable, *state) for state in self.initial_states().items()] for variable in variables
+        ]
+
+    def _add_state(self, variable: keras.Variable, name: str, initial: float) -> keras.Variable:
+        value = variable.value if isinstance(variable, keras.Variable) else variable
+        with self._distribution_strategy.extended.colocate_vars_with(value):
+            return self.add_variable(
+                self.state_shape(variable),
+                initializer=keras.initializers.Constant(initial),
+                dtype="float64" if value.dtype == tf.float64 else "float32",
+                name=f"{_path(variable).replace('/', '_').replace(':', '_')}_{name}",
+            )
+
+    @contextmanager
+    def _without(self, name: str) -> Iterator[None]:
+        """An attribute is None meanwhile: Keras leaves to us what it asks for."""
+        value = getattr(self, name)
+        setattr(self, name, None)
+        try:
+            yield
+        finally:
+            setattr(self, name, value)
+
+    @tf.autograph.experimental.do_not_convert
+    def apply(self, grads: Sequence[Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
+        """Updates the variables; Keras's own cannot divide rows by `loss_scale_factor`."""
+        factor = self.loss_scale_factor
+        if factor is not None:
+            grads = [None if gradient is None else keras.ops.divide(gradient, factor) for gradient in grads]
+        with self._without("loss_scale_factor"):
+            super().apply(grads, trainable_variables)
+
+    def _backend_apply_gradients(self, grads: Sequence[Tensor], trainable_variables: Sequence[keras.Variable]) -> None:
+        steps = self.gradient_accumulation_steps
+        if not steps:
+            super()._backend_apply_gradients(grads, trainable_variables)
+            return
+        position = self._iterations % steps
+        accumulators = [
+            self._accumulator(gradient, variable) for gradient, variable in zip(grads, trainable_variables, strict=True)
+        ]
+        for accumulator, gradient in zip(accumulators, grads, strict=True):
+            accumulator.add(gradient, position)
+
+        def update() -> None:
+            means = [accumulator.mean() for accumulator in accumulators]
+            self._backend_update_step(means, trainable_variables, self.learning_rate)
+
+        keras.ops.cond(position == steps - 1, update, lambda: None)
+
+    def _accumulator(self, gradient: Tensor, variable: keras.Variable) -> Accumulator:
+        index, steps = self._get_variable_index(variable), self.gradient_accumulation_steps
+        if index not in self._accumulators:
+            with tf.init_scope():
+                position = int(self._iterations.numpy()) % steps
+            if position:
+                raise ValueError(
+                    f"Training goes on within {steps} batches whose gradients are accumulated, and those of the first "
+                    f"{position} were not saved: save after a multiple of `gradient_accumulation_steps` batches, or "
+                    "with `save_own_variables`"
+                )
+            self._accumulators[index] = Accumulator.like(gradient, steps, _path(variable))
+        return self._accumulators[index]
+
+    def _clip_gradients(self, grads: list[Tensor]) -> list[Tensor]:
+        return grads  # `_update` clips what is summed by then
+
+    def _distributed_tf_update_step(
+        self, distribution: Any, grads_and_vars: Sequence[tuple[Tensor, tf.Variable]], learning_rate: Tensor
+    ) -> None:
+        gradients, variables = zip(*grads_and_vars, strict=True)
+        states = [[state.value for state in self._states[self._get_variable_index(v)]] for v in variables]
+        arguments = (gradients, variables, states, learning_rate)
+        distribution.extended.update(variables[0], self._update, args=arguments, group=False)
+
+    def _update(
+        self,
+        _: tf.Variable,
+        gradients: Sequence[Tensor],
+        variables: Sequence[tf.Variable],
+        states: Sequence[Sequence[tf.Variable]],
+        learning_rate: Tensor,
+    ) -> None:
+        """Updates the variables of one device."""
+        summed = [self._sum(gradient, state[0]) for gradient, state in zip(gradients, states, strict=True)]
+        for gradient, variable, state in zip(self._clip(summed), variables, states, strict=True):
+            self._apply_rule(gradient, variable, state, learning_rate)
+
+    def _sum(self, gradient: Tensor, scratch: tf.Variable) -> Gradient:
+        if isinstance(gradient, tf.IndexedSlices):
+            return sum_rows(gradient, scratch, keep_squares=self.duplicates == "each")
+        return dense(tf.cast(gradient, scratch.dtype))
+
+    def _clip(self, gradients: list[Gradient]) -> list[Gradient]:
+        if self.global_clipnorm:
+            norm = tf.sqrt(tf.add_n([tf.cast(gradient.squared_norm, tf.float32) for gradient in gradients]))
+            # norm - norm is 0, or NaN where the norm is not finite.
+            factor = self.global_clipnorm * tf.minimum(1 / norm, 1 / self.global_clipnorm) + (norm - norm)
+            return [gradient.scaled(tf.cast(factor, gradient.total.dtype)) for gradient in gradients]
+        if self.clipnorm:
+            return [g.scaled(self.clipnorm / tf.maximum(tf.sqrt(g.squared_norm), self.clipnorm)) for g in gradients]
+        if self.clipvalue:
+            bound = self.clipvalue
+            return [g._replace(total=tf.clip_by_value(g.total, -bound, bound)) for g in gradients]
+        return gradients
+
+    def _apply_rule(
+        self, gradient: Gradient, variable: tf.Variable, states: Sequence[tf.Variable], learning_rate: Tensor
+    ) -> None:
+        slots = [variable, *states]
+        if gradient.rows is None:
+            old = [tf.convert_to_tensor(slot) for slot in slots]
+        else:
+            old = [tf.gather(variable, gradient.rows), gradient.scratch]
+            old += [tf.gather(state, gradient.rows) for state in states[1:]]
+        total, squares = gradient.total, gradient.squares
+        squares = tf.square(total) if squares is None else squares
+        weight, new_states = self.rule(
+            tf.cast(old[0], total.dtype), old[1:], total, squares, tf.cast(learning_rate, total.dtype)
+        )
+        for slot, before, after in zip(slots, old, [tf.cast(weight, variable.dtype), *new_states], strict=True):
+            if gradient.rows is not None:
+                slot.scatter_update(tf.IndexedSlices(after, gradient.rows))
+            elif gradient.touched is not None:
+                slot.assign(tf.where(gradient.touched, after, before))
+            else:
+                slot.assign(after)
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Writes the states, and the gradients of the batches since the last update if they are accumulated."""
+        super().save_own_variables(store)
+        for index, accumulator in self._accumulators.items():
+            store[f"values_{index}"] = accumulator.values.numpy()
+            if accumulator.rows is not None:
+                store[f"rows_{index}"] = accumulator.rows.numpy()
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Reads what `save_own_variables` wrote."""
+        arrays = {name: np.asarray(store[name]) for name in store.keys()}  # noqa: SIM118 (Keras's has no __iter__)
+        super().load_own_variables({name: array for name, array in arrays.items() if name.isdecimal()})
+        self._accumulators = {
+            int(name.removeprefix("values_")): Accumulator(
+                self.gradient_accumulation_steps, array, arrays.get(name.replace("values", "rows"))
+            )
+            for name, array in arrays.items()
+            if name.startswith("values_")
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return super().get_config() | {"duplicates": self.duplicates}
+
+
+def _path(variable: Any) -> str:
+    return variable.path if isinstance(variable, keras.Variable) else variable.name
