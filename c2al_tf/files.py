@@ -1,6 +1,13 @@
-"""Files and folders that appear whole or not at all: written beside their place, then renamed into it."""
+"""Files and folders that appear whole or not at all: written beside their place, then renamed into it.
+
+Not even a power cut leaves half of one: its bytes are on the disk before it has its name. What a killed process left
+beside the place is removed when the next one writes there.
+"""
 
 import contextlib
+import errno
+import fcntl
+import glob
 import json
 import math
 import os
@@ -10,42 +17,56 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+# A leading dot: a server that watches a folder for versions does not take a part of one for another.
+_PREFIX = ".partial-"
+
 
 @contextlib.contextmanager
 def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it takes the place of `path`, on an error it is removed."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept: writers such as Keras choose the format by it.
-    temporary = target.with_name(f".{os.getpid()}-{target.name}")
-    try:
+    with temporary_file(path) as temporary:
         yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        publish(temporary, Path(path))
 
 
 @contextlib.contextmanager
 def replace_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; on success it takes the place of `path`, on an error it is removed."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # A leading dot: a server that watches the parent for version folders does not take it for one.
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    _clean(target)
+    temporary = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=f"-{target.name}", dir=target.parent))
+    with _removed_at_the_end(temporary):
         yield temporary
         temporary.chmod(0o755)
+        publish(temporary, target)
+
+
+@contextlib.contextmanager
+def temporary_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields the path of an empty file beside `path`, to be written and published; else it is removed at the end."""
+    target = Path(path)
+    _clean(target)
+    # The suffix is kept: writers such as Keras choose the format by it.
+    temporary = target.with_name(f"{_PREFIX}{os.getpid()}-{target.name}")
+    temporary.touch()
+    with _removed_at_the_end(temporary):
+        yield temporary
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Gives a temporary file or folder its name, in place of what had it, once all of it is on the disk."""
+    for path in (*temporary.rglob("*"), temporary):
+        _flush(path)
+    if temporary.is_dir() and target.exists():
         _swap(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        os.replace(temporary, target)
+    _flush(target.parent)
 
 
 def _swap(new: Path, target: Path) -> None:
     """Puts the folder `new` in the place of `target`; if that fails, `target` is as it was."""
-    if not target.exists():
-        os.replace(new, target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent)) / target.name
+    old = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=f"-{target.name}", dir=target.parent)) / target.name
     os.replace(target, old)
     try:
         os.replace(new, target)
@@ -54,6 +75,58 @@ def _swap(new: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(old.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():  # some network file systems cannot flush a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _removed_at_the_end(temporary: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a file system without locks
+            stack.enter_context(_lock(temporary))
+        try:
+            yield
+        finally:
+            _remove(temporary)
+
+
+def _clean(target: Path) -> None:
+    """Makes the parent of `target`, and removes from it what killed processes left of `target`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for path in target.parent.glob(f"{_PREFIX}*-{glob.escape(target.name)}"):
+        with contextlib.suppress(OSError), _lock(path):
+            _remove(path)
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Holds a lock that ends with the process, however it ends: what nobody holds was left behind.
+
+    Raises:
+        OSError: If another holds it.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
