@@ -81,11 +81,19 @@ def _parser(chosen: str) -> jsonargparse.ArgumentParser:
 
 def _positional_config(words: list[str]) -> list[str]:
     """Writes `run FILE --data DIR` as what the parser knows, `run --config=FILE --data.path=DIR`."""
+    if words[:1] == ["generate"]:
+        return [_underscored(word) if word.startswith("--") else word for word in words]
     if not words or words[0] not in ("run", "prepare"):
         return words
     if len(words) > 1 and not words[1].startswith("-"):
         words = [words[0], f"--config={words[1]}", *words[2:]]
     return ["--data.path" if w == "--data" else w.replace("--data=", "--data.path=") for w in words]
+
+
+def _underscored(word: str) -> str:
+    """Writes `--num-rows=1` as the parser names it, `--num_rows=1`."""
+    name, equals, value = word[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
 
 
 def _message(error: Exception) -> str | None:

@@ -64,33 +64,51 @@ def _add_predict(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=30.0, help="deadline of a request in seconds")
 
 
+def _add_generate(parser: jsonargparse.ArgumentParser) -> None:
+    from .datasets.ads_world import SyntheticAds
+
+    parser.add_argument("--output", type=Path, required=True, help="folder, new or to be completed")
+    parser.add_argument("--format", choices=["parquet", "tfrecord"], default="parquet", help="of the files")
+    parser.add_argument("--num_shards", type=int, default=1, help="files per split")
+    parser.add_argument("--shard", type=int, help="write this one of the shards only, as one of several machines does")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; each holds the world in its memory")
+    parser.add_class_arguments(SyntheticAds)
+
+
 def _run(values: Any) -> None:
     from .run import run_all
 
+    _check_one_process("run")
     run_all(_configured(values))
 
 
 def _prepare(values: Any) -> None:
     from .steps import prepare_run
 
+    _check_one_process("prepare")
     run = _configured(values)
     prepare_run(run)
     print(f"{run.path / 'data'}, {run.path / 'schema.json'}")
 
 
 def _train(values: Any) -> None:
+    from c2al_tf.training.distribution import is_chief, make_strategy
+
     from .steps import train_arm
 
     run = _opened(values)
+    strategy = make_strategy()
     for seed in run.seeds:
-        train_arm(run, seed, values.arm)
-        print(run.model_file(seed, values.arm))
+        train_arm(run, seed, values.arm, strategy)
+        if is_chief(strategy):
+            print(run.model_file(seed, values.arm))
 
 
 def _discover(values: Any) -> None:
     from .run import print_discovery
     from .steps import discover_run
 
+    _check_one_process("discover")
     run = _opened(values)
     discover_run(run)
     print_discovery(run)
@@ -100,6 +118,7 @@ def _evaluate(values: Any) -> None:
     from .run import print_metrics
     from .steps import evaluate_run
 
+    _check_one_process("evaluate")
     run = _opened(values)
     evaluate_run(run)
     print_metrics(run)
@@ -108,6 +127,7 @@ def _evaluate(values: Any) -> None:
 def _export(values: Any) -> None:
     from .steps import export_run
 
+    _check_one_process("export")
     print(export_run(_opened(values), values.seed).directory)
 
 
@@ -140,6 +160,33 @@ def _predict(values: Any) -> None:
         values.file, values.server, values.model, values.output, batch_size=values.batch_size, timeout=values.timeout
     )
     print(f"{rows:,} rows: {values.output}")
+
+
+def _generate(values: Any) -> None:
+    from .datasets.ads_world import SyntheticAds
+    from .generate import Plan, generate_files, print_truth
+
+    parameters = SyntheticAds(**{field.name: values[field.name] for field in dataclasses.fields(SyntheticAds)})
+    plan = Plan(parameters, values.output, values.format, values.num_shards)
+    truth = generate_files(plan, shard=values.shard, jobs=values.jobs)
+    if truth is None:
+        print(f"{plan.output}: other shards are still to come; the last one writes truth.json")
+        return
+    print_truth(truth)
+    print(f"Train on it: c2al run {plan.output}/run.yaml --data {plan.output} --run-dir runs/ads")
+
+
+def _check_one_process(command: str) -> None:
+    """Stops a worker before it does what one process alone is to do."""
+    from c2al_tf.training.distribution import num_workers
+
+    if num_workers() > 1:
+        raise ValueError(
+            f"`c2al {command}` runs in one process, without TF_CONFIG. Received: TF_CONFIG with {num_workers()} "
+            "workers. Only `c2al train` runs on several, the same command on each: `c2al prepare CONFIG --run-dir DIR` "
+            "in one process, `c2al train --run-dir DIR --arm baseline` on all, `c2al discover --run-dir DIR` in one, "
+            "`c2al train --run-dir DIR --arm c2al` on all, `c2al run CONFIG --run-dir DIR` in one for the rest"
+        )
 
 
 def _configured(values: Any) -> Any:
@@ -180,7 +227,9 @@ COMMANDS = {
         _prepare,
     ),
     "train": Command(
-        "Trains one arm for every seed: the baseline, or C2AL once the cohorts are found.",
+        "Trains one arm for every seed: the baseline, or C2AL once the cohorts are found. It uses all GPUs of the "
+        "machine. On several machines: the same command on each, with TF_CONFIG and the run's folder shared; if one "
+        "stops, all do, and the same command goes on.",
         "--run-dir DIR --arm {baseline,c2al}",
         "c2al train --run-dir runs/census --arm baseline",
         _add_train,
@@ -227,5 +276,19 @@ COMMANDS = {
         "c2al predict rows.parquet --server localhost:8500 --model census --output predictions.parquet",
         _add_predict,
         _predict,
+    ),
+    "generate": Command(
+        "Writes synthetic ad clicks with planted cohorts as files, and the truth about them. The head and the tail "
+        "cohort are the rows of the highest and lowest 5 % of user_value: their clicks depend on other pairs of fields "
+        "than the majority's, cohort_strength logits strong. DIR gets train/, validation/, test/, schema.json for "
+        "make_dataset, run.yaml for `c2al run`, and truth.json: what was planted, the true click rates, and the NE "
+        "that no model can beat, overall and by cohort. The same parameters give the same rows. An interrupted call "
+        "goes on where it stopped. Several machines share the work: each writes its own shards, into one folder or "
+        "into folders that are then put together and completed by a call without --shard.",
+        "--output DIR [--format {parquet,tfrecord}] [--num-shards N [--shard I]] [--jobs K] [--PARAMETER VALUE ...]",
+        "c2al generate --output data/ads --num-rows 20000000 --num-users 5000000 --num-ads 1000000 --click-rate 0.005 "
+        "--num-shards 16 --jobs 2",
+        _add_generate,
+        _generate,
     ),
 }

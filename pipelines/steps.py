@@ -2,6 +2,9 @@
 
 import dataclasses
 import itertools
+import shutil
+from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,6 +25,7 @@ from c2al_tf.files import read_json, replace_file, write_json
 from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.model import build_model, strip_auxiliary_heads
 from c2al_tf.training import make_optimizer, predict, train
+from c2al_tf.training.distribution import Strategy, is_chief, wait_for_all, worker_shard
 from c2al_tf.types import Array, Columns
 
 from .datasets import census, files, movielens, synthetic_ads
@@ -69,60 +73,72 @@ def _check_columns(run: RunFolder, source: Source) -> None:
             )
 
 
-def train_arm(run: RunFolder, seed: int, arm: Arm) -> None:
-    """Trains one arm of one seed: from the same initial values and row order as the other arm."""
+def train_arm(run: RunFolder, seed: int, arm: Arm, strategy: Strategy | None = None) -> None:
+    """Trains one arm of one seed: from the same initial values and row order as the other arm.
+
+    On several workers all of them call this, with their strategy and one run folder; the first one writes into it.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    folder, chief = run.model_folder(seed, arm), is_chief(strategy)
+    if not (folder / "model.keras").exists():
+        model, figures = _train_model(run, seed, arm, strategy)
+        if chief:
+            write_json(folder / "history.json", figures)
+            with replace_file(folder / "model.keras") as temporary:
+                model.save(temporary)
+    if chief:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    wait_for_all(strategy)
+
+
+def _train_model(run: RunFolder, seed: int, arm: Arm, strategy: Strategy) -> tuple[keras.Model, dict[str, Any]]:
+    config, schema, training = run.config, run.schema, run.config.training
     folder = run.model_folder(seed, arm)
-    if (folder / "model.keras").exists():
-        return
-    config, schema = run.config, run.schema
     cohorts = () if arm == "baseline" else tuple(run.cohorts)
+    names = [cohort.name for cohort in cohorts]
     counts = count_tasks(split_files(run.path, "train"), schema, cohorts)
+    steps = -(-counts.rows // training.batch_size)
     keras.utils.set_random_seed(seed)
-    model = build_model(
-        schema,
-        config.model,
-        primary=list(primary_tasks(schema)),
-        cohorts=[c.name for c in cohorts],
-        priors=counts.priors,
+    with strategy.scope():
+        model = build_model(
+            schema, config.model, primary=list(primary_tasks(schema)), cohorts=names, priors=counts.priors
+        )
+        model.compile(optimizer=make_optimizer(training, steps * training.epochs))
+    open_rows = partial(
+        make_dataset,
+        schema=schema,
+        batch_size=training.batch_size,
+        encoder=FeatureEncoder(schema),
+        cohorts=cohorts,
+        shard=worker_shard(strategy),
     )
-    steps = -(-counts.rows // config.training.batch_size)
-    model.compile(optimizer=make_optimizer(config.training, steps * config.training.epochs))
-    encoder = FeatureEncoder(schema)
 
     def batches(epoch: int, skip: int) -> tf.data.Dataset:
-        return make_dataset(
-            split_files(run.path, "train"), schema, config.training.batch_size, encoder=encoder, cohorts=cohorts,
-            shuffle=True, seed=seed, epoch=epoch, skip_batches=skip,
-        )  # fmt: skip
+        files = split_files(run.path, "train")
+        return open_rows(files, shuffle=True, seed=seed, epoch=epoch, skip_batches=skip)
 
     def validation() -> tf.data.Dataset:
-        return make_dataset(
-            split_files(run.path, "validation"), schema, config.training.batch_size, encoder=encoder, cohorts=cohorts
-        )
+        return open_rows(split_files(run.path, "validation"))
 
-    lambdas = dict(zip([c.name for c in cohorts], itertools.cycle(config.cohorts.lambdas), strict=False))
+    board = keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False)
     history = train(
         model,
         batches,
-        weighted_sum_of_tasks(lambdas),
+        weighted_sum_of_tasks(dict(zip(names, itertools.cycle(config.cohorts.lambdas), strict=False))),
         steps_per_epoch=steps,
-        epochs=config.training.epochs,
+        epochs=training.epochs,
         validation=validation,
-        callbacks=[keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False)],
-        jit_compile=config.training.jit_compile,
-        patience=config.training.patience,
-        checkpoint=folder / "checkpoint.npz",
-        checkpoint_steps=config.training.checkpoint_steps,
+        callbacks=[board] if is_chief(strategy) else [],
+        jit_compile=training.jit_compile,
+        steps_per_execution=training.steps_per_execution,
+        patience=training.patience,
+        checkpoints=folder / "checkpoints",
+        checkpoint_steps=training.checkpoint_steps,
+        keep_checkpoints=training.keep_checkpoints,
         description=f"seed {seed}, {arm}",
     )
-    figures = dataclasses.asdict(history) | {
-        "positives": dict(counts.positives),
-        "batch_size": config.training.batch_size,
-    }
-    write_json(folder / "history.json", figures)
-    with replace_file(folder / "model.keras") as temporary:
-        model.save(temporary)
-    (folder / "checkpoint.npz").unlink()
+    counted = {"positives": dict(counts.positives), "batch_size": training.batch_size}
+    return model, dataclasses.asdict(history) | counted
 
 
 def discover_run(run: RunFolder) -> None:
@@ -233,7 +249,14 @@ def split_logits(run: RunFolder, seed: int, arm: Arm, split: str) -> Array:
         model = strip_auxiliary_heads(keras.saving.load_model(run.model_file(seed, arm), compile=False))
         shards = split_files(run.path, split)
         batches = make_dataset(shards, run.schema, 8192)
-        save_array(path, predict(model, batches, count_rows(shards), description=f"seed {seed}, {arm}: {split} rows"))
+        logits = predict(
+            model,
+            batches,
+            count_rows(shards),
+            jit_compile=run.config.training.jit_compile,
+            description=f"seed {seed}, {arm}: {split} rows",
+        )
+        save_array(path, logits)
     return np.asarray(np.load(path))
 
 

@@ -8,7 +8,7 @@ from c2al_tf.config import ModelConfig, TrainingConfig
 
 def test_defaults_keep_the_rules() -> None:
     assert ModelConfig() == ModelConfig(16, 2, "attentive", 8, 32, 8, (64,), (64,), 0.0, False)
-    assert TrainingConfig() == TrainingConfig(1024, 1, 1e-3, "cosine", None, True, None, 1000)
+    assert TrainingConfig() == TrainingConfig(1024, 1, 1e-3, "cosine", None, True, None, 1000, 3, 1, "adam", None)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,16 @@ def test_model_rules(change, message) -> None:
         ({"checkpoint_steps": 0}, r"`checkpoint_steps` must be at least 1\. Received: checkpoint_steps=0"),
         ({"learning_rate": 0.0}, r"`learning_rate` must be above 0\. Received: learning_rate=0\.0"),
         ({"learning_rate": math.nan}, r"`learning_rate` must be above 0\. Received: learning_rate=nan"),
+        ({"keep_checkpoints": 0}, r"`keep_checkpoints` must be at least 1\. Received: keep_checkpoints=0"),
+        ({"steps_per_execution": 0}, r"`steps_per_execution` must be at least 1\. Received: steps_per_execution=0"),
+        (
+            {"table_optimizer": "lazy_adam", "table_learning_rate": 0.0},
+            r"`table_learning_rate` must be above 0, or null\. Received: table_learning_rate=0\.0",
+        ),
+        (
+            {"table_learning_rate": 0.1},
+            r"`table_learning_rate` must be null with table_optimizer=adam, .* Received: table_learning_rate=0\.1",
+        ),
         ({"patience": 0}, r"`patience` must be at least 1, or null\. Received: patience=0"),
     ],
 )

@@ -58,7 +58,7 @@ def test_every_file_is_there(finished) -> None:
         *saved,
         "export/1/assets.extra/tf_serving_warmup_requests",
     }
-    assert not [file for file in files if Path(file).name.startswith(".") or file.endswith("checkpoint.npz")]
+    assert not [file for file in files if Path(file).name.startswith(".") or "checkpoint" in file]
     assert [path.name for path in (finished.path / "export").iterdir()] == ["1"]
 
 
@@ -278,15 +278,20 @@ def test_another_seed_can_be_exported(finished, c2al, tmp_path) -> None:
     assert read_json(folder / "metrics.json")["exported_seed"] == other
 
 
-def position(file: Path) -> dict[str, int]:
-    with np.load(file) as arrays:
-        return json.loads(arrays["position.json"].tobytes())
+def position(checkpoints: Path) -> tuple[int, int]:
+    """Epoch and step of the newest checkpoint."""
+    newest = max(checkpoints.glob("[0-9]*.npz"), default=None)
+    if newest is None:
+        return 0, 0
+    with np.load(newest) as arrays:
+        saved = json.loads(arrays["position.json"])
+    return saved["epoch"], saved["step"]
 
 
-def end_at(process, checkpoint: Path, epoch: int, number: signal.Signals) -> str:
-    """Sends a signal once the checkpoint is within an epoch; returns what the process said on stderr."""
+def end_at(process, checkpoints: Path, epoch: int, number: signal.Signals) -> str:
+    """Sends a signal once a checkpoint is within an epoch; returns what the process said on stderr."""
     with process:
-        while not checkpoint.exists() or position(checkpoint)["epoch"] < epoch or not position(checkpoint)["step"]:
+        while position(checkpoints) < (epoch, 1):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.02)
         process.send_signal(number)
@@ -314,8 +319,8 @@ def test_a_killed_run_ends_where_an_unbroken_one_ends(start_script, script, smal
         ("c2al", 1, signal.SIGKILL),
     ):
         folder = paths["killed"] / "seeds" / "0" / arm
-        error = end_at(start_script("run", *killed), folder / "checkpoint.npz", epoch, number)
-        assert position(folder / "checkpoint.npz")["epoch"] < 2
+        error = end_at(start_script("run", *killed), folder / "checkpoints", epoch, number)
+        assert position(folder / "checkpoints")[0] < 2
         assert not (folder / "model.keras").exists()
         if number == signal.SIGINT:
             assert error.endswith("c2al: interrupted. The same command goes on where this one stopped.\n")
@@ -325,4 +330,4 @@ def test_a_killed_run_ends_where_an_unbroken_one_ends(start_script, script, smal
             np.testing.assert_array_equal(a, b)
     for name in ("cohorts.json", "metrics.json", "metrics_by_seed.json"):
         assert read_json(paths["killed"] / name) == read_json(paths["unbroken"] / name)
-    assert not list(paths["killed"].rglob("checkpoint.npz"))
+    assert not list(paths["killed"].rglob("checkpoints"))

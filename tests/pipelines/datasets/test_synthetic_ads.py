@@ -1,14 +1,29 @@
+import hashlib
+import tracemalloc
+
 import numpy as np
 import pytest
-from c2al_pipelines.datasets.ads_world import BLOCK_ROWS, HEAD, LATENT_FIELDS, MAJORITY, PAIRS, TAIL, make_world
+from c2al_pipelines.datasets.ads_world import (
+    BLOCK_ROWS,
+    EFFECT_FIELDS,
+    HEAD,
+    LATENT_FIELDS,
+    MAJORITY,
+    PAIRS,
+    TAIL,
+    make_world,
+)
 from c2al_pipelines.datasets.synthetic_ads import (
     SyntheticAds,
+    count_shard_rows,
     generate,
+    make_schema,
     open_source,
     planted_cohorts,
-    true_probabilities,
+    raw_columns,
 )
 
+from c2al_tf.data.checks import check_columns
 from c2al_tf.data.prepare import prepare
 
 SMALL = SyntheticAds(num_rows=3 * BLOCK_ROWS + 10, validation_rows=100, test_rows=400_000)
@@ -29,6 +44,24 @@ def test_rows():
     return _rows(SMALL, "test")
 
 
+@pytest.mark.parametrize(
+    ("split", "digest", "expected_clicks"),
+    [
+        ("train", "da19bac7ff1addcf28961f2240ba273268392e45d68fcf7f3966a57e71c42ea5", 238.93197232154517),
+        ("validation", "7025d4b19a02060910ade564a049ed299d1c796d72c804161cd0d2a1455024e4", 241.14680622656107),
+        ("test", "b8b65941f052c78eff50cca2cb4c63c512fa9dae2be37a1b6168aab86f6186f4", 246.13224223184827),
+    ],
+)
+def test_the_default_world_stays_what_was_measured_on(split, digest, expected_clicks):
+    columns, probability = next(generate(SyntheticAds(), split))
+    found = hashlib.sha256()
+    for name, column in sorted(columns.items()):
+        found.update(name.encode())
+        found.update("\n".join(column.tolist()).encode() if column.dtype == object else column.tobytes())
+    assert found.hexdigest() == digest
+    assert probability.sum() == pytest.approx(expected_clicks, rel=1e-12)
+
+
 def test_same_seed_same_rows_other_seed_other_rows():
     rows = _rows(SMALL, "validation")[0]
     assert _equal(rows, _rows(SyntheticAds(**vars(SMALL)), "validation")[0])
@@ -46,6 +79,7 @@ def test_shards_are_the_split(num_shards):
         part = list(generate(SMALL, "train", shard=shard, num_shards=num_shards))
         assert len(part) == len(whole[shard::num_shards])
         assert all(_equal(a, b) for (a, _), (b, _) in zip(part, whole[shard::num_shards], strict=True))
+        assert count_shard_rows(SMALL, "train", shard, num_shards) == sum(len(p) for _, p in part)
 
 
 def test_a_longer_log_begins_with_the_shorter():
@@ -73,9 +107,75 @@ def test_click_rates_and_cohort_sizes(test_rows):
 
 
 @pytest.mark.parametrize("click_rate", [0.001, 0.1])
-def test_any_click_rate(click_rate):
-    probability = true_probabilities(SyntheticAds(click_rate=click_rate, test_rows=200_000), "test")
-    assert probability.mean() == pytest.approx(click_rate, rel=0.05)
+def test_click_rates_at_both_ends(click_rate):
+    parameters = SyntheticAds(click_rate=click_rate, test_rows=1_000_000)
+    columns, probability = _rows(parameters, "test")
+    cohorts = make_world(parameters).cohort(columns["user_value"])
+    assert probability.mean() == pytest.approx(click_rate, rel=0.01)
+    for cohort, rate in enumerate(parameters.cohort_click_rates):
+        assert probability[cohorts == cohort].mean() == pytest.approx(rate, rel=0.03)
+    # The clicks themselves: within four standard deviations, which are 3 % of 1,000 clicks and 0.3 % of 100,000.
+    expected = click_rate * len(probability)
+    assert abs(columns["click"].sum() - expected) < 4 * np.sqrt(expected)
+
+
+def test_a_longer_log_takes_no_more_memory():
+    parameters = SyntheticAds(num_rows=8 * BLOCK_ROWS)
+    make_world(parameters)
+
+    def peak(num_blocks):
+        tracemalloc.start()
+        for _, _ in zip(range(num_blocks), generate(parameters, "train"), strict=False):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert peak(8) < 1.05 * peak(2)
+
+
+def test_a_world_of_many_users_and_ads_is_small():
+    world = make_world(SyntheticAds(num_users=400_000, num_ads=200_000, num_advertisers=20_000))
+    arrays = [*world.distributions.values(), *(values for _, values in world.derived.values()), world.user_log_value]
+    arrays += [*world.effects.values(), *world.latents.values()]
+    # 27 bytes a user, 21 an ad, 25 an advertiser.
+    assert sum(array.nbytes for array in arrays) < 27 * 400_000 + 21 * 200_000 + 25 * 20_000 + 20_000
+
+
+def test_extra_ids_have_main_effects_and_leave_the_strength_of_all_as_asked_for():
+    none = {"majority_strength": 0.0, "cohort_strength": 0.0, "decoy_spread": 0.0, "value_slope": 0.0}
+    parameters = SyntheticAds(test_rows=200_000, num_extra_ids=12, extra_id_values=300, zipf_exponent=0.0, **none)
+    columns, probability = _rows(parameters, "test")
+    extra = [name for name in columns if name.startswith("extra_id")]
+    assert extra == [f"extra_id_{i:02d}" for i in range(12)]
+    assert all(len(np.unique(columns[name])) == 300 for name in extra)
+    majority = make_world(parameters).cohort(columns["user_value"]) == MAJORITY
+    logits = np.log(probability / (1 - probability))[majority]
+    # 12 of 19 fields with an effect are extra ones; a world has few categories, devices and hours, so its own luck.
+    assert logits.std() == pytest.approx(0.4, rel=0.15)
+    effects = make_world(parameters).effects
+    shares = [effects[name][columns[name][majority]].var() / logits.var() for name in extra]
+    assert sum(shares) == pytest.approx(12 / (12 + len(EFFECT_FIELDS)), abs=0.12)
+
+
+def test_ids_of_millions_of_values_are_hashed():
+    parameters = SyntheticAds(num_users=1_000_001, num_ads=1_000_000)
+    buckets = {spec.name: spec.num_hash_buckets for spec in open_source(parameters).features}
+    assert (buckets["user_id"], buckets["ad_id"]) == (1_000_001, None)
+    assert raw_columns(parameters)["user_id"].dtype == "int64"
+
+
+def test_the_schema_of_the_world_knows_every_value():
+    parameters = SyntheticAds(num_users=100_000)
+    schema = make_schema(parameters)
+    assert [column.name for column in schema.columns.values()] == list(raw_columns(parameters))
+    features = {feature.name: feature for feature in schema.features}
+    assert features["user_id"].vocabulary == tuple(range(100_000))
+    assert len(features["age_group"].vocabulary) == 7
+    head, tail = planted_cohorts(parameters)
+    assert features["user_value"].boundaries[0] == pytest.approx(tail.conditions[0].high, rel=0.03)
+    assert features["user_value"].boundaries[-1] == pytest.approx(head.conditions[0].low, rel=0.03)
+    check_columns(next(generate(parameters, "test"))[0], schema, "test")
 
 
 def test_divergence_is_largest_along_user_value(test_rows):
@@ -138,6 +238,7 @@ def test_prepare_gives_the_model_the_cohorts_as_buckets(tmp_path):
         ({"num_ads": 10, "num_advertisers": 20}, "`num_ads` must be at least 20"),
         ({"click_rate": 0.5}, "`click_rate` must be in"),
         ({"head_lift": 400.0}, "a click rate in"),
+        ({"num_extra_ids": -1}, "`num_extra_ids` must be at least 0. Received: num_extra_ids=-1"),
     ],
 )
 def test_bad_parameters(parameters, message):

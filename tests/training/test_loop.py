@@ -1,16 +1,14 @@
-import hashlib
 import math
 
 import keras
 import numpy as np
 import pytest
 
-from c2al_tf.config import ModelConfig, TrainingConfig
+from c2al_tf.config import ModelConfig
 from c2al_tf.data.dataset import make_dataset
 from c2al_tf.losses import weighted_sum_of_tasks
-from c2al_tf.metrics import NormalizedEntropy
 from c2al_tf.model import build_model
-from c2al_tf.training import evaluate, make_optimizer, predict, train
+from c2al_tf.training import evaluate, predict, train
 
 CONFIG = ModelConfig(embedding_dim=4, num_outputs=2, attention_units=4, shared_units=(8,), head_units=(5,))
 BATCH, STEPS = 64, 16
@@ -35,45 +33,6 @@ class KillAt(keras.callbacks.Callback):
             raise KilledError
 
 
-@pytest.fixture
-def fit(small_schema, small_file, small_cohorts):
-    def fit(*, lambdas=None, epochs=2, dropout=0.0, seed=0, mixed_precision=False, **arguments):
-        cohorts = small_cohorts if lambdas is not None else ()
-        config = ModelConfig(**{**vars(CONFIG), "dropout": dropout, "mixed_precision": mixed_precision})
-        keras.utils.set_random_seed(seed)
-        model = build_model(small_schema, config, cohorts=[cohort.name for cohort in cohorts])
-        model.compile(optimizer=make_optimizer(TrainingConfig(learning_rate=1e-2), STEPS * epochs))
-
-        def batches(epoch: int, skip: int):
-            return make_dataset(
-                small_file,
-                small_schema,
-                BATCH,
-                cohorts=cohorts,
-                shuffle=True,
-                seed=seed,
-                epoch=epoch,
-                skip_batches=skip,
-            )
-
-        history = train(
-            model, batches, weighted_sum_of_tasks(lambdas or {}), steps_per_epoch=STEPS, epochs=epochs, **arguments
-        )
-        return model, history
-
-    return fit
-
-
-@pytest.fixture
-def rows_in_order(small_schema, small_file):
-    return lambda: make_dataset(small_file, small_schema, BATCH)
-
-
-def digest(model: keras.Model) -> str:
-    values = [np.asarray(variable).tobytes() for variable in (*model.variables, *model.optimizer.variables)]
-    return hashlib.sha256(b"".join(values)).hexdigest()
-
-
 def test_learns_and_reports(fit, rows_in_order) -> None:
     _, history = fit(lambdas={"young": 0.3, "old": 0.3}, epochs=3, validation=rows_in_order)
     assert len(history.epochs) == 3
@@ -87,7 +46,7 @@ def test_learns_and_reports(fit, rows_in_order) -> None:
     assert last["loss"] == pytest.approx(expected, rel=0.05)  # the last batch is smaller: means of batches and of rows
 
 
-def test_same_seed_same_weights_to_the_bit(fit) -> None:
+def test_same_seed_same_weights_to_the_bit(fit, digest) -> None:
     runs = [fit(lambdas={"young": 0.3, "old": 0.3}, dropout=0.2) for _ in range(2)]
     assert digest(runs[0][0]) == digest(runs[1][0])
     assert digest(runs[0][0]) != digest(fit(lambdas={"young": 0.3, "old": 0.3}, dropout=0.2, seed=1)[0])
@@ -126,11 +85,11 @@ class Keep(keras.callbacks.Callback):
     """Keeps the model within reach."""
 
 
-def test_resumed_training_ends_where_the_uninterrupted_one_does(fit, tmp_path, rows_in_order) -> None:
+def test_resumed_training_ends_where_the_uninterrupted_one_does(fit, tmp_path, rows_in_order, digest) -> None:
     """Property 10."""
     arguments = {"lambdas": {"young": 0.3, "old": 0.3}, "dropout": 0.2, "epochs": 3}
     whole, expected = fit(**arguments)
-    resumable = arguments | {"checkpoint": tmp_path / "checkpoint.npz", "checkpoint_steps": 5}
+    resumable = arguments | {"checkpoints": tmp_path, "checkpoint_steps": 5}
     for place in ((0, 14), (1, 9), (2, 12)):
         with pytest.raises(KilledError):
             fit(callbacks=[KillAt(*place)], **resumable)
@@ -141,20 +100,52 @@ def test_resumed_training_ends_where_the_uninterrupted_one_does(fit, tmp_path, r
     assert digest(again) == digest(whole)
 
 
-def test_resume_reads_the_checkpoint(fit, tmp_path) -> None:
-    path = tmp_path / "checkpoint.npz"
-    fit(checkpoint=path)
-    with pytest.raises(ValueError, match=r"checkpoint.npz: the checkpoint is of another model or optimizer"):
-        fit(checkpoint=path, lambdas={"young": 0.3, "old": 0.3})
-    data = bytearray(path.read_bytes())
+def test_a_damaged_checkpoint_is_passed_over(fit, tmp_path, rows_in_order, digest) -> None:
+    arguments = {"epochs": 3, "dropout": 0.2, "validation": rows_in_order, "patience": 1}
+    whole, expected = fit(**arguments)
+    resumable = arguments | {"checkpoints": tmp_path, "checkpoint_steps": 5}
+    with pytest.raises(KilledError):
+        fit(callbacks=[KillAt(2, 9)], **resumable)
+    newest = max(tmp_path.iterdir())
+    data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 0xFF
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"checkpoint.npz: the checkpoint is damaged .* Remove it to train"):
-        fit(checkpoint=path)
+    newest.write_bytes(data)
+    with pytest.warns(UserWarning, match=rf"{newest.name}: the checkpoint is damaged .* The run goes on from"):
+        resumed, history = fit(**resumable)
+    assert digest(resumed) == digest(whole)
+    assert history.epochs == expected.epochs
+    with pytest.raises(ValueError, match=r"the checkpoint is of another model or optimizer"):
+        fit(checkpoints=tmp_path, lambdas={"young": 0.3, "old": 0.3})
+
+
+@pytest.mark.parametrize("steps_per_execution", [5, 16, 40])
+def test_steps_per_execution_change_nothing(fit, digest, tmp_path, rows_in_order, steps_per_execution) -> None:
+    """16 steps an epoch: with a remainder, all at once, and more than there are. Also where a run resumes."""
+    arguments = {"lambdas": {"young": 0.3, "old": 0.3}, "dropout": 0.2, "validation": rows_in_order}
+    whole, expected = fit(**arguments)
+    seen: list[int] = []
+    batches = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    arguments |= {"steps_per_execution": steps_per_execution, "checkpoints": tmp_path / "c", "checkpoint_steps": 1}
+    with pytest.raises(KilledError):
+        fit(callbacks=[batches, KillAt(1, STEPS - 1)], **arguments)
+    assert seen == [*range(steps_per_execution - 1, STEPS - 1, steps_per_execution), STEPS - 1] * 2
+    model, history = fit(**arguments)
+    assert digest(model) == digest(whole)
+    assert history.epochs == expected.epochs
+
+
+def test_resumes_with_other_steps_per_execution(fit, digest, tmp_path) -> None:
+    whole, _ = fit()
+    resumable = {"checkpoints": tmp_path / "c", "checkpoint_steps": 1}
+    with pytest.raises(KilledError):
+        fit(callbacks=[KillAt(1, STEPS - 1)], steps_per_execution=3, **resumable)
+    resumed, history = fit(steps_per_execution=7, **resumable)
+    assert digest(resumed) == digest(whole)
+    assert (history.epoch, history.step) == (2, 0)
 
 
 def test_patience_returns_to_the_best_epoch(fit, rows_in_order, tmp_path) -> None:
-    arguments = {"epochs": 40, "validation": rows_in_order, "patience": 2, "checkpoint": tmp_path / "c.npz"}
+    arguments = {"epochs": 40, "validation": rows_in_order, "patience": 2, "checkpoints": tmp_path}
     model, history = fit(callbacks=[Spoil(at_epoch=3)], **arguments)
     values = [epoch["val_primary_ne"] for epoch in history.epochs]
     best = int(np.argmin(values))
@@ -193,42 +184,6 @@ def test_callbacks_are_driven(fit, rows_in_order, tmp_path) -> None:
     assert list((tmp_path / "board").rglob("events*"))
 
 
-def test_evaluate_agrees_with_the_metric(fit, rows_in_order) -> None:
-    model, _ = fit()
-    metric = NormalizedEntropy()
-    for x, y, weight in rows_in_order():
-        metric.update_state(y["primary"], model(x)["primary"], weight)
-    figures = evaluate(model, rows_in_order())
-    assert figures["primary_ne"] == pytest.approx(float(metric.result()), rel=1e-5)
-
-
-def test_predict_leaves_padding_out(fit, rows_in_order) -> None:
-    model, _ = fit(epochs=1)
-    logits = predict(model, rows_in_order(), 1000)
-    assert logits.shape == (1000,)
-    x = next(iter(rows_in_order()))[0]
-    np.testing.assert_allclose(logits[:BATCH], np.asarray(model(x)["primary"])[:, 0], rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="`batches` must hold `num_rows` rows. Received: 1024 rows, num_rows=2000"):
-        predict(model, rows_in_order(), 2000)
-
-
-def test_zero_weight_rows_change_nothing(fit, small_schema, small_rows, tmp_path) -> None:
-    """Property 8: the padding of the last batch, whose rows have weight 0, is not seen by loss or metrics."""
-    figures = []
-    for size in (64, 125):  # 1,000 rows: with and without a padded batch
-        figures.append(
-            evaluate(fit(epochs=1)[0], make_dataset(_file(tmp_path, small_schema, small_rows), small_schema, size))
-        )
-    assert figures[0] == pytest.approx(figures[1], rel=1e-5)
-
-
-def _file(folder, schema, small_rows):
-    from c2al_tf.data.shards import write_parquet
-
-    write_parquet(folder / "rows.parquet", [small_rows(1000, seed=5)], schema.columns)
-    return folder / "rows.parquet"
-
-
 def test_too_few_batches(fit, small_schema, small_file) -> None:
     model = build_model(small_schema, CONFIG)
     model.compile(optimizer="adam")
@@ -259,14 +214,3 @@ def test_a_loss_that_is_not_finite(small_schema, small_file) -> None:
 def test_patience_without_validation(fit) -> None:
     with pytest.raises(ValueError, match="`patience` needs `validation` rows, for `val_primary_ne`"):
         fit(patience=1)
-
-
-def test_decay() -> None:
-    optimizer = make_optimizer(TrainingConfig(learning_rate=0.5), 10)
-    optimizer.build([keras.Variable(0.0)])
-    optimizer.iterations.assign(5)
-    assert float(optimizer.learning_rate) == pytest.approx(0.25)
-    optimizer.iterations.assign(10)
-    assert float(optimizer.learning_rate) == pytest.approx(0.0, abs=1e-7)
-    constant = make_optimizer(TrainingConfig(learning_rate=0.5, decay="constant"), 10)
-    assert float(constant.learning_rate) == 0.5

@@ -1,0 +1,170 @@
+"""Training on several devices and machines: which strategy, who this process is, what all workers do together.
+
+A model that is built and compiled under `strategy.scope()` is trained under that strategy. Every worker runs the same
+program on its share of the rows; the first one, the chief, writes files. All weights are everywhere.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..data.sharding import Shard
+from ..types import Array, Tensor
+
+Strategy: TypeAlias = tf.distribute.Strategy
+
+START_SECONDS = 600.0
+"""How long a worker waits for the others at the start."""
+
+# What every operation that several workers share says once one of them is gone.
+_LOST = "Collective ops is aborted by: "
+
+
+class LostWorkerError(RuntimeError):
+    """Another worker is gone."""
+
+
+def make_strategy() -> Strategy:
+    """The strategy that the environment asks for; to be called before TensorFlow does anything else.
+
+    `TF_CONFIG` that names several workers: `MultiWorkerMirroredStrategy`, with which this call waits for the others.
+    Several GPUs: `MirroredStrategy`. Else TensorFlow's default.
+
+    Raises:
+        ValueError: If `TF_CONFIG` gives this process a task that no worker has.
+    """
+    if num_workers() > 1:
+        task = tf.distribute.cluster_resolver.TFConfigClusterResolver().task_type
+        if task not in ("chief", "worker"):
+            raise ValueError(f"The task type in `TF_CONFIG` must be chief or worker. Received: {task}")
+        with _bounded(f"{num_workers()} workers are to start within {START_SECONDS:.0f} s; some are missing"):
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            wait_for_all(strategy)
+        return strategy
+    if len(tf.config.list_logical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def num_workers() -> int:
+    """Number of workers that the environment variable `TF_CONFIG` names; 1 without it."""
+    return max(1, _count_workers(tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()))
+
+
+def worker_shard(strategy: Strategy) -> Shard:
+    """Which of the workers this process is: its share of every batch."""
+    resolver = strategy.cluster_resolver
+    if resolver is None:
+        return Shard(0, 1)
+    cluster = resolver.cluster_spec()
+    chiefs = len(cluster.as_dict().get("chief", ()))
+    return Shard(resolver.task_id + (chiefs if resolver.task_type == "worker" else 0), max(1, _count_workers(cluster)))
+
+
+def is_chief(strategy: Strategy) -> bool:
+    """Whether this process is the one that writes files."""
+    return worker_shard(strategy).index == 0
+
+
+def sum_over_workers(strategy: Strategy, values: Array) -> Array:
+    """The sum of what the workers have, float64 of the shape of `values`; the same on all of them, to the bit."""
+    return _gather(strategy, np.asarray(values, np.float64)).sum(axis=0)
+
+
+def wait_for_all(strategy: Strategy) -> None:
+    """Returns when all workers have called this."""
+    _gather(strategy, np.zeros(1))
+
+
+def check_agreement(model: keras.Model, position: Mapping[str, Any]) -> None:
+    """Checks that all workers begin at one position, with the same variables.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    strategy = model.distribute_strategy
+    if worker_shard(strategy).count == 1:
+        return
+    variables = [*model.variables, *model.optimizer.variables]
+    place = [position["epoch"], position["step"], zlib.crc32(json.dumps(position, sort_keys=True).encode())]
+    all_places = _gather(strategy, np.array(place, np.int64))
+    if (all_places != all_places[0]).any():
+        raise ValueError(
+            "All workers must resume from one folder of checkpoints, on storage that they share. Received: epoch and "
+            f"step by worker {all_places[:, :2].tolist()}"
+        )
+    values = _gather(strategy, np.array([zlib.crc32(np.asarray(v.numpy()).tobytes()) for v in variables], np.int64))
+    unequal = [v.path for v, crcs in zip(variables, values.T, strict=True) if (crcs != crcs[0]).any()]
+    if unequal:
+        raise ValueError(
+            "All workers must begin with the same variables: build the model from the same seed. "
+            f"Received: different values of {unequal[:4]}"
+        )
+
+
+@contextlib.contextmanager
+def lost_workers_named() -> Iterator[None]:
+    """Says of the error that ends a worker when another one is gone what it means.
+
+    Raises:
+        LostWorkerError: In place of that error.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if _LOST not in str(error):
+            raise
+        reason = str(error).partition(_LOST)[2].splitlines()[0]
+        raise LostWorkerError(
+            f"Another worker is gone, so this one ends, too ({reason.strip()}). What ended it is in that worker's own "
+            "output. The same command, on all workers, goes on from the last checkpoint"
+        ) from error
+
+
+def _count_workers(cluster: tf.train.ClusterSpec) -> int:
+    return sum(len(cluster.as_dict().get(job, ())) for job in ("chief", "worker"))
+
+
+def _gather(strategy: Strategy, values: Array) -> Array:
+    """What every worker has, (workers, ...)."""
+    if worker_shard(strategy).count == 1:
+        return values[np.newaxis]
+    everywhere = _gather_flat(strategy, tf.constant(values.reshape(1, -1)))
+    by_replica = strategy.experimental_local_results(everywhere)[0].numpy()
+    return by_replica[:: len(strategy.extended.worker_devices)].reshape(-1, *values.shape)
+
+
+@tf.function(autograph=False, reduce_retracing=True)
+def _gather_flat(strategy: Strategy, own: Tensor) -> Tensor:
+    def replica() -> Tensor:
+        # The copy is on the replica's device, which the communication is planned by.
+        return tf.distribute.get_replica_context().all_gather(tf.identity(own), axis=0)
+
+    return strategy.run(replica)
+
+
+@contextlib.contextmanager
+def _bounded(message: str) -> Iterator[None]:
+    """Ends the process after `START_SECONDS`: nothing interrupts a thread that waits inside TensorFlow."""
+
+    def end() -> None:
+        sys.stderr.write(f"c2al: {message}\n")
+        sys.stderr.flush()
+        os._exit(1)
+
+    timer = threading.Timer(START_SECONDS, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

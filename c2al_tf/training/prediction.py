@@ -1,0 +1,76 @@
+"""A trained model on rows: its figures, or its logits."""
+
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from ..types import PRIMARY, Array, Tensor
+from .distribution import sum_over_workers
+from .history import add, figures_of
+from .step import task_sums
+
+_COMPILED: weakref.WeakKeyDictionary[keras.Model, dict[Any, Callable[..., Any]]] = weakref.WeakKeyDictionary()
+"""What was compiled for a model, which it does not outlive."""
+
+
+def evaluate(model: keras.Model, batches: tf.data.Dataset, *, jit_compile: bool = True) -> dict[str, float]:
+    """Log loss and NE of every task that `batches` of `(x, y, weight)` have labels of: `{<task>_loss, <task>_ne}`.
+
+    Of a model of several workers each gives its share of the rows, and all get the figures of all rows.
+    """
+
+    def compile_for(model: keras.Model) -> Callable[..., dict[str, Tensor]]:
+        @tf.function(jit_compile=jit_compile)
+        def score(x: Mapping[str, Tensor], y: Mapping[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
+            return task_sums(y, model(x, training=False), weight)
+
+        return score
+
+    score = _compiled(model, ("evaluate", jit_compile), compile_for)
+    sums: dict[str, list[float]] = {}
+    for x, y, weight in batches:
+        add(sums, score(x, y, weight))
+    totals = sum_over_workers(model.distribute_strategy, np.array(list(sums.values())))
+    return figures_of(dict(zip(sums, totals.tolist(), strict=True)))
+
+
+def predict(
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    num_rows: int,
+    *,
+    task: str = PRIMARY,
+    jit_compile: bool = True,
+    description: str = "predicting",
+) -> Array:
+    """Logits of one task for the first `num_rows` rows of `(x, ...)` batches, float32 (num_rows,): padding left out."""
+
+    def compile_for(model: keras.Model) -> Callable[..., Tensor]:
+        @tf.function(jit_compile=jit_compile)
+        def step(x: Mapping[str, Tensor]) -> Tensor:
+            return tf.reshape(model(x, training=False)[task], (-1,))
+
+        return step
+
+    step = _compiled(model, ("predict", task, jit_compile), compile_for)
+    parts = []
+    with tqdm(total=num_rows, desc=description, unit=" rows", unit_scale=True, leave=False, delay=1) as bar:
+        for x, *_ in batches:
+            parts.append(step(x).numpy()[: num_rows - bar.n])
+            bar.update(len(parts[-1]))
+    logits = np.concatenate(parts)
+    if len(logits) < num_rows:
+        raise ValueError(f"`batches` must hold `num_rows` rows. Received: {len(logits)} rows, num_rows={num_rows}")
+    return logits
+
+
+def _compiled(model: keras.Model, key: tuple[Any, ...], compile_for: Callable[[Any], Any]) -> Callable[..., Any]:
+    functions = _COMPILED.setdefault(model, {})
+    if key not in functions:
+        functions[key] = compile_for(weakref.proxy(model))  # a strong reference would keep the model for ever
+    return functions[key]

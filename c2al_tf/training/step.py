@@ -1,0 +1,139 @@
+"""One step of training, compiled: forward, backward, update and the sums that the figures are made of."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import keras
+import tensorflow as tf
+
+from ..losses import Objective, binary_cross_entropy
+from ..types import Tensor
+
+Step: TypeAlias = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
+"""Maps a batch `(x, y, weight)` to the loss and each task's sums (log loss, label, weight)."""
+
+
+def compile_step(model: keras.Model, objective: Objective, jit_compile: bool = True) -> Step:
+    """One optimizer step, compiled.
+
+    If the model was built under a strategy's scope, a step is one of all replicas: each worker gives its share of the
+    batch, whose rows are split over its devices; loss and sums are those of all rows. State that a forward pass changes
+    (batch normalization, dropout's generator) is each replica's own, and the first one's is what is saved.
+
+    Args:
+        model: A compiled model.
+        objective: The loss, a mean over rows under their weights.
+        jit_compile: Compile with XLA. One device: the whole step. Several devices, one in each process: gradients, and
+            update; what lies between is communication. Several devices in a process: gradients.
+    """
+    strategy = model.distribute_strategy
+    with strategy.scope():
+        model.optimizer.build(model.trainable_variables)
+    if strategy.num_replicas_in_sync > 1:
+        return _compile_replicated_step(model, objective, jit_compile)
+
+    @tf.function(jit_compile=jit_compile)
+    def step(x: Mapping[str, Tensor], y: Mapping[str, Tensor], weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        gradients, loss, sums = _gradients(model, objective, x, y, weight)
+        model.optimizer.apply(gradients, model.trainable_variables)
+        return loss, sums
+
+    return step
+
+
+def compile_steps(step: Step, num_steps: int) -> Step:
+    """Several steps in one call: stacked batches `(num_steps or fewer, batch, ...)` to stacked results.
+
+    Each of them runs the same compiled program as a step alone, so it computes the same, to the bit.
+    """
+    if num_steps == 1:
+        return step
+
+    @tf.function(autograph=False)
+    def steps(x: Mapping[str, Tensor], y: Mapping[str, Tensor], weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        results = [step(*batch) for batch in _unstack((x, y, weight))]
+        return tf.nest.map_structure(lambda *values: tf.stack(values), *results)
+
+    return steps
+
+
+def _compile_replicated_step(model: keras.Model, objective: Objective, jit_compile: bool) -> Step:
+    """With W_r the weight of replica r's rows and g_r the gradient of their mean: g = sum_r W_r g_r / sum_r W_r."""
+    strategy = model.distribute_strategy
+    num_local = len(strategy.extended.worker_devices)
+
+    def total(y: Mapping[str, Tensor], logits: Mapping[str, Tensor], weight: Tensor) -> tuple[Tensor, Any]:
+        mean, by_task = objective(y, logits, weight)
+        return mean * tf.reduce_sum(weight), by_task
+
+    @tf.function(jit_compile=jit_compile)
+    def totals(x: Mapping[str, Tensor], y: Mapping[str, Tensor], weight: Tensor) -> tuple[Any, ...]:
+        return *_gradients(model, total, x, y, weight), tf.reduce_sum(weight)
+
+    @tf.function(jit_compile=jit_compile and num_local == 1)
+    def update(gradients: Sequence[Any], loss: Tensor, weight: Tensor) -> Tensor:
+        share = 1 / tf.maximum(weight, 1e-12)
+        means = [None if total is None else tf.math.scalar_mul(share, total) for total in gradients]
+        model.optimizer.apply(means, model.trainable_variables)
+        return loss * share
+
+    @tf.function(autograph=False)
+    def step(x: Mapping[str, Tensor], y: Mapping[str, Tensor], weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        shares = _split((x, y, weight), num_local)
+
+        def replica() -> Any:
+            context = tf.distribute.get_replica_context()
+            index = tf.get_static_value(context.replica_id_in_sync_group) % num_local
+            return _sum_over_replicas(context, totals(*shares[index]))
+
+        everywhere = strategy.run(replica)
+        here = tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], everywhere)
+        gradients, loss, sums, total_weight = here
+        return update(gradients, loss, total_weight), sums
+
+    return step
+
+
+def _gradients(
+    model: keras.Model, objective: Objective, x: Mapping[str, Tensor], y: Mapping[str, Tensor], weight: Tensor
+) -> tuple[list[Any], Tensor, dict[str, Tensor]]:
+    with tf.GradientTape() as tape:
+        logits = model(x, training=True)
+        loss, _ = objective(y, logits, weight)
+        scaled = model.optimizer.scale_loss(loss)
+    return tape.gradient(scaled, model.trainable_variables), loss, task_sums(y, logits, weight)
+
+
+def _unstack(batches: Any) -> list[Any]:
+    parts = [tf.unstack(tensor) for tensor in tf.nest.flatten(batches)]
+    return [tf.nest.pack_sequence_as(batches, part) for part in zip(*parts, strict=True)]
+
+
+def _split(batch: Any, num_parts: int) -> list[Any]:
+    """The rows of a batch in equal parts."""
+    rows = {tensor.shape[0] for tensor in tf.nest.flatten(batch)}
+    if any(number is not None and number % num_parts for number in rows):
+        raise ValueError(
+            f"The rows of a batch must be a multiple of the number of devices, {num_parts}. Received: {sorted(rows)}"
+        )
+    parts = [tf.split(tensor, num_parts) for tensor in tf.nest.flatten(batch)]
+    return [tf.nest.pack_sequence_as(batch, part) for part in zip(*parts, strict=True)]
+
+
+def _sum_over_replicas(context: tf.distribute.ReplicaContext, values: Any) -> Any:
+    """Sums tensors over all replicas. Rows of tables are put one behind the other: the update sums those that agree."""
+    flat = tf.nest.flatten(values)
+    present = [value for value in flat if value is not None]
+    summed = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, present))
+    return tf.nest.pack_sequence_as(values, [None if value is None else next(summed) for value in flat])
+
+
+def task_sums(labels: Mapping[str, Tensor], logits: Mapping[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
+    """For each task with labels the sums over the rows of (weighted log loss, weighted label, weight), (3,)."""
+    weight = tf.cast(tf.reshape(weight, (-1, 1)), tf.float32)
+    sums = {}
+    for task in (task for task in logits if task in labels):
+        y = tf.cast(labels[task], tf.float32)
+        terms = (weight * binary_cross_entropy(y, logits[task]), weight * y, weight)
+        sums[task] = tf.stack([tf.reduce_sum(term) for term in terms])
+    return sums

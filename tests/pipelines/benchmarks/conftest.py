@@ -1,0 +1,52 @@
+"""A worker that does nothing, punctually."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from c2al_pipelines.benchmarks import contenders
+from c2al_pipelines.benchmarks.contenders import Contender
+
+# A worker as any other, but for its steps: they sleep, write down when, and do as `spec` says.
+SLEEPER = """
+import sys, time
+from {package}.benchmarks.workers.serving import Built, serve
+
+
+def build(spec):
+    print("chatter of a library")
+    if "broken" in spec:
+        raise ValueError("no such table")
+
+    calls = []
+
+    def steps(count):
+        calls.append(count)
+        if "dies" in spec and len(calls) == 3:  # warmed up and tried out
+            sys.exit("out of rows")
+        with open(spec["diary"], "a") as diary:
+            start = time.monotonic()
+            time.sleep(count * spec["step"])
+            diary.write(f"{{spec['name']}} {{start}} {{time.monotonic()}}\\n")
+        return 0.5
+
+    return Built(steps, spec.get("num_weights", 7))
+
+
+serve(build)
+"""
+
+
+@pytest.fixture
+def contender(tmp_path: Path) -> Callable[..., Contender]:
+    """`contender(name, mode="only", step=0.002, memory_gb=0.1, **spec)`: a sleeper."""
+    (tmp_path / "sleeper.py").write_text(SLEEPER.format(package=contenders._PACKAGE.name))
+    environment = {"PYTHONPATH": str(contenders._PACKAGE.parent)}
+
+    def make(name: str, mode: str = "only", step: float = 0.002, memory_gb: float = 0.1, **spec: Any) -> Contender:
+        spec |= {"name": name, "step": step, "diary": str(tmp_path / "diary")}
+        return Contender(name, mode, [sys.executable, str(tmp_path / "sleeper.py")], spec, memory_gb, environment)
+
+    return make

@@ -1,0 +1,61 @@
+"""A small model, trained on a small file."""
+
+import hashlib
+
+import keras
+import numpy as np
+import pytest
+
+from c2al_tf.config import ModelConfig, TrainingConfig
+from c2al_tf.data.dataset import make_dataset
+from c2al_tf.losses import weighted_sum_of_tasks
+from c2al_tf.model import build_model
+from c2al_tf.training import make_optimizer, train
+
+CONFIG = ModelConfig(embedding_dim=4, num_outputs=2, attention_units=4, shared_units=(8,), head_units=(5,))
+BATCH, STEPS = 64, 16
+
+
+@pytest.fixture
+def fit(small_schema, small_file, small_cohorts):
+    def fit(*, lambdas=None, epochs=2, dropout=0.0, seed=0, mixed_precision=False, **arguments):
+        cohorts = small_cohorts if lambdas is not None else ()
+        config = ModelConfig(**{**vars(CONFIG), "dropout": dropout, "mixed_precision": mixed_precision})
+        keras.utils.set_random_seed(seed)
+        model = build_model(small_schema, config, cohorts=[cohort.name for cohort in cohorts])
+        model.compile(optimizer=make_optimizer(TrainingConfig(learning_rate=1e-2), STEPS * epochs))
+
+        def batches(epoch: int, skip: int):
+            return make_dataset(
+                small_file,
+                small_schema,
+                BATCH,
+                cohorts=cohorts,
+                shuffle=True,
+                seed=seed,
+                epoch=epoch,
+                skip_batches=skip,
+            )
+
+        history = train(
+            model, batches, weighted_sum_of_tasks(lambdas or {}), steps_per_epoch=STEPS, epochs=epochs, **arguments
+        )
+        return model, history
+
+    return fit
+
+
+@pytest.fixture
+def rows_in_order(small_schema, small_file):
+    return lambda: make_dataset(small_file, small_schema, BATCH)
+
+
+@pytest.fixture(scope="session")
+def digest():
+    """Hash of every variable of a model and its optimizer."""
+
+    def digest(model: keras.Model) -> str:
+        values = [np.asarray(variable).tobytes() for variable in (*model.variables, *model.optimizer.variables)]
+        return hashlib.sha256(b"".join(values)).hexdigest()
+
+    return digest
