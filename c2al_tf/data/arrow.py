@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from ..feature import Column, DType
 from ..types import Array
-from .raw import MISSING, is_missing
+from .raw import MISSING, Coded, is_missing
 
 ARROW_TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
 
@@ -42,30 +42,45 @@ def from_arrow(array: pa.Array | pa.ChunkedArray, column: Column) -> Array:
     Raises:
         pa.ArrowInvalid: If a value does not fit the column's type.
     """
+    values = coded_from_arrow(array, column)
+    return values.decode() if isinstance(values, Coded) else values
+
+
+def coded_from_arrow(array: pa.Array | pa.ChunkedArray, column: Column) -> Array | Coded:
+    """As `from_arrow`, with strings coded."""
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     if column.length is None:
         return _from_flat(array, column.dtype)
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    values = _from_flat(pc.list_flatten(array), column.dtype)
+    flat = _from_flat(pc.list_flatten(array), column.dtype)
+    if isinstance(flat, Coded):
+        return Coded(flat.values, _pad(flat.codes, lengths, column.length, _NULL))
+    return _pad(flat, lengths, column.length, MISSING[column.dtype])
+
+
+def _pad(values: Array, lengths: Array, length: int, missing: str | int | float) -> Array:
     rows = np.repeat(np.arange(len(lengths)), lengths)
     places = np.arange(len(values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    padded = np.full((len(lengths), column.length), MISSING[column.dtype], values.dtype)
-    kept = places < column.length
+    padded = np.full((len(lengths), length), missing, values.dtype)
+    kept = places < length
     padded[rows[kept], places[kept]] = values[kept]
     return padded
 
 
-def _from_flat(array: pa.Array, dtype: DType) -> Array:
+# The code of a null and of padding.
+_NULL = 0
+
+
+def _from_flat(array: pa.Array, dtype: DType) -> Array | Coded:
     array = array.cast(ARROW_TYPES[dtype], safe=dtype != "float32")
     if dtype == "float32":
         return array.to_numpy(zero_copy_only=False)
-    array = pc.fill_null(array, MISSING[dtype])
     if dtype == "int64":
-        return array.to_numpy(zero_copy_only=False)
-    # One `str` per different value instead of one per row.
+        return pc.fill_null(array, MISSING[dtype]).to_numpy(zero_copy_only=False)
     encoded = array.dictionary_encode()
-    return encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)[encoded.indices.to_numpy()]
+    values = np.array([MISSING[dtype], *encoded.dictionary.to_pylist()], object)
+    return Coded(values, 1 + pc.fill_null(encoded.indices, _NULL - 1).to_numpy(zero_copy_only=False))
 
 
 def arrow_type(column: Column) -> pa.DataType:

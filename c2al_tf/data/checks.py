@@ -5,18 +5,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..schema import CategoricalFeature, Feature, Schema
-from ..types import MISSING_INT, MISSING_STRING, Array, Columns
-from .raw import Mask, is_missing
+from ..types import MISSING_INT, MISSING_STRING, Array
+from .raw import Coded, CodedColumns, Mask, is_missing
 
 
-def check_columns(columns: Columns, schema: Schema, source: str, first_row: int = 0) -> None:
+def check_columns(columns: CodedColumns, schema: Schema, source: str, first_row: int = 0) -> None:
     """Raises ValueError for the first row, column by column, that breaks a rule.
 
     A label is 0 or 1; a weight finite and at least 0; a number finite; a feature with `missing="error"` has a value
     (a multi-valued one at least one). Columns that are in the schema but not in `columns` are passed over.
 
     Args:
-        columns: Raw columns.
+        columns: Raw columns; those of strings may be coded.
         schema: Says which features may have missing values.
         source: Where the rows come from, for the message.
         first_row: Number of the first row in `source`, from 0.
@@ -36,7 +36,7 @@ def check_columns(columns: Columns, schema: Schema, source: str, first_row: int 
         _raise_first(bad, "must be finite and at least 0", values, f"weight `{schema.weight}`", source, first_row)
 
 
-def _feature_rules(values: Array, feature: Feature) -> Iterator[tuple[Mask, str]]:
+def _feature_rules(values: Array | Coded, feature: Feature) -> Iterator[tuple[Mask, str]]:
     declare = "must have a value, as it declares missing='error' (else declare 'slot' or 'default')"
     if isinstance(feature, CategoricalFeature):
         if feature.missing == "error":
@@ -48,9 +48,10 @@ def _feature_rules(values: Array, feature: Feature) -> Iterator[tuple[Mask, str]
     yield np.isinf(values), "must be finite, as float32"
 
 
-def _raise_first(bad: Mask, rule: str, values: Array, field: str, source: str, first_row: int) -> None:
+def _raise_first(bad: Mask, rule: str, values: Array | Coded, field: str, source: str, first_row: int) -> None:
     if not bad.any():
         return
+    values = values.decode() if isinstance(values, Coded) else values
     row = int(bad.argmax())
     value = values[row].tolist() if isinstance(values[row], np.ndarray) else values[row]
     if np.ndim(value) == 0 and value in (MISSING_STRING, MISSING_INT):

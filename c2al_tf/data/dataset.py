@@ -1,26 +1,26 @@
 """Files to batches of (model inputs, labels, weight)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from ..cohorts.cohort import Cohort
-from ..feature import Column, DType
+from ..feature import Column
 from ..schema import Schema
-from ..types import PRIMARY, Columns
+from ..types import PRIMARY
 from .checks import check_columns
 from .examples import TF_TYPES
 from .features import FeatureEncoder
 from .labels import check_columns_present, check_names, cohort_labels
-from .raw import num_rows
+from .raw import Coded, CodedColumns, Mask
 from .readers import CsvFormat, Paths, as_paths
-from .stream import pad, read_blocks
+from .sharding import WHOLE, Shard as Shard
+from .stream import Encode, Order, Words, read_blocks
 
 _BLOCK_ROWS = 65_536
-_IS_ROW = "is_row"
+_WEIGHT = Column("weight", "float32")
 
 
 def primary_tasks(schema: Schema) -> dict[str, str]:
@@ -42,20 +42,21 @@ def make_dataset(
     epoch: int = 0,
     skip_batches: int = 0,
     drop_remainder: bool = False,
+    shard: Shard = WHOLE,
     csv_format: CsvFormat | None = None,
 ) -> tf.data.Dataset:
     """One pass over files as batches of ({input: (batch, ...)}, {task: (batch, 1)}, weight (batch,)).
 
     Every batch has `batch_size` rows, so that a compiled step is compiled once: the last one is filled up with
     repetitions of its last row that have weight 0. Auxiliary labels are made from the first label. The order of rows
-    follows from the files, `seed` and `epoch` alone (see `stream`); unshuffled it is that of `read_columns`. The files
-    are read as they are needed, and every row is checked (see `checks`); as from any Python function inside tf.data, a
-    bad one surfaces as a `tf.errors.OpError` whose message ends in the `ValueError`'s.
+    follows from the files, `seed` and `epoch` alone (see `stream`); unshuffled it is that of `read_columns`. Threads
+    read ahead, a bounded number of rows, and every row is checked (see `checks`); as from any Python function inside
+    tf.data, a bad one surfaces as a `tf.errors.OpError` whose message ends in the `ValueError`'s.
 
     Args:
         paths: Parquet, TFRecord or CSV files.
         schema: What the columns mean.
-        batch_size: Rows per batch.
+        batch_size: Rows per batch, of all workers together.
         encoder: The schema's encoder, where one exists: it owns large tables.
         cohorts: One auxiliary task each.
         shuffle: Whether rows come in random order.
@@ -63,10 +64,12 @@ def make_dataset(
         epoch: Chooses the order among those of one seed.
         skip_batches: Batches to leave out at the start: those that a resumed run has seen.
         drop_remainder: Leaves the last, smaller batch out instead of filling it up.
+        shard: The share of one of several workers; its batches have `batch_size / shard.count` rows.
         csv_format: How CSV files are written.
 
     Raises:
-        ValueError: If a file is absent, or a cohort is on a column that the schema lacks.
+        ValueError: If a file is absent, a cohort is on a column that the schema lacks, or the workers cannot share a
+            batch evenly.
     """
     least = {"batch_size": (batch_size, 1), "skip_batches": (skip_batches, 0), "seed": (seed, 0), "epoch": (epoch, 0)}
     for name, (value, minimum) in least.items():
@@ -75,39 +78,30 @@ def make_dataset(
     tasks = primary_tasks(schema)
     check_names(cohorts, tasks)
     check_columns_present(cohorts, schema.columns)
+    files = as_paths(paths)
+    rows = shard.batch_rows(batch_size)
+    order = Order(batch_size, (seed, epoch) if shuffle else None, skip_batches, drop_remainder, shard)
     columns = _needed_columns(schema, cohorts)
-    encoder = encoder or FeatureEncoder(schema)
-    read = partial(
-        read_blocks,
-        as_paths(paths),
-        columns,
-        max(1, _BLOCK_ROWS // batch_size) * batch_size,
-        shuffle=(seed, epoch) if shuffle else None,
-        skip_rows=skip_batches * batch_size,
-        csv_format=csv_format,
-        check=lambda rows, source, first_row: check_columns(rows, schema, source, first_row),
-    )
+    encode = _row_encoder(schema, tuple(cohorts), encoder or FeatureEncoder(schema))
+    layout = _layout(schema, [*tasks, *(cohort.name for cohort in cohorts)])
+    width = sum(column.length or 1 for group in layout for column in group)
 
-    def encode(stacked: Mapping[str, tf.Tensor]) -> tuple[Any, ...]:
-        rows = _unstack(stacked, columns)
-        labels = {task: rows[name] for task, name in tasks.items()}
-        labels.update(cohort_labels(rows, next(iter(labels.values())), cohorts))
-        weight = stacked[_IS_ROW] if schema.weight is None else stacked[_IS_ROW] * rows[schema.weight]
-        element = (encoder(rows), {task: label[:, tf.newaxis] for task, label in labels.items()}, weight)
-        return tf.nest.map_structure(lambda x: tf.reshape(x, [-1, batch_size, *x.shape[1:]]), element)
+    def blocks() -> Iterator[Words]:
+        return read_blocks(
+            files,
+            columns,
+            lambda values, source, first_row: check_columns(values, schema, source, first_row),
+            encode,
+            width,
+            order,
+            batches_per_block=max(1, _BLOCK_ROWS // rows),
+            csv_format=csv_format,
+        )
 
-    def blocks() -> Iterator[Columns]:
-        for block in read():
-            if drop_remainder:
-                whole = num_rows(block) // batch_size * batch_size
-                block = {name: values[:whole] for name, values in block.items()}
-            padded, rows = pad(block, batch_size) if num_rows(block) else (block, 0)
-            if rows:
-                yield _stack(padded, columns, rows)
-
-    dataset = tf.data.Dataset.from_generator(blocks, output_signature=_stacked_specs(columns))
-    dataset = dataset.map(encode, num_parallel_calls=2, deterministic=True)
-    return dataset.unbatch().prefetch(tf.data.AUTOTUNE)
+    specs = tf.TensorSpec((None, rows, width), tf.int32)
+    dataset = tf.data.Dataset.from_generator(blocks, output_signature=specs).unbatch()
+    dataset = dataset.map(lambda words: _split(words, *layout), num_parallel_calls=2, deterministic=True)
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def _needed_columns(schema: Schema, cohorts: Sequence[Cohort]) -> dict[str, Column]:
@@ -116,32 +110,58 @@ def _needed_columns(schema: Schema, cohorts: Sequence[Cohort]) -> dict[str, Colu
     return {name: column for name, column in schema.columns.items() if name not in unused}
 
 
-# A tensor per column would cost more to hand over than the columns are worth: they travel side by side, by type.
+# A tensor per column would cost more to permute and hand over than the columns are worth: encoded rows travel as words
+# of four bytes, ids as they are and the bits of floats.
+
+_Layout = tuple[list[Column], list[Column]]
 
 
-def _stacked_specs(columns: Mapping[str, Column]) -> dict[str, tf.TensorSpec]:
-    widths: dict[DType, int] = {}
-    for column in columns.values():
-        widths[column.dtype] = widths.get(column.dtype, 0) + (column.length or 1)
-    specs: dict[str, tf.TensorSpec] = {_IS_ROW: tf.TensorSpec((None,), tf.float32)}
-    return specs | {dtype: tf.TensorSpec((None, width), TF_TYPES[dtype]) for dtype, width in widths.items()}
+def _layout(schema: Schema, tasks: Sequence[str]) -> _Layout:
+    """What the words of a row are: the model's inputs; the labels and the weight."""
+    return list(schema.inputs.values()), [*(Column(task, "float32") for task in tasks), _WEIGHT]
 
 
-def _stack(block: Columns, columns: Mapping[str, Column], rows: int) -> Columns:
-    by_type: dict[str, list[Any]] = {}
-    for name, column in columns.items():
-        by_type.setdefault(column.dtype, []).append(block[name].reshape(num_rows(block), -1))
-    stacked = {dtype: np.concatenate(values, axis=1) for dtype, values in by_type.items()}
-    stacked[_IS_ROW] = (np.arange(num_rows(block)) < rows).astype(np.float32)
-    return stacked
+@lru_cache(maxsize=1)
+def _row_encoder(schema: Schema, cohorts: tuple[Cohort, ...], encoder: FeatureEncoder) -> Encode:
+    # Kept for the next epoch: tracing takes as long as some hundred thousand rows.
+    on_axes = {name for cohort in cohorts for name in cohort.columns}
+
+    def to_words(columns: Mapping[str, Any], is_real: tf.Tensor) -> tf.Tensor:
+        plain = {
+            name: tf.gather(*columns[name]) if isinstance(columns[name], Coded) else columns[name] for name in on_axes
+        }
+        labels = {task: columns[name] for task, name in primary_tasks(schema).items()}
+        labels.update(cohort_labels(plain, next(iter(labels.values())), cohorts))
+        weight = tf.cast(is_real, tf.float32)
+        if schema.weight is not None:
+            weight *= columns[schema.weight]
+        values = [*encoder(columns).values(), *labels.values(), weight]
+        words = [tf.bitcast(x, tf.int32) if x.dtype == tf.float32 else x for x in values]
+        # A column's values side by side: stacked along rows they take twice as long.
+        sides = [tf.transpose(x) if x.shape.rank == 2 else x[tf.newaxis] for x in words]
+        return tf.transpose(tf.concat(sides, axis=0))
+
+    specs = {name: _spec(column) for name, column in _needed_columns(schema, cohorts).items()}
+    graph = tf.function(to_words, input_signature=[specs, tf.TensorSpec((None,), tf.bool)])
+
+    def encode(columns: CodedColumns, is_real: Mask) -> Words:
+        with tf.device("CPU:0"):
+            return graph(dict(columns), is_real).numpy()
+
+    return encode
 
 
-def _unstack(stacked: Mapping[str, tf.Tensor], columns: Mapping[str, Column]) -> dict[str, tf.Tensor]:
-    start = dict.fromkeys(stacked, 0)
-    unstacked = {}
-    for name, column in columns.items():
-        first, width = start[column.dtype], column.length or 1
-        start[column.dtype] += width
-        values = stacked[column.dtype][:, first : first + width]
-        unstacked[name] = values[:, 0] if column.length is None else values
-    return unstacked
+def _spec(column: Column) -> tf.TensorSpec | Coded:
+    shape = (None,) if column.length is None else (None, column.length)
+    if column.dtype == "string":
+        return Coded(tf.TensorSpec((None,), tf.string), tf.TensorSpec(shape, tf.int32))
+    return tf.TensorSpec(shape, TF_TYPES[column.dtype])
+
+
+def _split(words: tf.Tensor, inputs: list[Column], others: list[Column]) -> tuple[Any, ...]:
+    columns = [*inputs, *others]
+    pieces = tf.split(words, [column.length or 1 for column in columns], axis=1)
+    values = [tf.bitcast(x, tf.float32) if c.dtype == "float32" else x for x, c in zip(pieces, columns, strict=True)]
+    x = {c.name: v if c.length else v[:, 0] for c, v in zip(inputs, values, strict=False)}
+    *labels, weight = values[len(inputs) :]
+    return x, {c.name: label for c, label in zip(others[:-1], labels, strict=True)}, weight[:, 0]

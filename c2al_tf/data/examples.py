@@ -1,6 +1,7 @@
 """tf.Example records: parsed in a graph, read from TFRecord files, written to them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import tensorflow as tf
 from ..feature import Column, DType
 from ..files import replace_file
 from ..types import Array, Columns
-from .arrow import from_arrow
-from .raw import MISSING, is_missing
+from .arrow import coded_from_arrow
+from .raw import MISSING, Coded, CodedColumns, num_rows
+from .wire import to_examples as to_examples
 
 TF_TYPES: dict[DType, tf.DType] = {"string": tf.string, "int64": tf.int64, "float32": tf.float32}
+_WRITE_ROWS = 16_384
 _KINDS: dict[DType, str] = {"string": "bytes_list", "int64": "int64_list", "float32": "float_list"}
 
 
@@ -24,17 +27,24 @@ def parse_examples(serialized: tf.Tensor, columns: Iterable[Column]) -> dict[str
     An absent or empty feature is a missing value. Surplus values are cut off.
     """
     columns = list(columns)
-    parsed = _parse(serialized, columns, {column.name: column.dtype for column in columns})
+    parsed = _parse(serialized, {column.name: column.dtype for column in columns})
     return {column.name: _fit(parsed[column.name], column) for column in columns}
 
 
-def _parse(serialized: tf.Tensor, columns: Iterable[Column], stored: Mapping[str, DType]) -> dict[str, tf.Tensor]:
+def _parse(serialized: tf.Tensor, stored: Mapping[str, DType]) -> dict[str, tf.Tensor]:
     """Maps serialized tf.Examples (batch,) to (batch, most values of a row), padded with missing values."""
-    features = {}
-    for column in columns:
-        dtype = stored[column.name]
-        features[column.name] = tf.io.FixedLenSequenceFeature([], TF_TYPES[dtype], True, MISSING[dtype])
+    features = {
+        name: tf.io.FixedLenSequenceFeature([], TF_TYPES[dtype], True, MISSING[dtype]) for name, dtype in stored.items()
+    }
     return tf.io.parse_example(serialized, features)
+
+
+@lru_cache(maxsize=16)
+def _parser(stored: tuple[tuple[str, DType], ...]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    # Traced once for all files.
+    return tf.function(
+        lambda records: _parse(records, dict(stored)), input_signature=[tf.TensorSpec((None,), tf.string)]
+    )
 
 
 def _fit(values: tf.Tensor, column: Column) -> tf.Tensor:
@@ -53,8 +63,12 @@ def read_serialized(path: Path, batch_size: int) -> Iterator[tf.Tensor]:
         ValueError: If the file is truncated or corrupt; the message says after which record.
     """
     records = tf.data.TFRecordDataset(str(path), "GZIP" if path.suffix == ".gz" else "")
+    options = tf.data.Options()
+    # There is nothing to tune; the bookkeeping would double the time of a record.
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
     try:
-        yield from records.batch(batch_size).prefetch(1)
+        yield from records.batch(batch_size).with_options(options)
     except tf.errors.DataLossError as error:
         raise ValueError(
             f"{path}: truncated or corrupt TFRecord after record {_count_readable(records):,}; "
@@ -105,14 +119,14 @@ class ExampleReader:
             f"{sorted(present)}. (A null is written as a feature without values.)"
         )
 
-    def read(self, serialized: tf.Tensor, first_row: int) -> Columns:
+    def read(self, serialized: tf.Tensor, first_row: int) -> CodedColumns:
         """Maps serialized tf.Examples (batch,) to raw columns; `first_row` is the number of the first, for messages.
 
         Raises:
             ValueError: If a record is no tf.Example, or a feature has the wrong type or too many values.
         """
         try:
-            parsed = _parse(serialized, self.columns.values(), self.stored)
+            parsed = _parser(tuple(self.stored.items()))(serialized)
         except tf.errors.InvalidArgumentError as error:
             self._explain(serialized, first_row)
             raise ValueError(f"{self.path}: from row {first_row}: {error.message}") from error
@@ -120,18 +134,22 @@ class ExampleReader:
             self._explain(serialized, first_row)
         return {name: self._to_numpy(parsed[name], column, first_row) for name, column in self.columns.items()}
 
-    def _to_numpy(self, values: tf.Tensor, column: Column, first_row: int) -> Array:
+    def _to_numpy(self, values: tf.Tensor, column: Column, first_row: int) -> Array | Coded:
+        length = column.length or 1
+        array = values.numpy()[:, :length]
         if self.stored[column.name] != column.dtype:
-            missing = values == MISSING["int64"]
-            values = tf.where(missing, tf.constant(np.nan, tf.float32), tf.cast(values, tf.float32))
-        array = _fit(values, column).numpy()
+            array = np.where(array == MISSING["int64"], np.float32("nan"), array.astype(np.float32))
+        if array.shape[1] < length:
+            array = np.pad(array, ((0, 0), (0, length - array.shape[1])), constant_values=MISSING[column.dtype])
+        array = array[:, 0] if column.length is None else array
         if column.dtype != "string":
             return array
         try:
             text = pa.array(array.ravel(), pa.binary()).cast(pa.string())
         except pa.ArrowInvalid as error:
             raise ValueError(f"{self.path}: from row {first_row}: feature `{column.name}`: {error}") from error
-        return from_arrow(text, Column(column.name, "string")).reshape(array.shape)
+        values, codes = coded_from_arrow(text, Column(column.name, "string"))
+        return Coded(values, codes.reshape(array.shape))
 
     def _explain(self, serialized: tf.Tensor, first_row: int) -> None:
         """Raises the ValueError for the first record that is not as it should be."""
@@ -157,33 +175,13 @@ def _decode(record: bytes, path: Path, row: int) -> Any:
         raise ValueError(f"{path}: row {row} is not a tf.Example. Received: {record[:40]!r}") from error
 
 
-def to_examples(batch: Columns, columns: Mapping[str, Column]) -> list[bytes]:
-    """Returns the rows of a batch as serialized tf.Examples; a missing value becomes a feature without values."""
-    per_column = [_features(batch[name], column) for name, column in columns.items()]
-    return [
-        tf.train.Example(features=tf.train.Features(feature=dict(zip(columns, row, strict=True)))).SerializeToString()
-        for row in zip(*per_column, strict=True)
-    ]
-
-
-def _features(values: Array, column: Column) -> list[Any]:
-    rows = values.reshape(len(values), -1)
-    missing = is_missing(rows, column.dtype)
-    kept = [row[~gone].tolist() for row, gone in zip(rows, missing, strict=True)]
-    if column.dtype == "string":
-        return [
-            tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode() for value in row])) for row in kept
-        ]
-    if column.dtype == "int64":
-        return [tf.train.Feature(int64_list=tf.train.Int64List(value=row)) for row in kept]
-    return [tf.train.Feature(float_list=tf.train.FloatList(value=row)) for row in kept]
-
-
 def write_tfrecord(path: str | Path, batches: Iterable[Columns], columns: Mapping[str, Column]) -> None:
     """Writes batches of raw columns as tf.Examples, compressed where `path` ends in `.gz`."""
     with replace_file(path) as temporary:
         compression = "GZIP" if Path(path).suffix == ".gz" else ""
         with tf.io.TFRecordWriter(str(temporary), compression) as writer:
             for batch in batches:
-                for example in to_examples(batch, columns):
-                    writer.write(example)
+                for start in range(0, num_rows(batch), _WRITE_ROWS):
+                    part = {name: batch[name][start : start + _WRITE_ROWS] for name in columns}
+                    for example in to_examples(part, columns):
+                        writer.write(example)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from ..schema import CategoricalFeature, Column, NumericFeature, Schema
 from .examples import TF_TYPES, parse_examples
-from .raw import MISSING
+from .raw import MISSING, Coded
 
 
 class FeatureEncoder(tf.Module):
@@ -49,8 +49,11 @@ class FeatureEncoder(tf.Module):
         """Maps serialized tf.Examples (batch,) to what `__call__` takes."""
         return parse_examples(serialized, self.columns.values())
 
-    def __call__(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Maps raw columns (batch,) or (batch, length) to ids, int32, and scaled values, float32, of these shapes."""
+    def __call__(self, columns: Mapping[str, tf.Tensor | Coded]) -> dict[str, tf.Tensor]:
+        """Maps raw columns (batch,) or (batch, length) to ids, int32, and scaled values, float32, of these shapes.
+
+        Columns of strings may be coded: then only their different values are looked up.
+        """
         inputs: dict[str, tf.Tensor] = {}
         for feature in self.schema.features:
             values = columns[feature.name]
@@ -65,18 +68,22 @@ class FeatureEncoder(tf.Module):
                 inputs[feature.value_input] = tf.where(present, scale(values, feature), 0.0)
         return inputs
 
-    def _category_ids(self, feature: CategoricalFeature, values: tf.Tensor) -> tf.Tensor:
-        missing = tf.constant(MISSING[feature.dtype], values.dtype)
-        present = values != missing
-        if feature.default is not None:
-            default = tf.constant(feature.default, values.dtype)
-            absent = ~present
-            if feature.length is not None:
-                # A row without any value has the default as its first, and only, value.
-                absent = ~tf.reduce_any(present, axis=1, keepdims=True) & (tf.range(feature.length) == 0)
-            values, present = tf.where(absent, default, values), present | absent
+    def _category_ids(self, feature: CategoricalFeature, values: tf.Tensor | Coded) -> tf.Tensor:
+        ids = self._ids(feature, values)
+        if feature.default is None:
+            return ids
+        absent = ids == 0
+        if feature.length is not None:
+            # A row without any value has the default as its first, and only, value.
+            absent = tf.reduce_all(absent, axis=1, keepdims=True) & (tf.range(feature.length) == 0)
+        return tf.where(absent, self._ids(feature, tf.constant(feature.default, TF_TYPES[feature.dtype])), ids)
+
+    def _ids(self, feature: CategoricalFeature, values: tf.Tensor | Coded) -> tf.Tensor:
+        if isinstance(values, Coded):
+            return tf.gather(self._ids(feature, values.values), values.codes)
         if feature.num_hash_buckets is None:
             return self.tables[feature.name].lookup(values)
+        present = values != tf.constant(MISSING[feature.dtype], values.dtype)
         return tf.where(present, 1 + hash_buckets(values, feature.num_hash_buckets), 0)
 
 

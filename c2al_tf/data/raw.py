@@ -1,6 +1,7 @@
 """Raw columns as values: their missing values, their form, batches of another size."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,34 @@ Mask = NDArray[np.bool_]
 MISSING: dict[DType, str | int | float] = {"string": MISSING_STRING, "int64": MISSING_INT, "float32": float("nan")}
 
 
-def is_missing(values: Array, dtype: DType) -> Mask:
+class Coded(NamedTuple):
+    """A column of strings: its different values (n,), and which of them rows have, (rows,) or (rows, length).
+
+    What is done to the values once is done to all rows. Both are arrays, or both tensors.
+    """
+
+    values: Any
+    codes: Any
+
+    def decode(self) -> Array:
+        """Returns the raw column."""
+        return self.values[self.codes]
+
+
+CodedColumns: TypeAlias = Mapping[str, Any]
+"""Raw columns of which those of strings are `Coded`."""
+
+
+def take_rows(columns: CodedColumns, rows: Array) -> dict[str, Array | Coded]:
+    """Returns some rows of all columns; they are not copied where they follow one another."""
+    run = slice(rows[0], rows[-1] + 1) if np.all(np.diff(rows) == 1) else rows
+    return {name: Coded(x.values, x.codes[run]) if isinstance(x, Coded) else x[run] for name, x in columns.items()}
+
+
+def is_missing(values: Array | Coded, dtype: DType) -> Mask:
     """Returns where a raw column has no value."""
+    if isinstance(values, Coded):
+        return is_missing(values.values, dtype)[values.codes]
     return np.isnan(values) if dtype == "float32" else np.asarray(values == MISSING[dtype], bool)
 
 

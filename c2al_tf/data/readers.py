@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from ..schema import Column
 from ..types import Array, Columns
-from .arrow import ARROW_TYPES, check_type, from_arrow
+from .arrow import ARROW_TYPES, check_type, coded_from_arrow, from_arrow
 from .examples import ExampleReader, read_serialized
-from .raw import num_rows, rebatch
+from .raw import Coded, CodedColumns, num_rows, rebatch
 
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 
@@ -45,13 +45,13 @@ class Chunk:
         path: The file.
         first_row: Number of the first row in its file, from 0.
         num_rows: Number of rows.
-        load: Reads them.
+        load: Reads them, with strings coded.
     """
 
     path: Path
     first_row: int
     num_rows: int
-    load: Callable[[], Columns]
+    load: Callable[[], CodedColumns]
 
 
 def read_columns(
@@ -74,7 +74,11 @@ def read_columns(
     """
     for path in as_paths(paths):
         chunks = read_chunks(path, columns, batch_size, csv_format)
-        yield from rebatch((chunk.load() for chunk in chunks), batch_size)
+        yield from rebatch((_decoded(chunk.load()) for chunk in chunks), batch_size)
+
+
+def _decoded(columns: CodedColumns) -> Columns:
+    return {name: values.decode() if isinstance(values, Coded) else values for name, values in columns.items()}
 
 
 def as_paths(paths: Paths) -> list[Path]:
@@ -110,16 +114,20 @@ def count_rows(paths: Paths, csv_format: CsvFormat | None = None) -> int:
     """Returns the number of rows in files; from the footer of a Parquet file, by reading the others once."""
     count = 0
     for path in as_paths(paths):
-        if path.name.endswith(".parquet"):
-            count += _open_parquet(path).num_rows
-        elif path.name.endswith((".csv", ".csv.gz")):
-            csv_format = csv_format or CsvFormat()
-            first = _csv_names(path, csv_format)[0]
-            texts = _csv_texts(path, {first: Column(first, "string")}, csv_format)
-            count += sum(num_rows(block) for block in texts)
-        else:
-            count += sum(len(batch) for batch in read_serialized(path, 65_536))
+        stat = path.stat()
+        count += _count_rows(path, csv_format or CsvFormat(), (stat.st_size, stat.st_mtime_ns))
     return count
+
+
+@lru_cache(maxsize=65_536)
+def _count_rows(path: Path, csv_format: CsvFormat, version: tuple[int, int]) -> int:
+    # `version` is there for the cache alone: a file that is written anew is counted anew.
+    if path.name.endswith(".parquet"):
+        return _open_parquet(path).num_rows
+    if path.name.endswith((".csv", ".csv.gz")):
+        first = _csv_names(path, csv_format)[0]
+        return sum(num_rows(block) for block in _csv_texts(path, {first: Column(first, "string")}, csv_format))
+    return sum(len(batch) for batch in read_serialized(path, 65_536))
 
 
 def _check_present(path: Path, columns: Mapping[str, Column], present: Sequence[str]) -> None:
@@ -162,11 +170,11 @@ def _parquet_chunks(path: Path, columns: Mapping[str, Column]) -> Iterator[Chunk
 
 def _load_row_group(
     path: Path, metadata: pq.FileMetaData, group: int, columns: Mapping[str, Column], first_row: int
-) -> Columns:
+) -> CodedColumns:
     try:
         with pq.ParquetFile(path, metadata=metadata) as file:
             table = file.read_row_group(group, list(columns))
-        return {name: from_arrow(table[name], column) for name, column in columns.items()}
+        return {name: coded_from_arrow(table[name], column) for name, column in columns.items()}
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: row group {group}, from row {first_row}: {error}") from error
 
@@ -241,19 +249,19 @@ def _no_utf8(path: Path, where: str, received: str) -> ValueError:
     )
 
 
-def _convert_texts(batch: Columns, columns: Mapping[str, Column], path: Path, first_row: int) -> Columns:
+def _convert_texts(batch: Columns, columns: Mapping[str, Column], path: Path, first_row: int) -> CodedColumns:
     return {name: _convert_text(pa.array(batch[name]), c, path, first_row) for name, c in columns.items()}
 
 
-def _convert_text(texts: pa.Array, column: Column, path: Path, first_row: int) -> Array:
+def _convert_text(texts: pa.Array, column: Column, path: Path, first_row: int) -> Array | Coded:
     if column.length is None and column.dtype == "string":
-        return from_arrow(texts, column)
+        return coded_from_arrow(texts, column)
     texts = pc.if_else(pc.equal(texts, ""), None, texts)
     dtype = ARROW_TYPES[column.dtype]
     if column.length is not None:
         texts, dtype = pc.split_pattern(texts, "|"), pa.list_(dtype)
     try:
-        return from_arrow(texts.cast(dtype), column)
+        return coded_from_arrow(texts.cast(dtype), column)
     except pa.ArrowInvalid:
         for row, text in enumerate(texts, first_row):
             try:

@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from c2al_tf.data import stream
 from c2al_tf.data.examples import write_tfrecord
 from c2al_tf.data.shards import write_parquet
 from c2al_tf.schema import CategoricalFeature, Column, NumericFeature, Schema
 from c2al_tf.types import MISSING_INT, Columns
+
+# A row's number is its id less 2.
+NUMBERED = Schema((CategoricalFeature("row", "int64", vocabulary=tuple(range(10_000))),))
 
 Write = Callable[[Path, Columns, Schema], Path]
 
@@ -75,6 +79,26 @@ def write() -> Write:
         return path
 
     return write_any
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes at which a few hundred rows are many chunks, windows and blocks."""
+    monkeypatch.setattr(stream, "WINDOW_ROWS", 100)
+    monkeypatch.setattr(stream, "_CHUNK_ROWS", 30)
+    monkeypatch.setattr("c2al_tf.data.shards._GROUP_ROWS", 30)
+    monkeypatch.setattr("c2al_tf.data.dataset._BLOCK_ROWS", 64)
+
+
+@pytest.fixture
+def numbered(tmp_path: Path) -> list[Path]:
+    """Three files with 230, 230 and 40 rows, in row groups of at most 30."""
+    label = np.zeros(500, np.float32)
+    for number, (start, stop) in enumerate([(0, 230), (230, 460), (460, 500)]):
+        groups = ({"row": np.arange(i, min(i + 30, stop)), "label": label[i : i + 30]} for i in range(start, stop, 30))
+        fitting = ({name: values[: len(group["row"])] for name, values in group.items()} for group in groups)
+        write_parquet(tmp_path / f"{number}.parquet", fitting, NUMBERED.columns)
+    return sorted(tmp_path.glob("*.parquet"))
 
 
 def _write_csv(path: Path, batch: Columns) -> None:

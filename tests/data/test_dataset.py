@@ -14,28 +14,10 @@ from c2al_tf.data.shards import write_parquet
 from c2al_tf.schema import CategoricalFeature, Column, NumericFeature, Schema
 
 YOUNG = Cohort("young", (Interval("age", 18, 30), Values("surface", (1, 2))))
-# A row's number is its id less 2.
+# The schema of `numbered`. A row's number is its id less 2.
 NUMBERED = Schema((CategoricalFeature("row", "int64", vocabulary=tuple(range(10_000))),))
 
-
-@pytest.fixture(autouse=True)
-def small_windows(monkeypatch):
-    """Sizes at which a few hundred rows are many chunks, windows and blocks."""
-    monkeypatch.setattr(stream, "WINDOW_ROWS", 100)
-    monkeypatch.setattr(stream, "_CHUNK_ROWS", 30)
-    monkeypatch.setattr("c2al_tf.data.shards._GROUP_ROWS", 30)
-    monkeypatch.setattr("c2al_tf.data.dataset._BLOCK_ROWS", 64)
-
-
-@pytest.fixture
-def numbered(tmp_path):
-    """Three files with 230, 230 and 40 rows, in row groups of at most 30."""
-    label = np.zeros(500, np.float32)
-    for number, (start, stop) in enumerate([(0, 230), (230, 460), (460, 500)]):
-        groups = ({"row": np.arange(i, min(i + 30, stop)), "label": label[i : i + 30]} for i in range(start, stop, 30))
-        fitting = ({name: values[: len(group["row"])] for name, values in group.items()} for group in groups)
-        write_parquet(tmp_path / f"{number}.parquet", fitting, NUMBERED.columns)
-    return sorted(tmp_path.glob("*.parquet"))
+pytestmark = pytest.mark.usefixtures("small_windows")
 
 
 def order(paths, **options):
