@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from .hashing import hash_rows
 from .types import Array
 
 NUM_BLOCKS = 1000
@@ -30,13 +31,21 @@ class NEDifference:
     by_seed: tuple[float | None, ...]
 
 
-def deal_blocks(rows: int, *, units: Array | None = None, num_blocks: int = NUM_BLOCKS, seed: int = 0) -> Array:
-    """Deals rows into blocks, the things that are resampled; sums over a block add up over shards.
+def deal_blocks(
+    rows: int,
+    *,
+    units: Array | None = None,
+    row_numbers: Array | None = None,
+    num_blocks: int = NUM_BLOCKS,
+    seed: int = 0,
+) -> Array:
+    """Deals rows into blocks, the things that are resampled, by a hash: a row's block does not depend on its shard.
 
     Args:
         rows: Number of rows.
-        units: `(rows,)` ids (a user, say) whose rows are not independent. Rows of one unit get one block, by the
-            hash of its id. Without it rows are dealt at random, in equal parts.
+        units: `(rows,)` ids (a user, say) whose rows are not independent: rows of one unit get one block, by the hash
+            of its id. Without it every row is dealt by the hash of its number.
+        row_numbers: `(rows,)` numbers of the rows among those of all shards; 0, 1, and so on if not given.
         num_blocks: Number of blocks, at least 2.
         seed: Of the dealing.
 
@@ -46,7 +55,8 @@ def deal_blocks(rows: int, *, units: Array | None = None, num_blocks: int = NUM_
     if num_blocks < 2:
         raise ValueError(f"`num_blocks` must be at least 2. Received: num_blocks={num_blocks}")
     if units is None:
-        return np.random.default_rng(seed).permutation(rows) % num_blocks
+        numbers = np.arange(rows) if row_numbers is None else row_numbers
+        return (hash_rows(numbers, seed) % np.uint64(num_blocks)).astype(np.int64)
     ids, inverse = np.unique(units, return_inverse=True)
     blocks = np.array([zlib.crc32(str(name).encode(), seed) % num_blocks for name in ids], dtype=np.int64)
     return blocks[inverse]

@@ -11,6 +11,11 @@ from .types import Array
 Metrics: TypeAlias = dict[str, int | float | None]
 """Figures of one model on one slice; None where a figure is not defined."""
 
+NUM_SCORES = 16_384
+"""Buckets of `score_buckets`."""
+
+_MAX_SCORE = 16.0
+
 
 def slice_metrics(logits: Array, labels: Array, weights: Array | None = None) -> Metrics:
     """Figures of one model on some rows.
@@ -39,8 +44,16 @@ def slice_metrics(logits: Array, labels: Array, weights: Array | None = None) ->
         He et al. 2014, Practical Lessons from Predicting Clicks on Ads at Facebook, section 3.
     """
     rows = Rows.check(labels, weights)
-    model = ScoredModel.score(rows.check_logits(logits, "`logits`"), rows)
-    return model.metrics(np.arange(len(rows.labels)))
+    z = rows.check_logits(logits, "`logits`")
+    sums = SliceSums(
+        len(z),
+        int(np.count_nonzero(rows.labels)),
+        float(rows.weights.sum()),
+        float(rows.weights @ rows.labels),
+        float(log_losses(z, rows).sum()),
+        float((rows.weights * expit(z)).sum()),
+    )
+    return sums.metrics(auc(z, rows.labels, rows.weights))
 
 
 @dataclass(frozen=True)
@@ -79,49 +92,84 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class ScoredModel:
-    """One model's rows by rising logit: sorted once, and every slice of them is sorted too."""
+class SliceSums:
+    """What one model's figures on a slice follow from, but for the AUC; sums over rows, weighted but for the counts.
 
-    order: Array
-    logits: Array
-    labels: Array
-    weights: Array
-    losses: Array  # weighted
-    predictions: Array  # weighted
+    Args:
+        rows: Number of rows.
+        positives: Number of rows with label 1.
+        weight: Sum of the weights.
+        positive_weight: The same over rows with label 1.
+        log_loss: Sum of the log losses.
+        prediction: Sum of the predictions sigmoid(z).
+    """
 
-    @classmethod
-    def score(cls, logits: Array, rows: Rows) -> Self:
-        """Takes the kept rows' logits, `(kept,)` float64."""
-        order = np.argsort(logits, kind="stable")
-        z, y, w = logits[order], rows.labels[order], rows.weights[order]
-        return cls(order, z, y, w, w * (np.logaddexp(0.0, z) - y * z), w * expit(z))
+    rows: int
+    positives: int
+    weight: float
+    positive_weight: float
+    log_loss: float
+    prediction: float
 
-    def metrics(self, places: Array) -> Metrics:
-        """Figures of the rows at increasing `places` in this order."""
-        z, y, w = self.logits[places], self.labels[places], self.weights[places]
-        rows, positives = len(places), int(np.count_nonzero(y))
-        total, positive = float(w.sum()), float(w @ y)
-        metrics: Metrics = {"rows": rows, "positives": positives}
+    def metrics(self, auc: float | None) -> Metrics:
+        """The figures of `slice_metrics`."""
+        metrics: Metrics = {"rows": self.rows, "positives": self.positives}
         metrics |= dict.fromkeys(("ne", "log_loss", "auc", "calibration"))
-        if rows > 0:
-            log_loss = float(self.losses[places].sum()) / total
-            metrics["log_loss"] = log_loss
-        if positives > 0:
-            metrics["calibration"] = float(self.predictions[places].sum()) / positive
-        if 0 < positives < rows:
-            rate, rest = positive / total, (total - positive) / total
-            metrics["ne"] = log_loss / float(-xlogy(rate, rate) - xlogy(rest, rest))
-            metrics["auc"] = _auc(z, y, w)
+        if self.rows > 0:
+            metrics["log_loss"] = self.log_loss / self.weight
+        if self.positives > 0:
+            metrics["calibration"] = self.prediction / self.positive_weight
+        if 0 < self.positives < self.rows:
+            rate, rest = self.positive_weight / self.weight, (self.weight - self.positive_weight) / self.weight
+            metrics["ne"] = self.log_loss / self.weight / float(-xlogy(rate, rate) - xlogy(rest, rest))
+            metrics["auc"] = auc
         return metrics
 
 
-def _auc(z: Array, y: Array, w: Array) -> float:
-    """The area under the ROC curve of rows by rising logit; equal logits count half."""
+def log_losses(logits: Array, rows: Rows) -> Array:
+    """Maps the kept rows' logits (kept,) to their weighted log losses (kept,)."""
+    return rows.weights * (np.logaddexp(0.0, logits) - rows.labels * logits)
+
+
+def auc(logits: Array, labels: Array, weights: Array) -> float | None:
+    """The area under the ROC curve, arguments (rows,); equal logits count half. None if all labels are equal."""
+    return sorted_auc(*(values[np.argsort(logits, kind="stable")] for values in (logits, labels, weights)))
+
+
+def sorted_auc(z: Array, y: Array, w: Array) -> float | None:
+    """`auc` of rows by rising logit."""
+    if len(y) == 0 or y.min() == y.max():
+        return None
     ends = np.append(np.flatnonzero(z[1:] != z[:-1]), len(z) - 1)
     positives = np.diff(np.cumsum(w * y)[ends], prepend=0.0)
-    negatives = np.cumsum(w * (1 - y))[ends]
-    below = np.concatenate([[0.0], negatives[:-1]])
-    return float(positives @ (below + negatives) / 2 / (positives.sum() * negatives[-1]))
+    negatives = np.diff(np.cumsum(w * (1 - y))[ends], prepend=0.0)
+    return histogram_auc(negatives, positives)[0]
+
+
+def score_buckets(logits: Array) -> Array:
+    """Maps logits (rows,) to buckets in [0, NUM_SCORES) of width 1/512; those beyond -16 and 16 share the last ones."""
+    scaled = (logits + _MAX_SCORE) * (NUM_SCORES / (2 * _MAX_SCORE))
+    return np.clip(scaled, 0, NUM_SCORES - 1).astype(np.int64)
+
+
+def histogram_auc(negatives: Array, positives: Array) -> tuple[float | None, float]:
+    r"""The AUC of rows of which only the bucket of their score is known, and how far at most the exact one is away.
+
+        auc   = sum_b P_b (N_<b + N_b / 2) / (P N)        P_b, N_b the weights of positives and negatives in bucket b
+        error = sum_b P_b N_b / (2 P N)                   pairs within a bucket count half, and may count 0 or 1
+
+    With `score_buckets` the bound is about 2e-4 where the logits spread over some units. Within a bucket the order is
+    nearly chance, so that the true error is smaller still, the more so the more positives there are.
+
+    Args:
+        negatives: `(buckets,)` weight of the rows with label 0, by rising score.
+        positives: `(buckets,)` weight of those with label 1.
+    """
+    pairs = float(positives.sum()) * float(negatives.sum())
+    if pairs == 0:
+        return None, 0.0
+    below = np.cumsum(negatives) - negatives
+    return float(positives @ (below + negatives / 2)) / pairs, float(positives @ negatives) / 2 / pairs
 
 
 def _flat(values: Array, name: str) -> Array:

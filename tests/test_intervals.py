@@ -97,12 +97,20 @@ def test_never_narrower_than_rows_alone():
     assert both.high - both.low > 0.9 * rows_alone
 
 
-def test_blocks_are_dealt_in_equal_parts():
-    blocks = deal_blocks(1050, num_blocks=100)
-    assert set(np.bincount(blocks)) == {10, 11}
-    assert (blocks == deal_blocks(1050, num_blocks=100)).all()
-    assert (blocks != deal_blocks(1050, num_blocks=100, seed=1)).any()
-    assert np.corrcoef(blocks, np.arange(1050))[0, 1] < 0.1
+def test_blocks_are_dealt_in_nearly_equal_parts():
+    blocks = deal_blocks(100_500, num_blocks=100)
+    sizes = np.bincount(blocks, minlength=100)
+    # As if at random: 1,005 rows each, with standard deviation 32.
+    assert 1005 - 5 * 32 < sizes.min() < sizes.max() < 1005 + 5 * 32
+    assert (blocks == deal_blocks(100_500, num_blocks=100)).all()
+    assert np.mean(blocks == deal_blocks(100_500, num_blocks=100, seed=1)) == pytest.approx(0.01, abs=0.003)
+    assert abs(np.corrcoef(blocks, np.arange(100_500))[0, 1]) < 0.02
+
+
+def test_a_row_has_its_block_in_every_shard():
+    whole = deal_blocks(1000)
+    np.testing.assert_array_equal(deal_blocks(250, row_numbers=np.arange(500, 750)), whole[500:750])
+    np.testing.assert_array_equal(deal_blocks(500, row_numbers=np.arange(1, 1000, 2)), whole[1::2])
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.str_])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from c2al_tf.scoring import slice_metrics
+from c2al_tf.scoring import NUM_SCORES, auc, histogram_auc, score_buckets, slice_metrics
 
 
 @pytest.fixture
@@ -43,6 +43,38 @@ def test_agrees_with_scikit_learn(rows, weighted):
     assert figures["log_loss"] == pytest.approx(log_loss(labels, p, sample_weight=w), rel=1e-12)
     assert figures["auc"] == pytest.approx(roc_auc_score(labels, logits, sample_weight=w), rel=1e-12)
     assert figures["calibration"] == pytest.approx(np.average(p, weights=w) / np.average(labels, weights=w), rel=1e-6)
+
+
+def score_histograms(logits, labels, weights):
+    buckets = score_buckets(logits)
+    return [np.bincount(buckets[labels == y], weights[labels == y], minlength=NUM_SCORES) for y in (0, 1)]
+
+
+@pytest.mark.parametrize("spread", [1e-4, 0.01, 1.0, 30.0])
+def test_auc_of_a_histogram_is_within_its_bound(spread):
+    rng = np.random.default_rng(0)
+    labels, weights = rng.random(20_000) < 0.02, rng.random(20_000)
+    logits = spread * (rng.normal(size=20_000) + labels)
+    exact = auc(logits, labels, weights)
+    found, error = histogram_auc(*score_histograms(logits, labels, weights))
+    assert abs(found - exact) <= error
+    if spread == 1:
+        assert error < 5e-4
+        assert found == pytest.approx(exact, abs=error / 2)
+
+
+def test_auc_of_a_histogram_by_hand():
+    # Negatives 1, 2, positives 2, 1: of 9 pairs 4 + 1/2 (2 + 2) are in order, 4 are within a bucket.
+    assert histogram_auc(np.array([1.0, 2.0, 0.0]), np.array([0.0, 2.0, 1.0])) == (
+        pytest.approx((2 * (1 + 1) + 3) / 9),
+        pytest.approx(2 / 9),
+    )
+    assert histogram_auc(np.zeros(3), np.ones(3)) == (None, 0.0)
+
+
+def test_score_buckets_rise_and_hold_every_logit():
+    logits = np.array([-1e9, -16.0, -15.999, 0.0, 1 / 512, 15.999, 16.0, 1e9])
+    assert score_buckets(logits).tolist() == [0, 0, 0, NUM_SCORES // 2, NUM_SCORES // 2 + 1] + [NUM_SCORES - 1] * 3
 
 
 @pytest.mark.parametrize("rate", [0.004, 0.5, 0.97])

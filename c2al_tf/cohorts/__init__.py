@@ -1,4 +1,15 @@
-"""Cohorts: predicates on raw columns, divergences between their predictions, and the discovery of divergent pairs."""
+"""Cohorts: predicates on raw columns, divergences between their predictions, and the discovery of divergent pairs.
+
+With all rows at hand `discover_cohorts` does everything. Where predictions lie in shards, the axes are cut once, each
+shard is counted where it lies, and the counts, which are small, are added up:
+
+    sample = sum(sample_rows(columns, row_numbers=numbers) for columns, numbers in shards)
+    cuts = cut_axes(axes, sample.columns)
+    counts = sum(count_cohorts(predictions, columns, cuts, labels=labels) for predictions, columns, labels in shards)
+    discovery = rank_cohorts(counts)
+
+Axes may as well be cut on one shard, or by edges given. With equal cuts the result is that of all rows at once.
+"""
 
 from .axes import Axis as Axis, Cut as Cut, cut_axes as cut_axes
 from .cohort import Cohort as Cohort
@@ -12,3 +23,4 @@ from .divergence import (
 )
 from .guard import Guard as Guard
 from .results import CohortSummary as CohortSummary, Discovery as Discovery, Pair as Pair
+from .sample import RowSample as RowSample, sample_rows as sample_rows

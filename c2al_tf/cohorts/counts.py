@@ -14,7 +14,7 @@ from .divergence import NUM_BUCKETS, prediction_buckets
 
 @dataclass(frozen=True, eq=False)
 class CohortCounts:
-    """Counts of the cohorts of some cuts, cut after cut in one array each; `+` merges those of other rows.
+    """Counts of the cohorts of some cuts, cut after cut in one array each; `+`, and so `sum`, merges those of others.
 
     Args:
         cuts: The axes with their cohorts.
@@ -48,6 +48,10 @@ class CohortCounts:
             self.prediction_sums + other.prediction_sums,
         )
 
+    def __radd__(self, other: int) -> "CohortCounts":
+        """Lets `sum` start at 0."""
+        return self if other == 0 else NotImplemented
+
 
 def count_cohorts(
     predictions: Array,
@@ -55,6 +59,7 @@ def count_cohorts(
     cuts: Sequence[Cut],
     *,
     labels: Array | None = None,
+    weights: Array | None = None,
     num_buckets: int = NUM_BUCKETS,
     progress: bool = True,
 ) -> CohortCounts:
@@ -65,6 +70,7 @@ def count_cohorts(
         columns: Raw columns; at least those that the cuts read.
         cuts: Axes resolved by `cut_axes`.
         labels: 0 or 1, of shape (rows,).
+        weights: At least 0, of shape (rows,). Rows of weight 0 are left out; other weights change nothing.
         num_buckets: Buckets of the log-normalised prediction.
         progress: Whether to show a bar when it takes long.
 
@@ -75,6 +81,8 @@ def count_cohorts(
     predictions = np.asarray(predictions)
     needed = {name: columns[name] for cut in cuts for c in cut.cohorts for name in c.columns if name in columns}
     check_rows(predictions, needed, labels)
+    if weights is not None:
+        predictions, columns, labels = weighted_rows(weights, predictions, needed, labels)
     buckets = prediction_buckets(predictions, num_buckets)
     histograms, positives, sums = [], [], []
     for cut in tqdm(cuts, desc="counting cohorts", unit="axis", delay=2, disable=not progress):
@@ -134,3 +142,26 @@ def check_rows(predictions: Array, columns: Columns, labels: Array | None) -> No
         if bad.any():
             row = int(np.argmax(bad))
             raise ValueError(f"Labels must be 0 or 1. Received: {np.asarray(labels)[row]} in row {row}")
+
+
+def weighted_rows(
+    weights: Array, predictions: Array, columns: Columns, labels: Array | None
+) -> tuple[Array, Columns, Array | None]:
+    """Returns the rows of a weight above 0.
+
+    Raises:
+        ValueError: If lengths differ, or a weight is negative or not finite.
+    """
+    predictions, weights = np.asarray(predictions), np.asarray(weights)
+    check_rows(predictions, columns, labels)
+    if weights.shape != predictions.shape:
+        raise ValueError(
+            f"Weights must have the shape of the predictions, {predictions.shape}. Received: shape {weights.shape}"
+        )
+    bad = ~((weights >= 0) & np.isfinite(weights))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"Weights must be finite and at least 0. Received: {weights[row]} in row {row}")
+    kept = weights > 0
+    rest = {name: column[kept] for name, column in columns.items()}
+    return predictions[kept], rest, None if labels is None else np.asarray(labels)[kept]

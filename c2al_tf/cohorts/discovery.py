@@ -8,7 +8,7 @@ import numpy as np
 
 from ..types import Array, Columns
 from .axes import Axis, cut_axes
-from .counts import CohortCounts, check_rows, count_cohorts
+from .counts import CohortCounts, count_cohorts, weighted_rows
 from .divergence import DIVERGENCES, NUM_BUCKETS
 from .guard import Guard
 from .resampling import bootstrap_intervals, pair_divergences, permutation_p_values
@@ -70,7 +70,9 @@ def discover_cohorts(
     if not axes:
         raise ValueError("Discovery needs at least one axis to cut along. Received: axes=[]")
     if weights is not None:
-        predictions, columns, labels = _of_weight(weights, predictions, columns, labels)
+        predictions, columns, labels = weighted_rows(weights, predictions, columns, labels)
+        if len(predictions) == 0:
+            raise ValueError("Discovery needs rows of a weight above 0. Received: only weights of 0")
     cuts = cut_axes(axes, columns)
     counts = count_cohorts(predictions, columns, cuts, labels=labels, num_buckets=num_buckets, progress=progress)
     return rank_cohorts(
@@ -94,7 +96,11 @@ def rank_cohorts(
     seed: int = 0,
     progress: bool = True,
 ) -> Discovery:
-    """Ranks all pairs of counted cohorts; arguments as of `discover_cohorts`."""
+    """Ranks all pairs of counted cohorts; arguments as of `discover_cohorts`.
+
+    The counts may be the sum of those of many shards: of the same cuts they are those of all rows, and so is the
+    result, but for the rounding of mean predictions.
+    """
     _check_settings(divergence, guard, num_bootstrap, num_permutations)
     bootstrap_rng, permutation_rng = np.random.default_rng(seed).spawn(2)
     axes = _summarize(counts)
@@ -118,27 +124,6 @@ def rank_cohorts(
     ]
     ranked.sort(key=lambda pair: -pair.divergences[divergence])
     return Discovery(divergence, counts.total_rows, guard, axes, tuple(ranked))
-
-
-def _of_weight(
-    weights: Array, predictions: Array, columns: Columns, labels: Array | None
-) -> tuple[Array, Columns, Array | None]:
-    """Returns the rows of a weight above 0."""
-    predictions, weights = np.asarray(predictions), np.asarray(weights)
-    check_rows(predictions, columns, labels)
-    if weights.shape != predictions.shape:
-        raise ValueError(
-            f"Weights must have the shape of the predictions, {predictions.shape}. Received: shape {weights.shape}"
-        )
-    bad = ~((weights >= 0) & np.isfinite(weights))
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise ValueError(f"Weights must be finite and at least 0. Received: {weights[row]} in row {row}")
-    kept = weights > 0
-    if not kept.any():
-        raise ValueError("Discovery needs rows of a weight above 0. Received: only weights of 0")
-    rest = {name: column[kept] for name, column in columns.items()}
-    return predictions[kept], rest, None if labels is None else np.asarray(labels)[kept]
 
 
 @dataclass(frozen=True, eq=False)

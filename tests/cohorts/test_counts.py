@@ -27,7 +27,7 @@ def test_by_hand():
 
 @pytest.mark.parametrize("labels", [LABELS, None])
 def test_counts_of_shards_add_up(labels):
-    whole, parts = count(labels=labels), count(slice(0, 2), labels) + count(slice(2, 5), labels)
+    whole, parts = count(labels=labels), sum([count(slice(0, 2), labels), count(slice(2, 5), labels)])
     assert parts.total_rows == whole.total_rows
     np.testing.assert_array_equal(parts.histograms, whole.histograms)
     np.testing.assert_allclose(parts.prediction_sums, whole.prediction_sums)
@@ -35,6 +35,15 @@ def test_counts_of_shards_add_up(labels):
         assert parts.positives is whole.positives is None
     else:
         np.testing.assert_array_equal(parts.positives, whole.positives)
+
+
+def test_rows_of_weight_0_are_left_out():
+    weights = np.array([1, 0, 0.5, 0, 2])
+    counts = count_cohorts(PREDICTIONS, COLUMNS, CUTS, labels=LABELS, weights=weights, num_buckets=4)
+    without = count(np.array([0, 2, 4]))
+    assert counts.total_rows == without.total_rows == 3
+    np.testing.assert_array_equal(counts.histograms, without.histograms)
+    np.testing.assert_array_equal(counts.positives, without.positives)
 
 
 def test_counts_that_do_not_add_up():
@@ -56,6 +65,8 @@ def test_overlapping_cohorts():
     [
         ({"predictions": PREDICTIONS[:3]}, "Received: 3 predictions, but column `sex` of length 5"),
         ({"labels": LABELS[:3]}, "Received: 5 predictions, but labels of length 3"),
+        ({"weights": -LABELS}, "Weights must be finite and at least 0. Received: -1.0 in row 2"),
+        ({"weights": LABELS[:3]}, r"the shape of the predictions, \(5,\). Received: shape \(3,\)"),
         ({"labels": LABELS + 1}, "Labels must be 0 or 1. Received: 2.0 in row 2"),
         ({"labels": LABELS * np.nan}, "Labels must be 0 or 1. Received: nan in row 0"),
         ({"predictions": PREDICTIONS * 2}, "Received: 2.0 in row 2"),

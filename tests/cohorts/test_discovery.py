@@ -5,7 +5,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from c2al_tf.cohorts import Axis, Discovery, Guard, count_cohorts, cut_axes, discover_cohorts, rank_cohorts
+from c2al_tf.cohorts import (
+    Axis,
+    Discovery,
+    Guard,
+    count_cohorts,
+    cut_axes,
+    discover_cohorts,
+    rank_cohorts,
+    sample_rows,
+)
 from c2al_tf.cohorts.divergence import DIVERGENCES, jensen_shannon
 from c2al_tf.cohorts.resampling import permutation_p_values
 
@@ -148,17 +157,25 @@ def test_the_same_seed_gives_the_same_discovery_and_json_keeps_it():
     assert Discovery.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found
 
 
-def test_counts_of_shards_give_the_discovery_of_the_whole():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_shards_give_the_discovery_of_the_whole(weighted):
     predictions, columns, labels = planted(0)
-    cuts = cut_axes(AXES, columns)
-    shards = [
-        count_cohorts(predictions[i::3], {n: c[i::3] for n, c in columns.items()}, cuts, labels=labels[i::3])
-        for i in range(3)
-    ]
-    merged = rank_cohorts(shards[0] + shards[1] + shards[2], guard=SMALL, num_bootstrap=20, num_permutations=199)
-    whole = discover(predictions, columns, labels)
-    assert [pair.divergences for pair in merged.pairs] == [pair.divergences for pair in whole.pairs]
-    assert [pair.reasons for pair in merged.pairs] == [pair.reasons for pair in whole.pairs]
+    weights = np.random.default_rng(1).choice([0.0, 2.0], len(labels)) if weighted else np.ones(len(labels))
+    shards = [np.arange(i, 4000, 3) for i in range(3)]
+    sampled = [i[weights[i] > 0] for i in shards]
+    sample = sum(sample_rows({n: c[i] for n, c in columns.items()}, row_numbers=i) for i in sampled)
+    cuts = cut_axes(AXES, sample.columns)
+    counts = sum(
+        count_cohorts(predictions[i], {n: c[i] for n, c in columns.items()}, cuts, labels=labels[i], weights=weights[i])
+        for i in shards
+    )
+    merged = rank_cohorts(counts, guard=SMALL, num_bootstrap=20, num_permutations=199).to_json()
+    whole = discover(predictions, columns, labels, weights=weights).to_json()
+    # Sums of predictions round by their order; all else is equal.
+    for found, expected in zip(merged["axes"], whole["axes"], strict=True):
+        for cohort, same in zip(found["cohorts"], expected["cohorts"], strict=True):
+            assert cohort.pop("mean_prediction") == pytest.approx(same.pop("mean_prediction"), rel=1e-12)
+    assert merged == whole
 
 
 @pytest.mark.parametrize("num_cohorts", [3, 5])

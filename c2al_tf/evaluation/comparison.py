@@ -1,4 +1,4 @@
-"""Arms against a reference arm, slice by slice, with paired intervals over seeds and rows."""
+"""Arms against a reference arm: figures by slice, and the differences with their intervals."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .intervals import NUM_BLOCKS, NEDifference, deal_blocks, ne_differences, resample_counts
-from .scoring import Metrics, Rows, ScoredModel
-from .types import Array
-
-ALL = "all"
-"""Name of the slice that holds every row."""
+from ..intervals import NUM_BLOCKS, NEDifference, ne_differences, resample_counts
+from ..scoring import Metrics, Rows, SliceSums, histogram_auc, sorted_auc
+from ..types import Array
+from .counts import ALL, ArmCounts, check_arms, check_slices, count_arms
 
 MIN_EVENTS = 10
 """Positives, and negatives, below which a slice has no interval."""
@@ -28,12 +26,14 @@ class Evaluation:
         ne_diff: `ne_diff[arm][slice]` for each arm but the reference.
         reference: The arm that the others are compared with.
         interval: In words, what the intervals resample and what they leave out.
+        auc_error: How far at most any AUC is from the exact one; 0 where all rows were at hand.
     """
 
     metrics: dict[str, dict[str, list[Metrics]]]
     ne_diff: dict[str, dict[str, NEDifference]]
     reference: str
     interval: str
+    auc_error: float = 0.0
 
     def worse(self, arm: str) -> list[str]:
         """Slices on which `arm` is worse than the reference, its whole interval above 0; the worst first."""
@@ -115,28 +115,87 @@ def evaluate_by_cohort(
         >>> [round(d.percent, 1) for d in result.ne_diff["c2al"].values()]
         [-27.4, -54.8]
     """
+    _check_reference(reference, list(logits))
+    counts = count_arms(
+        logits, labels, slices, weights=weights, units=units, num_blocks=num_blocks, seed=seed, progress=progress
+    )
     rows = Rows.check(labels, weights)
-    arms = _check_arms(logits, rows, reference)
-    masks = _check_slices(slices, rows)
-    kept_units = None if units is None else _check_units(units, rows)
-    blocks = deal_blocks(len(rows.labels), units=kept_units, num_blocks=num_blocks, seed=seed)
-    num_seeds = len(arms[reference])
-    metrics: dict[str, dict[str, list[Metrics]]] = {arm: {name: [] for name in masks} for arm in arms}
-    losses = {arm: np.zeros((num_seeds, len(masks), num_blocks)) for arm in arms}
-    todo = [(arm, k) for arm in arms for k in range(num_seeds)]
-    for arm, k in tqdm(todo, desc="evaluate", unit="model", disable=not progress, delay=2):
-        model = ScoredModel.score(arms[arm][k], rows)
-        blocks_in_order = blocks[model.order]
-        for s, (name, mask) in enumerate(masks.items()):
-            places = np.flatnonzero(mask[model.order])
-            metrics[arm][name].append(model.metrics(places))
-            losses[arm][k, s] = np.bincount(blocks_in_order[places], model.losses[places], minlength=num_blocks)
-    counts = resample_counts(num_blocks, seed=seed)
+    aucs = _exact_aucs(check_arms(logits, rows), rows, check_slices(slices, rows), progress)
+    return _compare(counts, reference, aucs, 0.0)
+
+
+def compare_arms(counts: ArmCounts, *, reference: str = "baseline") -> Evaluation:
+    """Compares counted arms; figures and intervals as of `evaluate_by_cohort`, but for the AUC, see `auc_error`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> labels = rng.random(1000) < 0.3
+    >>> logits = {"baseline": rng.normal(size=1000), "c2al": rng.normal(size=1000) + labels}
+    >>> whole = evaluate_by_cohort(logits, labels, {})
+    >>> halves = [np.arange(500), np.arange(500, 1000)]
+    >>> parts = [count_arms({a: z[i] for a, z in logits.items()}, labels[i], {}, row_numbers=i) for i in halves]
+    >>> found = compare_arms(sum(parts))
+    >>> abs(found.ne_diff["c2al"]["all"].low - whole.ne_diff["c2al"]["all"].low) < 1e-9
+    True
+
+    Raises:
+        ValueError: If `reference` is no arm.
+    """
+    _check_reference(reference, counts.arms)
+    aucs = np.full(counts.predictions.shape, np.nan)
+    error = 0.0
+    for at in np.ndindex(aucs.shape):
+        value, bound = histogram_auc(*counts.scores[at])
+        aucs[at], error = np.nan if value is None else value, max(error, bound)
+    return _compare(counts, reference, aucs, error)
+
+
+def _compare(counts: ArmCounts, reference: str, aucs: Array, auc_error: float) -> Evaluation:
+    metrics = {
+        arm: {
+            name: [_slice_sums(counts, a, k, s).metrics(float(aucs[a, k, s])) for k in range(counts.num_seeds)]
+            for s, name in enumerate(counts.slices)
+        }
+        for a, arm in enumerate(counts.arms)
+    }
+    drawn = resample_counts(counts.num_blocks, seed=counts.seed)
+    base = counts.losses[counts.arms.index(reference)]
     ne_diff = {}
-    for arm in (arm for arm in arms if arm != reference):
-        differences = zip(masks, ne_differences(losses[arm], losses[reference], counts), strict=True)
-        ne_diff[arm] = {name: _with_events(d, metrics[arm][name][0]) for name, d in differences}
-    return Evaluation(metrics, ne_diff, reference, _in_words(num_seeds, blocks, units is not None))
+    for arm, losses in zip(counts.arms, counts.losses, strict=True):
+        if arm != reference:
+            differences = zip(counts.slices, ne_differences(losses, base, drawn), strict=True)
+            ne_diff[arm] = {name: _with_events(d, metrics[arm][name][0]) for name, d in differences}
+    return Evaluation(metrics, ne_diff, reference, _in_words(counts), auc_error)
+
+
+def _slice_sums(counts: ArmCounts, arm: int, seed: int, at: int) -> SliceSums:
+    return SliceSums(
+        int(counts.rows[at]),
+        int(counts.positives[at]),
+        float(counts.weight[at]),
+        float(counts.positive_weight[at]),
+        float(counts.losses[arm, seed, at].sum()),
+        float(counts.predictions[arm, seed, at]),
+    )
+
+
+def _exact_aucs(arms: Mapping[str, list[Array]], rows: Rows, masks: Mapping[str, Array], progress: bool) -> Array:
+    """Maps kept logits and masks to (arms, seeds, slices), NaN where all labels are equal."""
+    models = [z for seeds in arms.values() for z in seeds]
+    aucs = np.full((len(models), len(masks)), np.nan)
+    for m, logits in enumerate(tqdm(models, desc="rank", unit="model", disable=not progress, delay=2)):
+        # Sorted once, and every slice is sorted too.
+        order = np.argsort(logits, kind="stable")
+        z, y, w = logits[order], rows.labels[order], rows.weights[order]
+        for s, mask in enumerate(masks.values()):
+            places = np.flatnonzero(mask[order])
+            value = sorted_auc(z[places], y[places], w[places])
+            aucs[m, s] = np.nan if value is None else value
+    return aucs.reshape(len(arms), -1, len(masks))
+
+
+def _check_reference(reference: str, arms: Sequence[str]) -> None:
+    if reference not in arms:
+        raise ValueError(f"`reference` must name an arm. Received: {reference!r}; there are {sorted(arms)}")
 
 
 def _with_events(difference: NEDifference, figures: Metrics) -> NEDifference:
@@ -146,55 +205,18 @@ def _with_events(difference: NEDifference, figures: Metrics) -> NEDifference:
     return difference if enough else dataclasses.replace(difference, low=None, high=None)
 
 
-def _in_words(num_seeds: int, blocks: Array, grouped: bool) -> str:
-    dealt = "the rows of one unit always together" if grouped else "dealt at random"
-    rows = f"{len(blocks):,} rows in {len(np.unique(blocks)):,} blocks, {dealt}"
+def _in_words(counts: ArmCounts) -> str:
+    dealt = "the rows of one unit always together" if counts.grouped else "dealt at random"
+    num_filled = np.count_nonzero(counts.block_rows)
+    rows = f"{counts.block_rows.sum():,} rows in {num_filled:,} blocks, {dealt}"
     rest = f"Slices with fewer than {MIN_EVENTS} positives or negatives have none."
-    if num_seeds == 1:
+    if counts.num_seeds == 1:
         return (
             f"Each 95 % interval resamples rows alone ({rows}), for the models of one seed. It leaves out that another "
             "seed would have given other models, which can move NE by more than the interval is wide: no claim rests "
             f"on it. {rest}"
         )
     return (
-        f"Each 95 % interval is of the mean over {num_seeds} paired seeds and resamples seeds and rows ({rows}), both "
-        f"paired over the arms, with a t quantile that allows for the small number of seeds. {rest}"
+        f"Each 95 % interval is of the mean over {counts.num_seeds} paired seeds and resamples seeds and rows "
+        f"({rows}), both paired over the arms, with a t quantile that allows for the small number of seeds. {rest}"
     )
-
-
-def _check_arms(logits: Mapping[str, Array], rows: Rows, reference: str) -> dict[str, list[Array]]:
-    if reference not in logits:
-        raise ValueError(f"`reference` must name an arm. Received: {reference!r}; there are {sorted(logits)}")
-    arms = {
-        arm: [
-            rows.check_logits(z, f"Logits of arm {arm!r}, seed {k},")
-            for k, z in enumerate(np.atleast_2d(np.asarray(values)))
-        ]
-        for arm, values in logits.items()
-    }
-    num_seeds = {arm: len(seeds) for arm, seeds in arms.items()}
-    if set(num_seeds.values()) != {num_seeds[reference]}:
-        raise ValueError(f"Seeds are paired, so every arm needs the same number of them. Received: {num_seeds}")
-    return arms
-
-
-def _check_slices(slices: Mapping[str, Array], rows: Rows) -> dict[str, Array]:
-    masks = {ALL: np.ones(len(rows.labels), dtype=bool)}
-    for name, values in slices.items():
-        if name == ALL:
-            raise ValueError(f"The slice {ALL!r} is added by itself; give yours another name. Received: {list(slices)}")
-        mask = np.asarray(values)
-        if mask.shape != rows.kept.shape or mask.dtype != bool:
-            raise ValueError(
-                f"Slice {name!r} must be a boolean mask of shape {rows.kept.shape}. "
-                f"Received: {mask.dtype} of shape {mask.shape}"
-            )
-        masks[name] = mask[rows.kept]
-    return masks
-
-
-def _check_units(units: Array, rows: Rows) -> Array:
-    ids = np.asarray(units)
-    if ids.shape != rows.kept.shape:
-        raise ValueError(f"`units` must have one id per row, shape {rows.kept.shape}. Received: shape {ids.shape}")
-    return ids[rows.kept]

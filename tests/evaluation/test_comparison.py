@@ -109,7 +109,7 @@ def test_any_number_of_arms(data):
 def test_interval_says_what_it_resamples(data):
     logits, labels, slices = data
     several = evaluate_by_cohort(logits, labels, slices)
-    assert "3 paired seeds and resamples seeds and rows (4,000 rows in 1,000 blocks" in several.interval
+    assert "3 paired seeds and resamples seeds and rows (4,000 rows in 984 blocks, dealt at random)" in several.interval
     one = evaluate_by_cohort({arm: z[0] for arm, z in logits.items()}, labels, slices)
     assert "resamples rows alone" in one.interval
     assert "leaves out that another seed" in one.interval

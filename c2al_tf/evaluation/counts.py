@@ -1,0 +1,182 @@
+"""What an evaluation needs to know of the rows, as a value that adds up over shards and days."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+from tqdm import tqdm
+
+from ..intervals import NUM_BLOCKS, deal_blocks
+from ..scoring import NUM_SCORES, Rows, log_losses, score_buckets
+from ..types import Array
+
+ALL = "all"
+"""Name of the slice that holds every row."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArmCounts:
+    """Sums of some arms on some slices; `+`, and so `sum`, merges those of other rows.
+
+    Args:
+        arms: Names of the arms.
+        slices: Names of the slices, `all` first.
+        grouped: Whether the rows of one unit are in one block.
+        seed: Of the dealing into blocks.
+        rows: Rows of a weight above 0, int64 of shape (slices,).
+        positives: Those with label 1, int64 of shape (slices,).
+        weight: Sums of the weights, of shape (slices,).
+        positive_weight: The same over rows with label 1.
+        block_rows: Rows per block, int64 of shape (blocks,).
+        losses: Sums of the weighted log losses, of shape (arms, seeds, slices, blocks).
+        predictions: Sums of the weighted predictions, of shape (arms, seeds, slices).
+        scores: Weights by label and score bucket, of shape (arms, seeds, slices, 2, `NUM_SCORES`).
+    """
+
+    arms: tuple[str, ...]
+    slices: tuple[str, ...]
+    grouped: bool
+    seed: int
+    rows: Array
+    positives: Array
+    weight: Array
+    positive_weight: Array
+    block_rows: Array
+    losses: Array
+    predictions: Array
+    scores: Array
+
+    @property
+    def num_seeds(self) -> int:
+        """Number of paired seeds."""
+        return int(self.losses.shape[1])
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks that rows are dealt into."""
+        return len(self.block_rows)
+
+    def __add__(self, other: "ArmCounts") -> "ArmCounts":
+        mine, theirs = (
+            {name: getattr(counts, name) for name in ("arms", "slices", "num_seeds", "num_blocks", "seed", "grouped")}
+            for counts in (self, other)
+        )
+        for name, value in mine.items():
+            if theirs[name] != value:
+                raise ValueError(f"Counts add up only over the same {name}. Received: {value} and {theirs[name]}")
+        arrays = [f.name for f in dataclasses.fields(self) if isinstance(getattr(self, f.name), np.ndarray)]
+        return dataclasses.replace(self, **{name: getattr(self, name) + getattr(other, name) for name in arrays})
+
+    def __radd__(self, other: int) -> "ArmCounts":
+        """Lets `sum` start at 0."""
+        return self if other == 0 else NotImplemented
+
+
+def count_arms(
+    logits: Mapping[str, Array],
+    labels: Array,
+    slices: Mapping[str, Array],
+    *,
+    weights: Array | None = None,
+    units: Array | None = None,
+    row_numbers: Array | None = None,
+    num_blocks: int = NUM_BLOCKS,
+    seed: int = 0,
+    progress: bool = True,
+) -> ArmCounts:
+    """Sums up what `compare_arms` needs of a shard's rows.
+
+    Args:
+        logits: Each arm's logits, `(seeds, rows)`, or `(rows,)` for one seed, as of `evaluate_by_cohort`.
+        labels: `(rows,)` in {0, 1}.
+        slices: Name to boolean mask `(rows,)`; the same names in every shard. The slice `all` is added, first.
+        weights: `(rows,)` row weights, at least 0; all 1 if not given.
+        units: `(rows,)` ids whose rows are resampled together, wherever they lie.
+        row_numbers: `(rows,)` numbers of the rows among those of all shards, which deal them into blocks where no
+            `units` do; 0, 1, and so on if not given, which is right for all rows at once.
+        num_blocks: Number of blocks that the rows are dealt into for resampling.
+        seed: Of the dealing and the resampling.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If a shape differs, or a value is out of range; the message names it.
+    """
+    rows = Rows.check(labels, weights)
+    arms = check_arms(logits, rows)
+    masks = check_slices(slices, rows)
+    ids, numbers = (
+        None if values is None else _check_ids(values, name, rows)
+        for values, name in ((units, "`units`"), (row_numbers, "`row_numbers`"))
+    )
+    if numbers is None:
+        numbers = np.flatnonzero(rows.kept)
+    blocks = deal_blocks(len(rows.labels), units=ids, row_numbers=numbers, num_blocks=num_blocks, seed=seed)
+    places = [np.flatnonzero(mask) for mask in masks.values()]
+    shape = (len(arms), len(next(iter(arms.values()))), len(masks))
+    losses, predictions = np.zeros((*shape, num_blocks)), np.zeros(shape)
+    scores = np.zeros((*shape, 2, NUM_SCORES))
+    todo = [(a, k, z) for a, seeds in enumerate(arms.values()) for k, z in enumerate(seeds)]
+    for a, k, z in tqdm(todo, desc="evaluate", unit="model", disable=not progress, delay=2):
+        loss, prediction = log_losses(z, rows), rows.weights * expit(z)
+        cells = score_buckets(z) + NUM_SCORES * rows.labels.astype(np.int64)
+        for s, at in enumerate(places):
+            losses[a, k, s] = np.bincount(blocks[at], loss[at], minlength=num_blocks)
+            predictions[a, k, s] = prediction[at].sum()
+            cell_weights = np.bincount(cells[at], rows.weights[at], minlength=2 * NUM_SCORES)
+            scores[a, k, s] = cell_weights.reshape(2, NUM_SCORES)
+    return ArmCounts(
+        arms=tuple(arms),
+        slices=tuple(masks),
+        grouped=units is not None,
+        seed=seed,
+        rows=np.array([len(at) for at in places]),
+        positives=np.array([np.count_nonzero(rows.labels[at]) for at in places]),
+        weight=np.array([rows.weights[at].sum() for at in places]),
+        positive_weight=np.array([rows.weights[at] @ rows.labels[at] for at in places]),
+        block_rows=np.bincount(blocks, minlength=num_blocks),
+        losses=losses,
+        predictions=predictions,
+        scores=scores,
+    )
+
+
+def check_arms(logits: Mapping[str, Array], rows: Rows) -> dict[str, list[Array]]:
+    """Maps each arm's logits to those of the kept rows, by seed; raises ValueError where some break a rule."""
+    if not logits:
+        raise ValueError("`logits` must hold at least one arm. Received: logits={}")
+    arms = {
+        arm: [
+            rows.check_logits(z, f"Logits of arm {arm!r}, seed {k},")
+            for k, z in enumerate(np.atleast_2d(np.asarray(values)))
+        ]
+        for arm, values in logits.items()
+    }
+    num_seeds = {arm: len(seeds) for arm, seeds in arms.items()}
+    if len(set(num_seeds.values())) > 1:
+        raise ValueError(f"Seeds are paired, so every arm needs the same number of them. Received: {num_seeds}")
+    return arms
+
+
+def check_slices(slices: Mapping[str, Array], rows: Rows) -> dict[str, Array]:
+    """Maps masks of all rows to masks of the kept ones, `all` first; raises ValueError where one breaks a rule."""
+    masks = {ALL: np.ones(len(rows.labels), dtype=bool)}
+    for name, values in slices.items():
+        if name == ALL:
+            raise ValueError(f"The slice {ALL!r} is added by itself; give yours another name. Received: {list(slices)}")
+        mask = np.asarray(values)
+        if mask.shape != rows.kept.shape or mask.dtype != bool:
+            raise ValueError(
+                f"Slice {name!r} must be a boolean mask of shape {rows.kept.shape}. "
+                f"Received: {mask.dtype} of shape {mask.shape}"
+            )
+        masks[name] = mask[rows.kept]
+    return masks
+
+
+def _check_ids(values: Array, name: str, rows: Rows) -> Array:
+    ids = np.asarray(values)
+    if ids.shape != rows.kept.shape:
+        raise ValueError(f"{name} must have one id per row, shape {rows.kept.shape}. Received: shape {ids.shape}")
+    return ids[rows.kept]
