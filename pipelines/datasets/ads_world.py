@@ -12,6 +12,9 @@ the vectors from the majority, and under a loss that the majority dominates it n
 The vectors have a mean of length 1, so that half of a pair's variance is in main effects of its two fields. With mean
 0 there would be none, and a gradient finds pairs without main effects late and by luck: in one pass over 4 M rows the
 NE of two seeds then differed by up to 1 %, fifty times what is to be measured.
+
+A world holds 27 bytes per user and 21 per ad, and half as many again while it is drawn: 20 million of each are 1 GB
+and take some seconds. Rows are drawn from it block by block, so that the length of the log costs no memory.
 """
 
 import functools
@@ -31,6 +34,7 @@ BLOCK_ROWS = 65_536
 
 COHORT_SHARE = 0.05
 MAJORITY, HEAD, TAIL = range(3)
+COHORT_NAMES = ("majority", "head", "tail")
 
 NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -83,6 +87,9 @@ class SyntheticAds:
         num_ads: Number of ads, at least `num_advertisers`.
         num_advertisers: Number of advertisers, at least 3.
         zipf_exponent: A user or ad of rank `r` is seen in proportion to `r ** -zipf_exponent`.
+        num_extra_ids: Number of further id fields, `extra_id_00` and so on, each with a main effect alone: rows as wide
+            and vocabularies as large as in production.
+        extra_id_values: Number of values of each of them, distributed as users and ads are.
     """
 
     num_rows: int = 4_000_000
@@ -101,10 +108,13 @@ class SyntheticAds:
     num_ads: int = 1_000
     num_advertisers: int = 100
     zipf_exponent: float = 0.8
+    num_extra_ids: int = 0
+    extra_id_values: int = 100_000
 
     def __post_init__(self) -> None:
         least = {"num_rows": 1, "validation_rows": 1, "test_rows": 1, "seed": 0, "num_users": 100, "num_advertisers": 3}
-        for name, minimum in {**least, "num_ads": self.num_advertisers}.items():
+        least |= {"num_ads": self.num_advertisers, "num_extra_ids": 0, "extra_id_values": 1}
+        for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise ValueError(f"`{name}` must be at least {minimum}. Received: {name}={getattr(self, name)}")
         if not 0 < self.click_rate <= 0.2:
@@ -125,6 +135,18 @@ class SyntheticAds:
     def split_rows(self) -> dict[str, int]:
         """Number of rows by split."""
         return {"train": self.num_rows, "validation": self.validation_rows, "test": self.test_rows}
+
+    @property
+    def cohort_strengths(self) -> tuple[float, float, float]:
+        """Standard deviation of what the planted pairs add, in logits, by cohort."""
+        return self.majority_strength, self.cohort_strength, self.cohort_strength
+
+    @property
+    def id_values(self) -> dict[str, int]:
+        """Number of values of each field whose values are integers."""
+        extra = {f"extra_id_{i:02d}": self.extra_id_values for i in range(self.num_extra_ids)}
+        ids = {"user_id": self.num_users, "ad_id": self.num_ads, "advertiser_id": self.num_advertisers}
+        return {**ids, "hour": 24, **extra}
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,8 +194,8 @@ class World:
         for name, effect in self.effects.items():
             logits += effect[fields[name]]
         cohorts = self.cohort(user_value)
-        strengths = (parameters.majority_strength, parameters.cohort_strength, parameters.cohort_strength)
-        for cohort, (bias, strength, pairs) in enumerate(zip(self.biases, strengths, PAIRS, strict=True)):
+        planted = zip(self.biases, parameters.cohort_strengths, PAIRS, strict=True)
+        for cohort, (bias, strength, pairs) in enumerate(planted):
             rows = np.flatnonzero(cohorts == cohort)
             interaction = sum(
                 np.einsum("rk,rk->r", self.latents[f][fields[f][rows]], self.latents[g][fields[g][rows]])
@@ -209,17 +231,18 @@ def make_world(parameters: SyntheticAds) -> World:
 def _draw_world(parameters: SyntheticAds) -> World:
     rng = random_stream(parameters, "world", 0)
     num_users, num_ads, num_advertisers = parameters.num_users, parameters.num_ads, parameters.num_advertisers
-    sizes = {name: len(values) for name, values in NAMES.items()}
+    sizes = {name: len(values) for name, values in NAMES.items()} | parameters.id_values
+    extra_ids = [name for name in parameters.id_values if name.startswith("extra")]
     # Every advertiser has an ad, and chance decides who has more.
     advertisers = np.r_[np.arange(num_advertisers), rng.integers(0, num_advertisers, num_ads - num_advertisers)]
     age_shares = (0.06, 0.16, 0.24, 0.20, 0.15, 0.11, 0.08)
     derived = {
-        "age_group": ("user_id", rng.choice(sizes["age_group"], num_users, p=age_shares)),
-        "language": ("user_id", rng.choice(sizes["language"], num_users, p=_zipf(sizes["language"], 0.6))),
-        "country": ("user_id", rng.choice(sizes["country"], num_users, p=_zipf(sizes["country"], 0.6))),
-        "advertiser_id": ("ad_id", rng.permutation(advertisers)),
-        "category": ("ad_id", rng.integers(0, sizes["category"], num_ads)),
-        "advertiser_size": ("advertiser_id", rng.integers(0, sizes["advertiser_size"], num_advertisers)),
+        "age_group": ("user_id", _compact(rng.choice(sizes["age_group"], num_users, p=age_shares))),
+        "language": ("user_id", _compact(rng.choice(sizes["language"], num_users, p=_zipf(sizes["language"], 0.6)))),
+        "country": ("user_id", _compact(rng.choice(sizes["country"], num_users, p=_zipf(sizes["country"], 0.6)))),
+        "advertiser_id": ("ad_id", _compact(rng.permutation(advertisers))),
+        "category": ("ad_id", _compact(rng.integers(0, sizes["category"], num_ads))),
+        "advertiser_size": ("advertiser_id", _compact(rng.integers(0, sizes["advertiser_size"], num_advertisers))),
     }
     shares = {
         "user_id": _zipf(num_users, parameters.zipf_exponent),
@@ -228,12 +251,14 @@ def _draw_world(parameters: SyntheticAds) -> World:
         "placement": _zipf(sizes["placement"], 0.6),
         "device": _zipf(sizes["device"], 0.6),
         "hour": np.full(24, 1 / 24),
+        **{name: _zipf(sizes[name], parameters.zipf_exponent) for name in extra_ids},
     }
     distributions = {name: np.cumsum(share) for name, share in shares.items()}
     for name, (parent, values) in derived.items():
-        shares[name] = np.bincount(values, shares[parent], minlength=sizes.get(name, 0))
-    scale = parameters.main_strength / math.sqrt(len(EFFECT_FIELDS))
-    effects = {name: rng.normal(0.0, scale, len(shares[name])) for name in EFFECT_FIELDS}
+        shares[name] = np.bincount(values, shares[parent], minlength=sizes[name])
+    with_effect = [*EFFECT_FIELDS, *extra_ids]
+    scale = parameters.main_strength / math.sqrt(len(with_effect))
+    effects = {name: rng.normal(0.0, scale, sizes[name]) for name in with_effect}
     effects |= {name: parameters.decoy_spread * np.linspace(-0.5, 0.5, sizes[name]) for name in DECOYS}
     latents = {name: _latent_vectors(rng, shares[name]) for name in LATENT_FIELDS}
     return World(
@@ -248,6 +273,11 @@ def _draw_world(parameters: SyntheticAds) -> World:
 def _zipf(size: int, exponent: float) -> Array:
     shares = np.arange(1.0, size + 1) ** -exponent
     return shares / shares.sum()
+
+
+def _compact(indices: Array) -> Array:
+    """The same indices, in the smallest type that holds them: with millions of users that is most of their memory."""
+    return indices.astype(np.min_scalar_type(indices.max()))
 
 
 def _latent_vectors(rng: np.random.Generator, shares: Array) -> Array:
