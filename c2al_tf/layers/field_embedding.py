@@ -7,6 +7,9 @@ from keras import ops
 
 from ..types import Shape, Tensor
 
+MAX_ROWS = 2**31 - 1
+"""Rows that an int32 can number."""
+
 
 @keras.saving.register_keras_serializable(package="c2al_tf")
 class FieldEmbedding(keras.layers.Layer):
@@ -15,15 +18,18 @@ class FieldEmbedding(keras.layers.Layer):
         X[f] = table[offset(f) + id(f)] + value(f) * direction(f)          single-valued
         X[f] = sum or mean over ids(f) != 0 of table[offset(f) + id]       multi-valued
 
-    One table means one gather forward and one scatter backward, whatever the number of fields. Padding (id 0 of a
-    multi-valued field) contributes nothing and learns nothing. The table stays float32 under mixed precision, where
-    only the gathered rows are cast.
+    One table means one gather forward and one scatter backward, whatever the number of fields; fields that share a
+    vocabulary can share its rows. Padding (id 0 of a multi-valued field) contributes nothing and learns nothing: its
+    gradient is zero, and it points to a row that no value has. It is gathered all the same, as shapes are static: a
+    `length` far above what rows hold costs time. The table stays float32 under mixed precision, where only the gathered
+    rows are cast.
 
     Args:
         num_ids: Number of ids of each field, by the name of its input.
         dim: Size of an embedding.
         values: Name of the input that holds a field's scaled value, by field. Fields without one are not named.
         combiners: `"sum"` or `"mean"` for every multi-valued field.
+        shares: By field the other field whose rows of the table it uses; both have as many ids, with the same meaning.
         embeddings_initializer: Initializer of the table and the directions.
 
     Attributes:
@@ -37,6 +43,7 @@ class FieldEmbedding(keras.layers.Layer):
         dim: int,
         values: dict[str, str] | None = None,
         combiners: dict[str, str] | None = None,
+        shares: dict[str, str] | None = None,
         embeddings_initializer: str = "uniform",
         **kwargs: Any,
     ) -> None:
@@ -45,12 +52,34 @@ class FieldEmbedding(keras.layers.Layer):
         self.dim = dim
         self.values = dict(values or {})
         self.combiners = dict(combiners or {})
+        self.shares = dict(shares or {})
         self.embeddings_initializer = embeddings_initializer
         self._check()
         plain = [name for name in num_ids if name not in self.values and name not in self.combiners]
         self.field_names = [*self.values, *plain, *self.combiners]
-        starts = dict(zip(num_ids, _running_total(list(num_ids.values())), strict=True))
-        self.offsets = [starts[name] for name in self.field_names]
+        starts, self.num_rows = self._segments()
+        self.offsets = [starts[self.shares.get(name, name)] for name in self.field_names]
+        self.paddings = {name: self._padding(name, starts) for name in self.combiners}
+        if self.num_rows > MAX_ROWS:
+            raise ValueError(f"`num_ids` must add up to at most {MAX_ROWS} rows of a table. Received: {self.num_rows}")
+
+    def _segments(self) -> tuple[dict[str, int], int]:
+        """First row of each field that has rows of its own, and the number of all rows."""
+        starts, num_rows = {}, 0
+        for name, size in self.num_ids.items():
+            if name not in self.shares:
+                starts[name] = num_rows
+                num_rows += size + self._has_padding_row(name)
+        return starts, num_rows
+
+    def _has_padding_row(self, owner: str) -> bool:
+        """Whether id 0 is a value of one field and the padding of another: then padding has a row beyond the ids."""
+        multiple = [name in self.combiners for name in self.num_ids if self.shares.get(name, name) == owner]
+        return any(multiple) and not all(multiple)
+
+    def _padding(self, name: str, starts: dict[str, int]) -> int:
+        owner = self.shares.get(name, name)
+        return starts[owner] + (self.num_ids[owner] if self._has_padding_row(owner) else 0)
 
     def _check(self) -> None:
         if self.dim < 1:
@@ -64,11 +93,25 @@ class FieldEmbedding(keras.layers.Layer):
         wrong = {name: combiner for name, combiner in self.combiners.items() if combiner not in ("sum", "mean")}
         if wrong:
             raise ValueError(f"`combiners` must be 'sum' or 'mean'. Received: {wrong}")
+        self._check_shares()
+
+    def _check_shares(self) -> None:
+        for name, owner in self.shares.items():
+            if not {name, owner} <= set(self.num_ids) or owner in self.shares:
+                raise ValueError(
+                    "`shares` must map fields of `num_ids` to other fields that have rows of their own. "
+                    f"Received: {name!r} shares {owner!r}"
+                )
+            if self.num_ids[name] != self.num_ids[owner]:
+                raise ValueError(
+                    "Fields that share rows must have as many ids. "
+                    f"Received: {name}={self.num_ids[name]}, {owner}={self.num_ids[owner]}"
+                )
 
     def build(self, input_shape: dict[str, Shape]) -> None:
         """Creates the table and the directions."""
         self.table = self.add_weight(
-            shape=(sum(self.num_ids.values()), self.dim),
+            shape=(self.num_rows, self.dim),
             initializer=self.embeddings_initializer,
             autocast=False,
             name="table",
@@ -85,7 +128,7 @@ class FieldEmbedding(keras.layers.Layer):
         ids += [inputs[name] for name in self.combiners]
         lengths = [block.shape[1] for block in ids]
         rows = ops.concatenate(
-            [ops.cast(block, "int32") + offset for block, offset in zip(ids, self.offsets, strict=True)], axis=1
+            [self._rows(*field) for field in zip(self.field_names, ids, self.offsets, strict=True)], axis=1
         )
         gathered = ops.cast(ops.take(self.table, rows, axis=0), self.compute_dtype)
         fields = [gathered[:, :num_single]]
@@ -103,6 +146,11 @@ class FieldEmbedding(keras.layers.Layer):
             start += length
         return ops.concatenate(fields, axis=1) if len(fields) > 1 else fields[0]
 
+    def _rows(self, name: str, ids: Tensor, offset: int) -> Tensor:
+        rows = ops.cast(ids, "int32") + offset
+        padding = self.paddings.get(name, offset)
+        return rows if padding == offset else ops.where(ops.equal(ids, 0), padding, rows)
+
     def compute_output_shape(self, input_shape: dict[str, Shape]) -> Shape:
         """(batch, num_fields, dim)."""
         batch = next(iter(input_shape.values()))[0]
@@ -116,10 +164,3 @@ def _combine(embeddings: Tensor, ids: Tensor, combiner: str) -> Tensor:
     if combiner == "sum":
         return total
     return total / ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1)
-
-
-def _running_total(sizes: list[int]) -> list[int]:
-    starts = [0]
-    for size in sizes[:-1]:
-        starts.append(starts[-1] + size)
-    return starts

@@ -31,7 +31,7 @@ class FieldMixing(keras.layers.Layer):
 
     def call(self, X: Tensor) -> Tensor:
         """Maps (batch, num_fields, dim) to (batch, num_outputs, dim)."""
-        return ops.einsum("bnd,nm->bmd", X, self.kernel)
+        return ops.matmul(ops.transpose(self.kernel), X)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """(batch, num_outputs, dim)."""

@@ -80,6 +80,37 @@ def test_the_gradient_reaches_the_attention() -> None:
     np.testing.assert_allclose(tape.gradient(loss, Y), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_gradients_are_those_of_the_equation(static: bool, jit_compile: bool) -> None:
+    """The gradient is written out: automatic differentiation of (X X^T) Y must give the same."""
+    import tensorflow as tf
+
+    X, Y, weight = random(3, 5, 4), random(5, 2) if static else random(3, 5, 2) + 1, random(3, 5, 2) - 1
+
+    def gradients(interaction) -> list:
+        @tf.function(jit_compile=jit_compile)
+        def run(X, Y):
+            with tf.GradientTape() as tape:
+                tape.watch([X, Y])
+                loss = tf.reduce_sum(interaction(X, Y) * weight)
+            return tape.gradient(loss, [X, Y])
+
+        return run(tf.constant(X), tf.constant(Y))
+
+    full = "bnd,bmd,mk->bnk" if static else "bnd,bmd,bmk->bnk"
+    expected = gradients(lambda X, Y: tf.einsum(full, X, X, Y))
+    for ours, theirs in zip(gradients(fm_attention), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16() -> None:
+    X, Y = random(4, 5, 3), random(4, 5, 2) + 1
+    G = fm_attention(ops.cast(X, "bfloat16"), ops.cast(Y, "bfloat16"))
+    assert keras.backend.standardize_dtype(G.dtype) == "bfloat16"
+    np.testing.assert_allclose(ops.cast(G, "float32"), explicit_loop(X, Y), rtol=0.05, atol=0.15)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
