@@ -1,8 +1,9 @@
 # `make demo` and `make test` set up what they need, alone and on a fresh machine: Python 3.11-3.13, make, a package index.
 PYTHON ?= python3
 RUN_DIR ?= runs/demo
+BENCH_DIR ?= runs/bench
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo bench test check lock clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,6 +20,18 @@ setup: .venv/installed  ## Install everything into .venv.
 demo: .venv/installed  ## Run the main job on synthetic ad clicks, offline; it resumes where it was left.
 	.venv/bin/c2al run pipelines/configs/demo.yaml --run-dir $(RUN_DIR)
 
+bench: .venv/installed .venv/bench-installed .venv-bench/installed  ## Measure speed and memory beside plain Keras, keras-rs, TFRS and PyTorch.
+	.venv/bin/python -m c2al_pipelines.benchmarks --output $(BENCH_DIR)
+
+# The peers are pinned here, as TFRS is in requirements.txt. What cannot be installed is left out: the tables say so.
+.venv/bench-installed: .venv/installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps keras-rs==0.4.0 && touch $@ || echo "keras-rs could not be installed"
+
+# PyTorch in an environment of its own, and without the gigabytes of CUDA.
+.venv-bench/installed:
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu numpy && touch $@ || echo "PyTorch could not be installed"
+
 test: .venv/installed  ## Run the tests, without those marked slow.
 	.venv/bin/python -m pytest
 
@@ -33,4 +46,4 @@ lock:  ## Compile requirements.txt from the ranges in pyproject.toml.
 	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 
 clean:  ## Remove .venv and the caches; runs/ stays.
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

@@ -12,6 +12,7 @@ from rich.table import Table
 from c2al_tf.export import MAX_ERROR
 from c2al_tf.export_facts import ExportError
 from c2al_tf.files import read_json, write_json
+from c2al_tf.training.distribution import make_strategy
 
 from .details import write_details
 from .predict import compare_served
@@ -26,13 +27,14 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 def run_all(run: RunFolder) -> None:
     """Runs every step that is not done yet, and prints what was found and where it is."""
     start = time.perf_counter()
+    strategy = make_strategy()
     prepare_run(run)
     for seed in run.seeds:
-        train_arm(run, seed, "baseline")
+        train_arm(run, seed, "baseline", strategy)
     discover_run(run)
     print_discovery(run)
     for seed in run.seeds:
-        train_arm(run, seed, "c2al")
+        train_arm(run, seed, "c2al", strategy)
     evaluate_run(run)
     exported = run.path / "export.json"
     if not exported.exists() or read_json(exported)["seed"] not in run.seeds:

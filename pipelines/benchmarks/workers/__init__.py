@@ -1,0 +1,14 @@
+"""Contenders that need a process of their own: for its memory, or because two libraries do not share one.
+
+A worker is a module that is run with one argument, a JSON object, and that talks in JSON lines:
+
+    {"num_weights": 53505}                                  says the worker, when it has warmed up
+    {"steps": 20}                                           asks the benchmark
+    {"seconds": 0.61, "peak_mb": 812.4, "loss": 0.68}       answers the worker
+
+so that of many workers only the one asked computes. It ends when its standard input does. `serving.serve` is all of
+this but the steps: a new worker builds a model from the JSON object and returns a callable that trains it, and
+`contenders` starts it, waits for it and closes it.
+
+What runs here needs the standard library, NumPy and its own framework, nothing else of this project.
+"""
