@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .data.labels import add_cohort_labels as add_cohort_labels, cohort_labels as cohort_labels
     from .data.prepare import FeatureSpec as FeatureSpec, Source as Source, prepare as prepare
     from .data.readers import read_columns as read_columns
+    from .data.sharding import Shard as Shard
     from .diagnostics import attention_weights as attention_weights
     from .evaluation import (
         compare_arms as compare_arms,
@@ -62,6 +63,7 @@ _MODULES = {
     "data.labels": ("add_cohort_labels", "cohort_labels"),
     "data.prepare": ("FeatureSpec", "Source", "prepare"),
     "data.readers": ("read_columns",),
+    "data.sharding": ("Shard",),
     "diagnostics": ("attention_weights",),
     "evaluation": ("compare_arms", "count_arms", "evaluate_by_cohort"),
     "export": ("export_for_serving",),

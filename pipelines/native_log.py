@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 _NOTES = (
-    "^([IW][0-9]{4} |E[0-9]{4} .*cuInit|WARNING: All log messages before absl|To enable the following instructions)"
+    "^([IW][0-9]{4} |E[0-9]{4} .*(cuInit|oneDNN supports)|WARNING: All log messages before absl"
+    "|To enable the following instructions)"
 )
 
 

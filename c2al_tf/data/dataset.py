@@ -1,7 +1,6 @@
 """Files to batches of (model inputs, labels, weight)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import tensorflow as tf
@@ -82,7 +81,7 @@ def make_dataset(
     rows = shard.batch_rows(batch_size)
     order = Order(batch_size, (seed, epoch) if shuffle else None, skip_batches, drop_remainder, shard)
     columns = _needed_columns(schema, cohorts)
-    encode = _row_encoder(schema, tuple(cohorts), encoder or FeatureEncoder(schema))
+    encode = _row_encoder(schema, columns, encoder or FeatureEncoder(schema), cohorts)
     layout = _layout(schema, [*tasks, *(cohort.name for cohort in cohorts)])
     width = sum(column.length or 1 for group in layout for column in group)
 
@@ -121,9 +120,9 @@ def _layout(schema: Schema, tasks: Sequence[str]) -> _Layout:
     return list(schema.inputs.values()), [*(Column(task, "float32") for task in tasks), _WEIGHT]
 
 
-@lru_cache(maxsize=1)
-def _row_encoder(schema: Schema, cohorts: tuple[Cohort, ...], encoder: FeatureEncoder) -> Encode:
-    # Kept for the next epoch: tracing takes as long as some hundred thousand rows.
+def _row_encoder(
+    schema: Schema, columns: Mapping[str, Column], encoder: FeatureEncoder, cohorts: Sequence[Cohort]
+) -> Encode:
     on_axes = {name for cohort in cohorts for name in cohort.columns}
 
     def to_words(columns: Mapping[str, Any], is_real: tf.Tensor) -> tf.Tensor:
@@ -141,8 +140,8 @@ def _row_encoder(schema: Schema, cohorts: tuple[Cohort, ...], encoder: FeatureEn
         sides = [tf.transpose(x) if x.shape.rank == 2 else x[tf.newaxis] for x in words]
         return tf.transpose(tf.concat(sides, axis=0))
 
-    specs = {name: _spec(column) for name, column in _needed_columns(schema, cohorts).items()}
-    graph = tf.function(to_words, input_signature=[specs, tf.TensorSpec((None,), tf.bool)])
+    specs = {name: _spec(column) for name, column in columns.items()}
+    graph = tf.function(to_words).get_concrete_function(specs, tf.TensorSpec((None,), tf.bool))
 
     def encode(columns: CodedColumns, is_real: Mask) -> Words:
         with tf.device("CPU:0"):

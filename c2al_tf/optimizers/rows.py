@@ -1,4 +1,11 @@
-"""The gradient of a table's rows from the gradients of their occurrences in a batch, without a sort."""
+"""The gradient of a table's rows from the gradients of their occurrences in a batch, without a sort.
+
+What bounds an update is bytes: of each of the N occurrences the gradient is read and its sum written and read again,
+and the table's and the states' rows are read and written, each a cache line somewhere in memory. For row-wise Adagrad,
+N = 106,496 and 16 dims of float32 that is an estimated 95 MB with the intermediate values that XLA keeps, and takes
+about 4 ms of a step of 14 ms on two cores at 5 M rows: some 25 GB/s. XLA's scatter is one loop on one core, about 10 ns
+a row in cache and 15 ns out of it; all else is shared among the cores.
+"""
 
 from typing import NamedTuple
 

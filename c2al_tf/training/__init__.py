@@ -1,5 +1,10 @@
-"""Training: the loop with its step and its history, the optimizer, and a trained model on rows."""
+"""Training: the loop, its step and history, the optimizer, several workers, and a trained model on rows."""
 
+from .distribution import (
+    LostWorkerError as LostWorkerError,
+    make_strategy as make_strategy,
+    worker_shard as worker_shard,
+)
 from .history import History as History
 from .loop import SYNC_STEPS as SYNC_STEPS, Batches as Batches, train as train
 from .optimizer import make_optimizer as make_optimizer

@@ -5,10 +5,10 @@ program on its share of the rows; the first one, the chief, writes files. All we
 """
 
 import contextlib
+import faulthandler
 import json
+import logging
 import os
-import sys
-import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
@@ -24,6 +24,8 @@ Strategy: TypeAlias = tf.distribute.Strategy
 
 START_SECONDS = 600.0
 """How long a worker waits for the others at the start."""
+
+_LOG = logging.getLogger(__name__)
 
 # What every operation that several workers share says once one of them is gone.
 _LOST = "Collective ops is aborted by: "
@@ -46,7 +48,7 @@ def make_strategy() -> Strategy:
         task = tf.distribute.cluster_resolver.TFConfigClusterResolver().task_type
         if task not in ("chief", "worker"):
             raise ValueError(f"The task type in `TF_CONFIG` must be chief or worker. Received: {task}")
-        with _bounded(f"{num_workers()} workers are to start within {START_SECONDS:.0f} s; some are missing"):
+        with _ends_in_time():
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
             wait_for_all(strategy)
         return strategy
@@ -153,18 +155,12 @@ def _gather_flat(strategy: Strategy, own: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def _bounded(message: str) -> Iterator[None]:
-    """Ends the process after `START_SECONDS`: nothing interrupts a thread that waits inside TensorFlow."""
-
-    def end() -> None:
-        sys.stderr.write(f"c2al: {message}\n")
-        sys.stderr.flush()
-        os._exit(1)
-
-    timer = threading.Timer(START_SECONDS, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def _ends_in_time() -> Iterator[None]:
+    """Ends the process if others do not start: while TensorFlow waits, nothing in Python runs, not even Ctrl-C."""
+    _LOG.warning("Waiting for %d workers to start; without them this one ends after %g s", num_workers(), START_SECONDS)
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(START_SECONDS, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()

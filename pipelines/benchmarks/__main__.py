@@ -55,12 +55,12 @@ def run_all(modules: Sequence[str], quick: bool, folder: Path) -> bool:
             for item in run_benchmark(module, quick):
                 if isinstance(item, Result):
                     found.append(item)
+                    _save(folder, [*results, *found], machine)
                 elif console.is_terminal:
                     bar.update(task, description=f"{name}: {item.splitlines()[0]}")
                 else:
                     console.print(f"{name}: {item}", highlight=False, markup=False, soft_wrap=True)
             results += found
-            _save(folder, results, machine)
             console.print(terminal_table(name, found))
             bar.advance(task)
     console.print(f"Written: {folder / 'bench.md'}, {folder / 'bench.json'}", highlight=False, soft_wrap=True)

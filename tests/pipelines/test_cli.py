@@ -250,3 +250,17 @@ def test_an_error_inside_a_graph_is_shown_without_its_node() -> None:
         "2 root error(s) found.\n  (0) UNKNOWN:  ValueError: a message\non two lines\n\n\t [[{{node PyFunc}}]]"
     )
     assert cli._message(error) == "a message\non two lines"
+
+
+@pytest.mark.parametrize("command", ["run", "prepare", "discover", "evaluate", "export"])
+def test_what_one_process_does_is_refused_to_workers(c2al, config, tmp_path, monkeypatch, command) -> None:
+    cluster = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'
+    monkeypatch.setenv("TF_CONFIG", cluster)
+    words = (config,) if command in ("run", "prepare") else ()
+    outcome = c2al(command, *words, "--run-dir", tmp_path / "run")
+    assert outcome.status == 1
+    assert (
+        f"`c2al {command}` runs in one process, without TF_CONFIG. Received: TF_CONFIG with 2 workers" in outcome.error
+    )
+    assert "`c2al train --run-dir DIR --arm baseline` on all" in outcome.error
+    assert not (tmp_path / "run").exists()

@@ -1,11 +1,11 @@
 """Two workers and two devices against one process, and what a process knows of the others."""
 
 import json
+import os
 import runpy
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +26,17 @@ from c2al_tf.training.distribution import (
 SCRIPT = Path(__file__).with_name("replicas.py")
 
 
+def free_ports() -> list[str]:
+    """Two ports that nobody listens on."""
+    with socket.create_server(("localhost", 0)) as one, socket.create_server(("localhost", 0)) as other:
+        return [str(each.getsockname()[1]) for each in (one, other)]
+
+
 @pytest.fixture(scope="module")
 def replicas(tmp_path_factory) -> dict[str, tuple[list[np.ndarray], dict]]:
     """Variables and report of each process of a run on two workers, and of one on two devices."""
     folder = tmp_path_factory.mktemp("replicas")
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
-        for each in sockets:
-            each.bind(("localhost", 0))
-        ports = ",".join(str(each.getsockname()[1]) for each in sockets)
+    ports = ",".join(free_ports())
     calls = {"worker0": ["workers", "0", ports], "worker1": ["workers", "1", ports], "devices": ["devices", "0", "0"]}
     processes = {
         name: subprocess.Popen(
@@ -129,6 +131,19 @@ def test_a_task_that_trains_nothing(monkeypatch) -> None:
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "evaluator", "index": 0}}))
     with pytest.raises(ValueError, match="The task type in `TF_CONFIG` must be chief or worker. Received: evaluator"):
         make_strategy()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [0, 1])
+def test_a_worker_does_not_wait_for_ever(task) -> None:
+    """The other one never starts."""
+    code = "from c2al_tf.training import distribution as d; d.START_SECONDS = 3.0; d.make_strategy()"
+    cluster = {"worker": [f"localhost:{port}" for port in free_ports()]}
+    place = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": task}})
+    call = [sys.executable, "-c", code]
+    done = subprocess.run(call, env=os.environ | {"TF_CONFIG": place}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "Waiting for 2 workers to start; without them this one ends after 3 s" in done.stderr
 
 
 def test_the_error_of_a_lost_worker_says_what_it_means() -> None:
