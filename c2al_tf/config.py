@@ -46,7 +46,7 @@ class TrainingConfig:
     Args:
         batch_size: Rows per step.
         epochs: Passes over the training rows.
-        learning_rate: Step size at the start, of Adam for dense weights.
+        learning_rate: Step size at the start.
         decay: Decay the learning rate to zero by a cosine over the run (which makes seeds agree far more closely), or
             keep it `constant`.
         clip_norm: Bound on the norm of the gradient. None: none.
@@ -57,9 +57,10 @@ class TrainingConfig:
         keep_checkpoints: Number of the last checkpoints that are kept, beside the best one: if one is damaged, the run
             resumes from the one before it.
         steps_per_execution: Steps in one call from Python. It changes no result; small models gain.
-        table_optimizer: Optimizer of the embedding tables. `adam`: as for dense weights; every row moves at every step,
-            which costs time in proportion to the table. The others move the rows of the batch, at a cost that does not
-            depend on the table: `lazy_adam` is Adam on those rows, `row_wise_adagrad` keeps one number per row.
+        optimizer: Optimizer of the dense weights.
+        table_optimizer: Optimizer of the embedding tables: it moves the rows of the batch, at a cost that does not
+            depend on the table. `lazy_adam` is Adam on those rows; `row_wise_adagrad` keeps one number per row. None:
+            that of the dense weights, which goes over the whole table at every step.
         table_learning_rate: Step size of the tables at the start. None: `learning_rate`.
     """
 
@@ -73,7 +74,8 @@ class TrainingConfig:
     checkpoint_steps: int = 1000
     keep_checkpoints: int = 3
     steps_per_execution: int = 1
-    table_optimizer: Literal["adam", "lazy_adam", "adagrad", "row_wise_adagrad"] = "adam"
+    optimizer: Literal["adam", "adagrad"] = "adam"
+    table_optimizer: Literal["lazy_adam", "adagrad", "row_wise_adagrad"] | None = None
     table_learning_rate: float | None = None
 
     def __post_init__(self) -> None:
@@ -82,11 +84,8 @@ class TrainingConfig:
         _check(self.learning_rate > 0, "learning_rate", "above 0", self.learning_rate)
         rate = self.table_learning_rate
         _check(rate is None or rate > 0, "table_learning_rate", "above 0, or null", rate)
-        if rate is not None and self.table_optimizer == "adam":
-            raise ValueError(
-                "`table_learning_rate` must be null with table_optimizer=adam, which is one Adam for all weights. "
-                f"Received: table_learning_rate={rate}"
-            )
+        if self.table_optimizer is None:
+            _check(rate is None, "table_learning_rate", "null without `table_optimizer`", rate)
         _check(self.patience is None or self.patience >= 1, "patience", "at least 1, or null", self.patience)
 
 

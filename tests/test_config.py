@@ -8,7 +8,7 @@ from c2al_tf.config import ModelConfig, TrainingConfig
 
 def test_defaults_keep_the_rules() -> None:
     assert ModelConfig() == ModelConfig(16, 2, "attentive", 8, 32, 8, (64,), (64,), 0.0, False)
-    assert TrainingConfig() == TrainingConfig(1024, 1, 1e-3, "cosine", None, True, None, 1000, 3, 1, "adam", None)
+    assert TrainingConfig() == TrainingConfig(1024, 1, 1e-3, "cosine", None, True, None, 1000, 3, 1, "adam", None, None)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_model_rules(change, message) -> None:
         ),
         (
             {"table_learning_rate": 0.1},
-            r"`table_learning_rate` must be null with table_optimizer=adam, .* Received: table_learning_rate=0\.1",
+            r"`table_learning_rate` must be null without `table_optimizer`\. Received: table_learning_rate=0\.1",
         ),
         ({"patience": 0}, r"`patience` must be at least 1, or null\. Received: patience=0"),
     ],

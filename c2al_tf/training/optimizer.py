@@ -12,6 +12,7 @@ from ..optimizers import LazyAdam, RowWiseAdagrad, SparseAdagrad
 TABLES = "(.*/)?(table|embeddings)"
 """Paths of variables that are tables: of `FieldEmbedding` and of `keras.layers.Embedding`."""
 
+_DENSE = {"adam": keras.optimizers.Adam, "adagrad": keras.optimizers.Adagrad}
 _SPARSE = {"lazy_adam": LazyAdam, "adagrad": SparseAdagrad, "row_wise_adagrad": RowWiseAdagrad}
 
 
@@ -21,11 +22,11 @@ def make_optimizer(config: TrainingConfig, num_steps: int) -> keras.optimizers.O
     def schedule(rate: float) -> Any:
         return keras.optimizers.schedules.CosineDecay(rate, num_steps) if config.decay == "cosine" else rate
 
-    rate = schedule(config.learning_rate)
-    if config.table_optimizer == "adam":
-        return keras.optimizers.Adam(rate, global_clipnorm=config.clip_norm)
+    dense, rate = _DENSE[config.optimizer], schedule(config.learning_rate)
+    if config.table_optimizer is None:
+        return dense(rate, global_clipnorm=config.clip_norm)
     tables = _SPARSE[config.table_optimizer](schedule(config.table_learning_rate or config.learning_rate))
-    optimizers = keras.optimizers.OptimizerMap(keras.optimizers.Adam(rate), {TABLES: tables})
+    optimizers = keras.optimizers.OptimizerMap(dense(rate), {TABLES: tables})
     return ClippedMultiOptimizer(optimizers, global_clipnorm=config.clip_norm)
 
 

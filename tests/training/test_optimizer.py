@@ -36,19 +36,22 @@ def test_decay_of_tables() -> None:
     assert sorted(float(each.learning_rate) for each in optimizer.optimizers) == pytest.approx([0.1, 0.25])
 
 
+@pytest.mark.parametrize("dense", ["Adam", "Adagrad"])
 @pytest.mark.parametrize("name", SPARSE)
-def test_tables_get_their_optimizer(small_schema, name) -> None:
+def test_tables_get_their_optimizer(small_schema, name, dense) -> None:
     """And Keras's embeddings; nothing else."""
     ids = keras.Input((2,), dtype="int32")
     embedding = keras.Model(ids, keras.layers.Embedding(5, 3)(ids))
     model = build_model(small_schema, ModelConfig(embedding_dim=4, num_blocks=1))
     variables = model.trainable_variables + embedding.trainable_variables
-    optimizer = make_optimizer(TrainingConfig(table_optimizer=name), 10)
+    optimizer = make_optimizer(TrainingConfig(optimizer=dense.lower(), table_optimizer=name), 10)
     optimizer.build(variables)
     chosen = {variable.path: type(optimizer._optimizer_map(variable)) for variable in variables}
     tables = {path for path, kind in chosen.items() if kind is SPARSE[name]}
     assert tables == {model.get_layer("field_embedding").table.path, embedding.trainable_variables[0].path}
-    assert {kind for path, kind in chosen.items() if path not in tables} == {keras.optimizers.Adam}
+    assert {kind for path, kind in chosen.items() if path not in tables} == {getattr(keras.optimizers, dense)}
+    alone = make_optimizer(TrainingConfig(optimizer=dense.lower(), clip_norm=0.5), 10)
+    assert (type(alone), alone.global_clipnorm) == (getattr(keras.optimizers, dense), 0.5)
 
 
 def test_the_norm_is_of_all_gradients_together() -> None:
