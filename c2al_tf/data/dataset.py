@@ -19,6 +19,7 @@ from .sharding import WHOLE, Shard as Shard
 from .stream import Encode, Order, Words, read_blocks
 
 _BLOCK_ROWS = 65_536
+_READY_BATCHES = 4
 _WEIGHT = Column("weight", "float32")
 
 
@@ -100,7 +101,10 @@ def make_dataset(
     specs = tf.TensorSpec((None, rows, width), tf.int32)
     dataset = tf.data.Dataset.from_generator(blocks, output_signature=specs).unbatch()
     dataset = dataset.map(lambda words: _split(words, *layout), num_parallel_calls=2, deterministic=True)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    # Its thread sleeps for ever longer, up to a minute, and an iterator that has come to its end waits for it.
+    options.autotune.enabled = False
+    return dataset.prefetch(_READY_BATCHES).with_options(options)
 
 
 def _needed_columns(schema: Schema, cohorts: Sequence[Cohort]) -> dict[str, Column]:

@@ -1,7 +1,7 @@
 """A trained model on rows: its figures, or its logits."""
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -31,7 +31,7 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset, *, jit_compile: bool 
 
         return score
 
-    score = _compiled(model, ("evaluate", jit_compile), compile_for)
+    score = _compiled(model, ("evaluate", jit_compile), compile_for, batches.element_spec)
     sums: dict[str, list[float]] = {}
     for x, y, weight in batches:
         add(sums, score(x, y, weight))
@@ -57,7 +57,7 @@ def predict(
 
         return step
 
-    step = _compiled(model, ("predict", task, jit_compile), compile_for)
+    step = _compiled(model, ("predict", task, jit_compile), compile_for, batches.element_spec[:1])
     parts = []
     with tqdm(total=num_rows, desc=description, unit=" rows", unit_scale=True, leave=False, delay=1) as bar:
         for x, *_ in batches:
@@ -69,8 +69,13 @@ def predict(
     return logits
 
 
-def _compiled(model: keras.Model, key: tuple[Any, ...], compile_for: Callable[[Any], Any]) -> Callable[..., Any]:
+def _compiled(
+    model: keras.Model, name: tuple[Any, ...], compile_for: Callable[[Any], Any], specs: Sequence[Any]
+) -> Callable[..., Any]:
     functions = _COMPILED.setdefault(model, {})
+    key = (*name, str(specs))
     if key not in functions:
-        functions[key] = compile_for(weakref.proxy(model))  # a strong reference would keep the model for ever
+        # A strong reference would keep the model for ever. Traced at once, as TensorFlow warns of a function that is
+        # traced anew for each of many models.
+        functions[key] = compile_for(weakref.proxy(model)).get_concrete_function(*specs)
     return functions[key]

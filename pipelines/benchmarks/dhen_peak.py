@@ -2,13 +2,14 @@
 
 Two blocks, 26 fields of dimension 16, k = 8, batch 4,096, one compiled XLA program with row-wise Adagrad on a table of
 100,000 rows. The peak is that of the fastest large float32 matrix product. Of the step the matrix products alone are
-counted, those of one forward and backward pass: what else it does only lowers the figure.
+counted, those of one forward and backward pass: what else it does only lowers the figure. The parts of the step follow,
+each alone, forward and backward, beside the same peak: they show what keeps the step below it.
 """
 
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +44,7 @@ def run(quick: bool) -> Iterator[Result]:
         goal=None if quick else GOAL,
         note=f"{flops / 1e9:.2f} GFLOP a step",
     )
+    yield from _parts_beside_peak(config, batch, rounds)
     half = training_step(ModelConfig(mixed_precision=True), batch)
     yield compare(
         NAME,
@@ -60,14 +62,22 @@ def step_flops(config: ModelConfig, num_fields: int, batch: int) -> int:
 
     A product of two factors that both learn, or hand a gradient on, takes two products of its size backward.
     """
-    n, d, k, m = num_fields, config.embedding_dim, config.num_outputs, config.mixing_outputs
-    attention = n * d * config.attention_units + config.attention_units * n * k
-    interaction = 2 * n * d * k + n * d * m
-    ensemble = (n * k + m * d) * n * d
-    units = [n * d, *config.shared_units, *config.head_units, 1]
+    units = [num_fields * config.embedding_dim, *config.shared_units, *config.head_units, 1]
     dense = sum(a * b for a, b in itertools.pairwise(units))
-    forward = config.num_blocks * (attention + interaction + ensemble) + dense
+    forward = config.num_blocks * sum(block_products(config, num_fields).values()) + dense
     return 3 * 2 * batch * forward
+
+
+def block_products(config: ModelConfig, num_fields: int) -> dict[str, int]:
+    """Multiplications of a row in a block, forward, by part."""
+    n, d, k, m = num_fields, config.embedding_dim, config.num_outputs, config.mixing_outputs
+    return {
+        "attention MLP": n * d * config.attention_units + config.attention_units * n * k,
+        "G = X (X^T Y)": 2 * n * d * k,
+        "field mixing": n * d * m,
+        "ensemble layer": (n * k + m * d) * n * d,
+        "norms": 0,
+    }
 
 
 def training_step(config: ModelConfig, batch: int, num_heads: int = 0) -> Callable[[], float]:
@@ -80,8 +90,7 @@ def training_step(config: ModelConfig, batch: int, num_heads: int = 0) -> Callab
     from c2al_tf.optimizers import RowWiseAdagrad
     from c2al_tf.training import compile_step
 
-    buckets = NUM_ROWS // NUM_FIELDS - 1
-    schema = Schema(tuple(CategoricalFeature(f"f{i}", "int64", num_hash_buckets=buckets) for i in range(NUM_FIELDS)))
+    schema = _schema()
     cohorts = [f"cohort_{i}" for i in range(num_heads)]
     keras.utils.set_random_seed(0)
     model = build_model(schema, config, cohorts=cohorts)
@@ -100,3 +109,70 @@ def training_step(config: ModelConfig, batch: int, num_heads: int = 0) -> Callab
 
     measure()
     return measure
+
+
+class _Part(NamedTuple):
+    """A part of a block: a function, and the shapes that it takes, without the batch."""
+
+    call: Callable[..., Any]
+    shapes: tuple[tuple[int, ...], ...]
+
+
+def _parts_beside_peak(config: ModelConfig, batch: int, rounds: int) -> Iterator[Result]:
+    """FLOP/s of each part of the blocks beside the peak; the note says how long the parts of all blocks take."""
+    products = block_products(config, NUM_FIELDS)
+    timed = {name: _forward_and_backward(part, batch) for name, part in _block_parts(config).items()}
+    figures = alternate({**timed, "peak": lambda: matmul_peak(repeats=2) / 1e9}, rounds)
+    for name in timed:
+        flops = 3 * 2 * batch * products[name]
+        rates = [flops / ms / 1e6 for ms in figures[name]]
+        beside: dict[str, Any] = {"peer_name": "large matrix product", "unit": "GFLOP/s"}
+        note = f"{config.num_blocks * np.median(figures[name]):.1f} ms in {config.num_blocks} blocks"
+        yield Result.of(NAME, f"of the step, {name}, batch {batch:,}", rates, figures["peak"], **beside, note=note)
+
+
+def _block_parts(config: ModelConfig) -> dict[str, _Part]:
+    from c2al_tf.layers.fm_attention import fm_attention
+    from c2al_tf.model import build_model
+
+    block = build_model(_schema(), config).get_layer("block_0")
+    attention, mixing = block.interactions
+    size = block.ensemble.kernel.shape[0]
+    X, u = (NUM_FIELDS, config.embedding_dim), (size,)
+    return {
+        "attention MLP": _Part(attention.attention, (X,)),
+        "G = X (X^T Y)": _Part(fm_attention, (X, (NUM_FIELDS, config.num_outputs))),
+        "field mixing": _Part(mixing, (X,)),
+        "ensemble layer": _Part(block.ensemble, (u,)),
+        "norms": _Part(lambda u, X: (block.inner_norm(u), block.norm(X)), (u, X)),
+    }
+
+
+def _forward_and_backward(part: _Part, batch: int) -> Callable[[], float]:
+    """Compiles a part and its gradient; each call returns the milliseconds of one pass."""
+    import tensorflow as tf
+
+    inputs = [tf.random.normal((batch, *shape)) for shape in part.shapes]
+
+    @tf.function(jit_compile=True)
+    def gradients(*inputs: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = tf.nest.flatten(part.call(*inputs))
+        # What comes from above: the outputs themselves, so that nothing in it is a constant.
+        upstream = [tf.stop_gradient(output) for output in outputs]
+        return tape.gradient(outputs, [*inputs, *tape.watched_variables()], upstream)
+
+    def measure() -> float:
+        start = time.perf_counter()
+        results = [gradients(*inputs) for _ in range(NUM_STEPS)]
+        _ = results[-1][0].numpy()
+        return (time.perf_counter() - start) / NUM_STEPS * 1e3
+
+    measure()
+    return measure
+
+
+def _schema() -> Schema:
+    buckets = NUM_ROWS // NUM_FIELDS - 1
+    return Schema(tuple(CategoricalFeature(f"f{i}", "int64", num_hash_buckets=buckets) for i in range(NUM_FIELDS)))

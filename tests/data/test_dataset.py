@@ -130,6 +130,11 @@ def test_skipped_windows_are_not_read(numbered, monkeypatch):
     assert len(loaded) <= 8
 
 
+def test_its_end_waits_for_no_tuning(numbered):
+    """With autotune the end of a pass waits until a thread wakes that sleeps for up to a minute."""
+    assert make_dataset(numbered, NUMBERED, 16).options().autotune.enabled is False
+
+
 def test_without_weights_every_row_counts_once(numbered):
     weight = np.concatenate([w for _, _, w in make_dataset(numbered, NUMBERED, 16).as_numpy_iterator()])
     assert weight.tolist() == [1.0] * 500 + [0.0] * 12
