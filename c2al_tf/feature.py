@@ -39,6 +39,8 @@ class CategoricalFeature:
         combiner: How the embeddings of a multi-valued feature are combined.
         missing: What a null means: an `"error"`, a value of its own (`"slot"`), or the `"default"`.
         default: The value that stands for a null, with `missing="default"`.
+        shares: Name of another categorical feature with the same vocabulary, or as many buckets, whose embeddings this
+            one uses: the items that a user saw last, and the item that is shown.
     """
 
     name: str
@@ -49,6 +51,7 @@ class CategoricalFeature:
     combiner: Combiner = "mean"
     missing: Missing = "error"
     default: str | int | None = None
+    shares: str | None = None
 
     def __post_init__(self) -> None:
         if (self.vocabulary is None) == (self.num_hash_buckets is None):

@@ -135,6 +135,7 @@ def _field_embedding(schema: Schema, dim: int, dtype: str) -> FieldEmbedding:
         dim=dim,
         values={f.name: f.value_input for f in features if isinstance(f, NumericFeature) and f.value_input},
         combiners={f.name: f.combiner for f in features if isinstance(f, CategoricalFeature) and f.length},
+        shares={f.name: f.shares for f in features if isinstance(f, CategoricalFeature) and f.shares},
         name="field_embedding",
         dtype=dtype,
     )

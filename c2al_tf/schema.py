@@ -52,6 +52,7 @@ class Schema:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"Every column and model input needs a name of its own. Received twice: {repeated}")
+        _check_shares(self.features)
         for axis in self.axes:
             for name in axis:
                 if name not in self.columns:
@@ -103,6 +104,25 @@ class Schema:
     def load(cls, path: str | Path) -> Self:
         """Reads what `save` wrote."""
         return cls.from_json(read_json(path))
+
+
+def _check_shares(features: Sequence[Feature]) -> None:
+    owners = {f.name: f for f in features if isinstance(f, CategoricalFeature) and f.shares is None}
+    for feature in features:
+        if not isinstance(feature, CategoricalFeature) or feature.shares is None:
+            continue
+        owner = owners.get(feature.shares)
+        if owner is None:
+            raise ValueError(
+                f"`shares` of feature `{feature.name}` must name a categorical feature that has embeddings of its own. "
+                f"Received: shares={feature.shares!r}; there are {sorted(owners)}"
+            )
+        ids, theirs = ((f.dtype, f.vocabulary, f.num_hash_buckets) for f in (feature, owner))
+        if ids != theirs:
+            raise ValueError(
+                f"Feature `{feature.name}` must have the dtype and the vocabulary, or as many buckets, of "
+                f"`{owner.name}`, whose embeddings it shares. Received: {ids!r:.80} and {theirs!r:.80}"
+            )
 
 
 def _can_be_input(name: str) -> bool:

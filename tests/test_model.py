@@ -7,6 +7,7 @@ from c2al_tf.config import ModelConfig
 from c2al_tf.data.features import FeatureEncoder
 from c2al_tf.layers import TaskHead
 from c2al_tf.model import add_cohort_heads, auxiliary_tasks, build_model, strip_auxiliary_heads
+from c2al_tf.schema import CategoricalFeature, Schema
 
 CONFIG = ModelConfig(embedding_dim=4, num_outputs=2, attention_units=4, shared_units=(8, 6), head_units=(5,))
 
@@ -92,6 +93,16 @@ def test_in_compile_and_fit(small_schema, small_rows, small_cohorts) -> None:
 def test_several_primary_tasks(small_schema) -> None:
     model = build_model(small_schema, CONFIG, primary=("click", "buy"), cohorts=("young",))
     assert list(strip_auxiliary_heads(model).output) == ["click", "buy"]
+
+
+def test_features_that_share_embeddings() -> None:
+    shown = CategoricalFeature("shown", "int64", vocabulary=(3, 5))
+    seen = CategoricalFeature("seen", "int64", vocabulary=(3, 5), length=2, shares="shown")
+    embedding = build_model(Schema((shown, seen)), CONFIG).get_layer("field_embedding")
+    table = np.asarray(embedding.table)
+    assert len(table) == shown.num_ids + 1  # and a row for padding, as id 0 of the other is a value
+    X = np.asarray(embedding({"shown": np.array([2]), "seen": np.array([[2, 0]])}))
+    np.testing.assert_array_equal(X[0, 0], X[0, 1])
 
 
 def test_static_attention_and_no_mixing(small_schema, small_rows) -> None:

@@ -57,6 +57,16 @@ def test_round_trip(tmp_path) -> None:
             lambda: Schema((NumericFeature("a"),), axes=(("b",),)),
             r"Axis `b` names no column. Received: 'b'; there are \['a'",
         ),
+        (
+            lambda: Schema((CategoricalFeature("a", "string", ("x",), shares="b"),)),
+            r"`shares` of feature `a` must name a categorical feature.*Received: shares='b'; there are \[\]",
+        ),
+        (
+            lambda: Schema(
+                (CategoricalFeature("a", "string", ("x",)), CategoricalFeature("b", "string", ("y",), shares="a"))
+            ),
+            r"Feature `b` must have the dtype and the vocabulary.*of `a`.*Received: \('string', \('y',\), None\) and",
+        ),
         (lambda: Schema.from_json({"feature": []}), r"Unknown keys for Schema. Received: \['feature'\]; there are"),
         (
             lambda: Schema.from_json({"features": [{"kind": "text"}]}),

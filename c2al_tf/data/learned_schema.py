@@ -47,11 +47,14 @@ class SchemaLearner:
         features = tuple(spec.draft(_dtype(spec, first)) for spec in source.features)
         self.draft = Schema(features, (source.label,), source.axes, source.axis_columns, source.weight)
         self._learners: dict[str, _Vocabulary | _Scale] = {}
+        counts = {spec.name: Counts(spec.name) for spec in source.features}
+        specs = {spec.name: spec for spec in source.features}
         for spec, feature in zip(source.features, features, strict=True):
             if isinstance(feature, NumericFeature):
                 self._learners[feature.name] = _Scale(spec, feature)
             elif feature.vocabulary is not None:
-                self._learners[feature.name] = _Vocabulary(spec, feature)
+                owner = feature.shares or feature.name
+                self._learners[feature.name] = _Vocabulary(specs[owner], feature, counts[owner])
 
     def check(self, batch: Columns, split: str, first_row: int) -> Columns:
         """Returns a batch as raw columns of the schema's types.
@@ -87,8 +90,10 @@ class SchemaLearner:
 
 
 class _Vocabulary:
-    def __init__(self, spec: FeatureSpec, feature: CategoricalFeature) -> None:
-        self.spec, self.feature, self.counts = spec, feature, Counts(spec.name)
+    """Of features that share one, each counts its own values into the same `counts`, and `spec` is the owner's."""
+
+    def __init__(self, spec: FeatureSpec, feature: CategoricalFeature, counts: Counts) -> None:
+        self.spec, self.feature, self.counts = spec, feature, counts
 
     def update(self, values: Array) -> None:
         values = values.reshape(len(values), -1)

@@ -22,7 +22,7 @@ SPLITS = ("train", "validation", "test")
 
 # What is for one kind of feature only, and would be ignored on the other.
 _ONLY = {
-    "categorical": ("min_count", "max_size", "num_hash_buckets", "length", "combiner"),
+    "categorical": ("min_count", "max_size", "num_hash_buckets", "length", "combiner", "shares"),
     "numeric": ("num_buckets", "scaling"),
 }
 
@@ -44,6 +44,8 @@ class FeatureSpec:
         scaling: How the value of a numeric column is scaled.
         missing: What a null means.
         default: What stands for a null, with `missing="default"`.
+        shares: Categorical feature whose vocabulary, learnt from both columns, and whose embeddings this one uses; it
+            says how large the vocabulary is.
     """
 
     name: str
@@ -58,6 +60,7 @@ class FeatureSpec:
     scaling: Scaling = "standard"
     missing: Missing = "error"
     default: str | int | float | None = None
+    shares: str | None = None
 
     def __post_init__(self) -> None:
         check_word(self.name, "kind", self.kind, tuple(_ONLY))
@@ -75,6 +78,11 @@ class FeatureSpec:
                     f"`{field.name}` of feature `{self.name}` is for {other} features. "
                     f"Received: kind={self.kind!r}, {field.name}={value!r}"
                 )
+        if self.shares is not None and (self.min_count, self.max_size) != (1, None):
+            raise ValueError(
+                f"`min_count` and `max_size` of feature `{self.name}` are those of `{self.shares}`, whose vocabulary "
+                f"it shares. Received: min_count={self.min_count}, max_size={self.max_size}"
+            )
         check_count(self.name, "min_count", self.min_count)
         check_count(self.name, "max_size", self.max_size)
         check_count(self.name, "num_buckets", self.num_buckets, least=0)
@@ -99,6 +107,7 @@ class FeatureSpec:
             combiner=self.combiner,
             missing=self.missing,
             default=self.default,  # type: ignore[arg-type]
+            shares=self.shares,
         )
 
 

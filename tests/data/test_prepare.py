@@ -13,6 +13,7 @@ from c2al_tf.data.prepare import FeatureSpec, Source, build_schema, prepare, spl
 from c2al_tf.data.priors import count_tasks
 from c2al_tf.data.readers import read_columns
 from c2al_tf.schema import CategoricalFeature, Column, NumericFeature, Schema
+from c2al_tf.types import MISSING_INT
 
 SPECS = (
     FeatureSpec("city", "categorical", min_count=3, max_size=2, missing="slot"),
@@ -206,6 +207,21 @@ def test_null_in_a_feature_that_declares_none(source, tmp_path):
         prepare(dataclasses.replace(source, features=strict), tmp_path, progress=False)
 
 
+def test_features_that_share_a_vocabulary_learn_it_from_both():
+    features = (
+        FeatureSpec("shown", "categorical", max_size=2),
+        FeatureSpec("seen", "categorical", length=2, missing="slot", shares="shown"),
+    )
+    batch = {
+        "shown": np.array([7, 7, 8]),
+        "seen": np.array([[9, 9], [9, 8], [MISSING_INT, MISSING_INT]]),
+        "label": np.array([0, 1, 0], np.float32),
+    }
+    shown, seen = build_schema([batch], Source(features, "label", (), {})).features
+    assert shown.vocabulary == seen.vocabulary == (9, 7)
+    assert seen.shares == "shown"
+
+
 def test_numbers_are_no_categories(source, tmp_path):
     specs = (FeatureSpec("age", "categorical"),)
     with pytest.raises(ValueError, match=r"Categorical column `age` must hold strings or integers.*float32"):
@@ -235,6 +251,8 @@ def test_numbers_are_no_categories(source, tmp_path):
         ({"kind": "categorical", "missing": "default", "default": 0.5}, "`default` of feature `x` must be a string"),
         ({"kind": "categorical", "missing": "default", "default": ""}, "`default` of feature `x` must be a string"),
         ({"kind": "categorical", "missing": "default"}, "`x` needs a `default` with missing='default'"),
+        ({"kind": "numeric", "shares": "y"}, "`shares` of feature `x` is for categorical features"),
+        ({"kind": "categorical", "shares": "y", "min_count": 2}, "`min_count` and `max_size` of feature `x` are those"),
     ],
 )
 def test_feature_that_cannot_be(arguments, message):
