@@ -48,11 +48,14 @@ def _add_export(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def _add_serve(parser: jsonargparse.ArgumentParser) -> None:
-    parser.add_argument("export_dir", type=Path, help="base path, which holds version folders: 1, 2, ...")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("export_dir", nargs="?", type=Path, help="base path, which holds version folders: 1, 2, ...")
+    what.add_argument("--model-config-file", type=Path, help="models as tensorflow_model_server's file lists them")
     parser.add_argument("--grpc-port", type=int, default=8500, help="port of the gRPC interface; 0: a free one")
     parser.add_argument("--rest-port", type=int, help="port of the REST interface; 0: a free one; by default none")
-    parser.add_argument("--model-name", default="default", help="name that requests call the model by")
+    parser.add_argument("--model-name", default="default", help="name that requests call the model of export_dir by")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all")
+    parser.add_argument("--poll-seconds", type=float, default=1.0, help="between two looks for new versions")
 
 
 def _add_predict(parser: jsonargparse.ArgumentParser) -> None:
@@ -141,14 +144,16 @@ def _report(values: Any) -> None:
 
 
 def _serve(values: Any) -> None:
+    from c2al_serving.model_config import ModelConfig, read_model_configs
     from c2al_serving.server import serve
 
+    file = values.model_config_file
     serve(
-        values.export_dir,
+        [ModelConfig(values.model_name, values.export_dir)] if file is None else read_model_configs(file),
         grpc_port=values.grpc_port,
         rest_port=values.rest_port,
-        model_name=values.model_name,
         host=values.host,
+        poll_seconds=values.poll_seconds,
         on_ready=lambda server: print(server, flush=True),
     )
 

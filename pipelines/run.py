@@ -53,7 +53,7 @@ def serve_once(run: RunFolder) -> dict[str, float]:
     sample = sample_rows(run)
     rows = len(next(iter(sample.values())))
     logits = split_logits(run, seed, "c2al", "validation")[:rows]
-    with Server(run.export, model_name="default") as server:
+    with Server(run.export) as server:
         served = compare_served(f"127.0.0.1:{server.grpc_port}", "default", sample, logits)
     if not served["max_logit_difference"] <= MAX_ERROR:
         raise ExportError(f"The server must give the model's logits within {MAX_ERROR:g}. Received: {served}")

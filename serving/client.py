@@ -47,6 +47,7 @@ class PredictClient:
         target: `host:port` of the gRPC interface.
         model_name: The model's name on the server.
         version: The version to ask; the latest if absent.
+        label: The version to ask by its label, such as `canary`.
         timeout: Seconds that each request may take.
         cast: Ask the server once for its signatures and cast columns to the declared dtypes where this keeps the
             values: integers to other integers that hold them, numbers to floats, strings. If off, columns go out as
@@ -61,6 +62,7 @@ class PredictClient:
         model_name: str = "default",
         *,
         version: int | None = None,
+        label: str | None = None,
         timeout: float = 10.0,
         cast: bool = True,
         max_rows: int = 4096,
@@ -68,7 +70,9 @@ class PredictClient:
     ) -> None:
         if max_rows < 1:
             raise ValueError(f"`max_rows` must be at least 1. Received: max_rows={max_rows}")
-        self.target, self.model_name, self.version = target, model_name, version
+        if version is not None and label is not None:
+            raise ValueError(f"One of `version` and `label` must be None. Received: {version=}, {label=}")
+        self.target, self.model_name, self.version, self.label = target, model_name, version, label
         self.timeout, self.cast, self.max_rows = timeout, cast, max_rows
         self._signatures: dict[str, Signature] | None = None
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -166,6 +170,8 @@ class PredictClient:
         spec = messages.ModelSpec(name=self.model_name)
         if self.version is not None:
             spec.version.value = self.version
+        if self.label is not None:
+            spec.version_label = self.label
         return spec
 
     def _method(self, path: str, response: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import grpc
 
-INVALID_ARGUMENT, NOT_FOUND, INTERNAL = 3, 5, 13
+INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, INTERNAL = 3, 5, 9, 13
 
 GRPC_STATUS: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
 HTTP_STATUS: dict[int, int] = {

@@ -7,7 +7,8 @@ from typing import Any
 import grpc
 
 from . import messages
-from .errors import GRPC_STATUS, INTERNAL, RequestError
+from .errors import GRPC_STATUS, INTERNAL, INVALID_ARGUMENT, RequestError
+from .model_config import from_proto
 from .models import Models
 
 SIGNATURE_DEF = "signature_def"
@@ -17,7 +18,8 @@ _log = logging.getLogger(__name__)
 
 def predict(models: Models, request: Any) -> Any:
     """Answers a PredictRequest."""
-    return models.find(_model_spec(request)).predict(request)
+    with models.use(_model_spec(request)) as servable:
+        return servable.predict(request)
 
 
 def get_model_metadata(models: Models, request: Any) -> Any:
@@ -28,13 +30,13 @@ def get_model_metadata(models: Models, request: Any) -> Any:
     for field in request.metadata_field:
         if field != SIGNATURE_DEF:
             raise RequestError(f"Metadata field {field} is not supported. Supported: {SIGNATURE_DEF}")
-    servable = models.find(spec)
     response = messages.GetModelMetadataResponse()
-    response.model_spec.name = servable.name
-    response.model_spec.version.value = servable.version
     signatures = messages.SignatureDefMap()
-    for name, serialized in servable.model.signature_defs.items():
-        signatures.signature_def[name].ParseFromString(serialized)
+    with models.use(spec) as servable:
+        response.model_spec.name = servable.name
+        response.model_spec.version.value = servable.version
+        for name, serialized in servable.model.signature_defs.items():
+            signatures.signature_def[name].ParseFromString(serialized)
     response.metadata[SIGNATURE_DEF].Pack(signatures)
     return response
 
@@ -42,6 +44,18 @@ def get_model_metadata(models: Models, request: Any) -> Any:
 def get_model_status(models: Models, request: Any) -> Any:
     """Answers a GetModelStatusRequest."""
     return models.status(_model_spec(request))
+
+
+def reload_config(models: Models, request: Any) -> Any:
+    """Answers a ReloadConfigRequest: the server has these models from now on. What is wrong is told in the answer."""
+    response = messages.ReloadConfigResponse()
+    response.status.SetInParent()
+    try:
+        models.reload(from_proto(request.config))
+    except ValueError as error:
+        response.status.error_code = getattr(error, "code", INVALID_ARGUMENT)
+        response.status.error_message = str(error)
+    return response
 
 
 def _model_spec(request: Any) -> Any:
@@ -55,7 +69,10 @@ _METHODS: dict[str, dict[str, tuple[Callable[[Models, Any], Any], Any]]] = {
         "Predict": (predict, messages.PredictRequest),
         "GetModelMetadata": (get_model_metadata, messages.GetModelMetadataRequest),
     },
-    messages.MODEL_SERVICE: {"GetModelStatus": (get_model_status, messages.GetModelStatusRequest)},
+    messages.MODEL_SERVICE: {
+        "GetModelStatus": (get_model_status, messages.GetModelStatusRequest),
+        "HandleReloadConfigRequest": (reload_config, messages.ReloadConfigRequest),
+    },
 }
 
 

@@ -60,6 +60,35 @@ _SERVING = {
     "ModelVersionStatus": ("int64 version = 1", "State state = 2", "StatusProto status = 3"),
     "GetModelStatusRequest": ("ModelSpec model_spec = 1",),
     "GetModelStatusResponse": ("repeated ModelVersionStatus model_version_status = 1",),
+    "LogCollectorConfig": ("string type = 1", "string filename_prefix = 2"),
+    "SamplingConfig": ("double sampling_rate = 1",),
+    "LoggingConfig": ("LogCollectorConfig log_collector_config = 1", "SamplingConfig sampling_config = 2"),
+    "FileSystemStoragePathSourceConfig": (),
+    "FileSystemStoragePathSourceConfig.ServableVersionPolicy": (
+        "oneof policy_choice Latest latest = 100",
+        "oneof policy_choice All all = 101",
+        "oneof policy_choice Specific specific = 102",
+    ),
+    "FileSystemStoragePathSourceConfig.ServableVersionPolicy.Latest": ("uint32 num_versions = 1",),
+    "FileSystemStoragePathSourceConfig.ServableVersionPolicy.All": (),
+    "FileSystemStoragePathSourceConfig.ServableVersionPolicy.Specific": ("repeated int64 versions = 1",),
+    "ModelConfig": (
+        "string name = 1",
+        "string base_path = 2",
+        "ModelType model_type = 3",
+        "string model_platform = 4",
+        "FileSystemStoragePathSourceConfig.ServableVersionPolicy model_version_policy = 7",
+        "map<string, int64> version_labels = 8",
+        "LoggingConfig logging_config = 6",
+    ),
+    "ModelConfigList": ("repeated ModelConfig config = 1",),
+    "ModelServerConfig": (
+        "oneof config ModelConfigList model_config_list = 1",
+        "oneof config google.protobuf.Any custom_model_config = 2",
+    ),
+    "Metric": ("string name = 1", "oneof value_increase int64 int64_value_increase = 2"),
+    "ReloadConfigRequest": ("ModelServerConfig config = 1", "repeated string metric_names = 2"),
+    "ReloadConfigResponse": ("StatusProto status = 1", "repeated Metric metric = 2"),
     "PredictLog": ("PredictRequest request = 1", "PredictResponse response = 2"),
     "PredictionLog": ("oneof log_type PredictLog predict_log = 6",),
 }
@@ -80,6 +109,7 @@ _DATA_TYPES = {
     "DT_UINT32": 22,
     "DT_UINT64": 23,
 }
+_MODEL_TYPES = {"MODEL_TYPE_UNSPECIFIED": 0, "TENSORFLOW": 1, "OTHER": 2}
 _STATES = {"UNKNOWN": 0, "START": 10, "LOADING": 20, "AVAILABLE": 30, "UNLOADING": 40, "END": 50}
 _CODES = {
     "OK": 0,
@@ -140,18 +170,12 @@ def _add_enum(enums: Any, name: str, values: dict[str, int]) -> None:
 def _file(package: str, messages: dict[str, tuple[str, ...]], *imports: str) -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
     file.dependency.extend(imports)
-    nested = {name: fields for name, fields in messages.items() if "." in name}
-    for name, fields in messages.items():
-        if name in nested:
-            continue
-        message = file.message_type.add(name=name)
-        for field in fields:
-            _add_field(message, field)
-        for inner in nested:
-            if inner.startswith(f"{name}."):
-                added = message.nested_type.add(name=inner.removeprefix(f"{name}."))
-                for field in nested[inner]:
-                    _add_field(added, field)
+    added: dict[str, descriptor_pb2.DescriptorProto] = {}
+    for name in sorted(messages, key=lambda name: name.count(".")):
+        outer, _, last = name.rpartition(".")
+        added[name] = (added[outer].nested_type if outer else file.message_type).add(name=last)
+        for field in messages[name]:
+            _add_field(added[name], field)
     return file
 
 
@@ -164,6 +188,7 @@ def _pool() -> descriptor_pool.DescriptorPool:
     serving = _file("tensorflow.serving", _SERVING, tensorflow.name, error.name, *(file.name for file in known))
     status = next(message for message in serving.message_type if message.name == "ModelVersionStatus")
     _add_enum(status.enum_type, "State", _STATES)
+    _add_enum(serving.enum_type, "ModelType", _MODEL_TYPES)
     pool = descriptor_pool.DescriptorPool()
     for file in known:
         pool.AddSerializedFile(file.serialized_pb)
@@ -191,6 +216,10 @@ GetModelStatusRequest = _message("tensorflow.serving.GetModelStatusRequest")
 GetModelStatusResponse = _message("tensorflow.serving.GetModelStatusResponse")
 ModelVersionStatus = _message("tensorflow.serving.ModelVersionStatus")
 PredictionLog = _message("tensorflow.serving.PredictionLog")
+ModelConfigList = _message("tensorflow.serving.ModelConfigList")
+ModelServerConfig = _message("tensorflow.serving.ModelServerConfig")
+ReloadConfigRequest = _message("tensorflow.serving.ReloadConfigRequest")
+ReloadConfigResponse = _message("tensorflow.serving.ReloadConfigResponse")
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"

@@ -19,7 +19,10 @@ from .grpc_services import SIGNATURE_DEF, get_model_metadata
 from .json_tensors import ROWS, read_inputs, write_outputs
 from .models import Models
 
-_PATH = re.compile(r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18}))?(?P<action>:predict|/metadata)?")
+_PATH = re.compile(
+    r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
+    r"(?P<action>:predict|/metadata)?"
+)
 _MAX_BODY = 256 << 20
 _IDLE_SECONDS = 60
 _log = logging.getLogger(__name__)
@@ -39,6 +42,8 @@ def answer(models: Models, method: str, path: str, body: bytes) -> dict[str, Any
     spec = messages.ModelSpec(name=match["name"])
     if match["version"]:
         spec.version.value = int(match["version"])
+    if match["label"]:
+        spec.version_label = match["label"]
     if match["action"] == ":predict":
         return _predict(models, spec, body)
     if match["action"] == "/metadata":
@@ -47,7 +52,6 @@ def answer(models: Models, method: str, path: str, body: bytes) -> dict[str, Any
 
 
 def _predict(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
-    model = models.find(spec).model
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -57,12 +61,14 @@ def _predict(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
     signature = request.get("signature_name") or DEFAULT_SIGNATURE
     if not isinstance(signature, str):
         raise RequestError(f"'signature_name' key must be a string value. Received: {signature!r}")
-    if signature not in model.signatures:
-        raise RequestError(
-            f'Serving signature name: "{signature}" not found in signature def: {", ".join(model.signatures)}'
-        )
-    inputs = read_inputs(request, model.signatures[signature].inputs)
-    return write_outputs(model.run(inputs, signature), as_rows=ROWS in request)
+    with models.use(spec) as servable:
+        model = servable.model
+        if signature not in model.signatures:
+            raise RequestError(
+                f'Serving signature name: "{signature}" not found in signature def: {", ".join(model.signatures)}'
+            )
+        inputs = read_inputs(request, model.signatures[signature].inputs)
+        return write_outputs(model.run(inputs, signature), as_rows=ROWS in request)
 
 
 def _metadata(models: Models, spec: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The embedded model server: TensorFlow Serving's gRPC and REST interfaces over a base path of version folders."""
+"""The embedded model server: TensorFlow Serving's gRPC and REST interfaces over base paths of version folders."""
 
 import concurrent.futures
 import contextlib
@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,9 +15,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from . import grpc_services, messages
+from .model_config import ModelConfig
 from .models import Models
 from .rest import RestServer
-from .servable import Servable, find_versions
 
 _THREADS = 32
 _OPTIONS = [
@@ -28,45 +28,48 @@ _OPTIONS = [
 
 
 class Server:
-    """Serves the latest version under a base path. Ports open after the model is loaded and warmed. A context manager.
+    """Serves models, and the versions of them that come and go. A context manager.
+
+    Ports open after every model has a version that is loaded and warmed.
 
     Args:
-        base_path: Folder with version folders (`1`, `2`, ...).
+        models: A base path, a folder with version folders (`1`, `2`, ...) whose largest number is served as `default`;
+            or models with names, policies and labels (`read_model_configs` reads tensorflow_model_server's files).
         grpc_port: Port of the gRPC interface; 0 for a free one.
         rest_port: Port of the REST interface; 0 for a free one, none for no such interface.
-        model_name: Name that requests call the model by.
         host: Address to listen on; `0.0.0.0` for all.
+        poll_seconds: Seconds between two looks at the base paths. None: versions change by requests alone.
 
     Attributes:
         grpc_port: The port listened on.
         rest_port: The port listened on, if any.
-        version: The version that is served.
+        models: What answers.
 
     Raises:
-        ValueError: If there is no version folder, or its model cannot be loaded.
+        ValueError: If a model has no version folder, or none that can be loaded.
         OSError: If a port is taken.
     """
 
     def __init__(
         self,
-        base_path: str | os.PathLike[str],
+        models: str | os.PathLike[str] | Sequence[ModelConfig],
         *,
         grpc_port: int = 0,
         rest_port: int | None = None,
-        model_name: str = "default",
         host: str = "127.0.0.1",
+        poll_seconds: float | None = 1.0,
     ) -> None:
-        self.host, self.model_name = host, model_name
-        self.grpc_port, self.rest_port = grpc_port, rest_port
-        self.version, directory = max(find_versions(Path(base_path)).items())
-        self._servable = Servable(model_name, self.version, directory)
+        self.host, self.grpc_port, self.rest_port = host, grpc_port, rest_port
+        configs = [ModelConfig("default", Path(models))] if isinstance(models, str | os.PathLike) else models
+        self.models = Models(configs, poll_seconds).start()
         try:
-            self._listen(Models({model_name: {self.version: self._servable}}))
+            self._listen()
         except OSError:
-            self._servable.close()
+            self.models.close()
             raise
 
-    def _listen(self, models: Models) -> None:
+    def _listen(self) -> None:
+        models = self.models
         self._rest = None if self.rest_port is None else RestServer(self.host, self.rest_port, models)
         self._health = health.HealthServicer()
         self._grpc = grpc.server(
@@ -93,7 +96,7 @@ class Server:
         return self
 
     def stop(self, grace: float = 10.0) -> None:
-        """Takes no new requests, finishes those under way, releases the model. After `start`.
+        """Takes no new requests, finishes those under way, releases the models. After `start`.
 
         Args:
             grace: Seconds that gRPC requests under way may still take; those left then are cancelled.
@@ -104,7 +107,7 @@ class Server:
             self._rest.shutdown()
             self._rest.server_close()
         stopped.wait()
-        self._servable.close()
+        self.models.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -116,34 +119,39 @@ class Server:
 
     def __str__(self) -> str:
         rest = "" if self.rest_port is None else f", REST on {self.host}:{self.rest_port}"
-        return f"model {self.model_name}, version {self.version}: gRPC on {self.host}:{self.grpc_port}{rest}"
+        served = "; ".join(f"model {name}, version {_listed(v)}" for name, v in self.models.available().items())
+        return f"{served}: gRPC on {self.host}:{self.grpc_port}{rest}"
 
 
 def serve(
-    base_path: str | os.PathLike[str],
+    models: str | os.PathLike[str] | Sequence[ModelConfig],
     *,
     grpc_port: int = 8500,
     rest_port: int | None = None,
-    model_name: str = "default",
     host: str = "127.0.0.1",
+    poll_seconds: float | None = 1.0,
     on_ready: Callable[[Server], None] | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then finishes the requests under way. For the main thread.
 
     Args:
-        base_path: Folder with version folders (`1`, `2`, ...).
+        models: As `Server` takes them, as all but `on_ready`.
         grpc_port: Port of the gRPC interface; 0 for a free one.
         rest_port: Port of the REST interface; 0 for a free one, none for no such interface.
-        model_name: Name that requests call the model by.
         host: Address to listen on; `0.0.0.0` for all.
+        poll_seconds: Seconds between two looks at the base paths.
         on_ready: Called once requests are answered.
     """
     with _stop_signals() as wait_for_one:
-        server = Server(base_path, grpc_port=grpc_port, rest_port=rest_port, model_name=model_name, host=host)
+        server = Server(models, grpc_port=grpc_port, rest_port=rest_port, host=host, poll_seconds=poll_seconds)
         with server:
             if on_ready is not None:
                 on_ready(server)
             wait_for_one()
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers)) or "none"
 
 
 @contextlib.contextmanager

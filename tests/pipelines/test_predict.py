@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from c2al_serving.model_config import ModelConfig
 from c2al_serving.server import Server
 from scipy.special import expit
 
@@ -149,7 +150,7 @@ def test_a_served_model_that_differs_is_seen(finished, rows, schema, expected) -
     columns = {feature.name: rows[feature.name] for feature in schema.features}
     wrong = expected.copy()
     wrong[17] += 0.5
-    with Server(finished.path / "export", model_name="ads") as server:
+    with Server([ModelConfig("ads", finished.path / "export")]) as server:
         answer = compare_served(f"127.0.0.1:{server.grpc_port}", "ads", columns, wrong)
     assert answer["rows"] == ROWS
     assert answer["max_logit_difference"] == pytest.approx(0.5, abs=1e-5)

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from c2al_serving import messages
+from c2al_serving.server import Server
 from google.protobuf import wrappers_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
@@ -166,3 +168,48 @@ def test_health(channel):
     for service in ("", messages.PREDICTION_SERVICE, messages.MODEL_SERVICE):
         response = health.Check(health_pb2.HealthCheckRequest(service=service))
         assert response.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.fixture
+def reloadable(export):
+    """A server of its own, whose models may change."""
+    with Server(export.base_path) as server, grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        yield channel
+
+
+def test_reload_config(reloadable, export):
+    models = model_service_pb2_grpc.ModelServiceStub(reloadable)
+    prediction = prediction_service_pb2_grpc.PredictionServiceStub(reloadable)
+    request = model_management_pb2.ReloadConfigRequest()
+    ads = request.config.model_config_list.config.add(name="ads", base_path=str(export.base_path))
+    ads.model_version_policy.all.SetInParent()
+    ads.version_labels["stable"], ads.version_labels["canary"] = 1, 2
+    assert models.HandleReloadConfigRequest(request).status.error_code == 0
+    for label, version in (("stable", 1), ("canary", 2)):
+        asked = predict_request(export.columns, version_label=label)
+        asked.model_spec.name = "ads"
+        assert prediction.Predict(asked).model_spec.version.value == version
+    with pytest.raises(grpc.RpcError) as gone:
+        prediction.Predict(predict_request(export.columns))
+    assert gone.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("base_path", "label", "code", "message"),
+    [
+        ("/absent", 2, "INVALID_ARGUMENT", "/absent: no such folder"),
+        (None, 9, "FAILED_PRECONDITION", "version 9 of model default, which is not currently available"),
+        ("", 2, "INVALID_ARGUMENT", "needs a `name` and a `base_path`"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused(reloadable, export, base_path, label, code, message):
+    models = model_service_pb2_grpc.ModelServiceStub(reloadable)
+    request = model_management_pb2.ReloadConfigRequest()
+    path = str(export.base_path) if base_path is None else base_path
+    added = request.config.model_config_list.config.add(name="default", base_path=path)
+    added.version_labels["stable"] = label
+    status = models.HandleReloadConfigRequest(request).status
+    assert messages.POOL.FindEnumTypeByName("tensorflow.error.Code").values_by_number[status.error_code].name == code
+    assert message in status.error_message
+    prediction = prediction_service_pb2_grpc.PredictionServiceStub(reloadable)
+    assert prediction.Predict(predict_request(export.columns)).model_spec.version.value == 2  # as before

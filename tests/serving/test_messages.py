@@ -8,10 +8,12 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_pb2,
     predict_pb2,
     prediction_log_pb2,
 )
+from tensorflow_serving.config import model_server_config_pb2
 
 PAIRS = [
     (messages.TensorProto, tensor_pb2.TensorProto),
@@ -26,6 +28,9 @@ PAIRS = [
     (messages.GetModelStatusResponse, get_model_status_pb2.GetModelStatusResponse),
     (messages.ModelVersionStatus, get_model_status_pb2.ModelVersionStatus),
     (messages.PredictionLog, prediction_log_pb2.PredictionLog),
+    (messages.ReloadConfigRequest, model_management_pb2.ReloadConfigRequest),
+    (messages.ReloadConfigResponse, model_management_pb2.ReloadConfigResponse),
+    (messages.ModelConfigList, model_server_config_pb2.ModelConfigList),
 ]
 NAMES = [ours.DESCRIPTOR.full_name for ours, _ in PAIRS]
 
@@ -44,7 +49,11 @@ def fill(message) -> None:
     for number, field in enumerate(message.DESCRIPTOR.fields, start=1):
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             values = getattr(message, field.name)
-            fill(values[f"key {number}"])
+            value = field.message_type.fields_by_name["value"]
+            if value.message_type is None:
+                values[f"key {number}"] = scalar(value, number)
+            else:
+                fill(values[f"key {number}"])
         elif field.message_type is not None:
             values = getattr(message, field.name)
             fill(values.add() if field.is_repeated else values)

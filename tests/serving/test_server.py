@@ -53,7 +53,7 @@ def test_the_largest_number_is_served(export, tmp_path):
         shutil.copytree(export.base_path / source, tmp_path / name)
     (tmp_path / "notes").mkdir()
     with Server(tmp_path) as server:
-        assert (server.version, server.rest_port) == (10, None)
+        assert (server.models.available(), server.rest_port) == ({"default": [10]}, None)
 
 
 def test_what_is_no_base_path(export, tmp_path):
