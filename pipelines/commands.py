@@ -56,15 +56,22 @@ def _add_serve(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--model-name", default="default", help="name that requests call the model of export_dir by")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all")
     parser.add_argument("--poll-seconds", type=float, default=1.0, help="between two looks for new versions")
+    parser.add_argument("--ssl-config-file", type=Path, help="TLS for gRPC, as tensorflow_model_server's file has it")
+    parser.add_argument("--max-requests", type=int, default=1024, help="gRPC requests at a time; more are refused")
 
 
 def _add_predict(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="rows: .parquet, .csv or .tfrecord with the model's columns")
     parser.add_argument("--server", default="127.0.0.1:8500", help="gRPC address, HOST:PORT")
     parser.add_argument("--model", default="default", help="name of the model")
+    parser.add_argument("--version", type=int, help="version to ask; by default the latest")
+    parser.add_argument("--label", help="version to ask by its label, such as canary")
     parser.add_argument("--output", type=Path, required=True, help="predictions in the rows' order: .parquet or .csv")
     parser.add_argument("--batch-size", type=int, default=4096, help="rows per request")
     parser.add_argument("--timeout", type=float, default=30.0, help="deadline of a request in seconds")
+    parser.add_argument("--ca-file", type=Path, help="TLS: PEM file of the authorities that vouch for the server")
+    parser.add_argument("--cert-file", type=Path, help="mutual TLS: PEM file of the client's certificate")
+    parser.add_argument("--key-file", type=Path, help="mutual TLS: PEM file of the client's private key")
 
 
 def _add_generate(parser: jsonargparse.ArgumentParser) -> None:
@@ -146,24 +153,38 @@ def _report(values: Any) -> None:
 def _serve(values: Any) -> None:
     from c2al_serving.model_config import ModelConfig, read_model_configs
     from c2al_serving.server import serve
+    from c2al_serving.tls import read_server_credentials
 
-    file = values.model_config_file
+    file, tls = values.model_config_file, values.ssl_config_file
     serve(
         [ModelConfig(values.model_name, values.export_dir)] if file is None else read_model_configs(file),
         grpc_port=values.grpc_port,
         rest_port=values.rest_port,
         host=values.host,
         poll_seconds=values.poll_seconds,
+        credentials=None if tls is None else read_server_credentials(tls),
+        max_requests=values.max_requests,
         on_ready=lambda server: print(server, flush=True),
     )
 
 
 def _predict(values: Any) -> None:
+    from c2al_serving.client import PredictClient
+    from c2al_serving.tls import read_channel_credentials
+
     from .predict import predict_file
 
-    rows = predict_file(
-        values.file, values.server, values.model, values.output, batch_size=values.batch_size, timeout=values.timeout
-    )
+    files = (values.ca_file, values.cert_file, values.key_file)
+    with PredictClient(
+        values.server,
+        values.model,
+        version=values.version,
+        label=values.label,
+        timeout=values.timeout,
+        max_rows=values.batch_size,
+        credentials=read_channel_credentials(*files) if any(files) else None,
+    ) as client:
+        rows = predict_file(values.file, client, values.output)
     print(f"{rows:,} rows: {values.output}")
 
 

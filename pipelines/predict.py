@@ -19,9 +19,7 @@ from c2al_tf.schema import Column
 from c2al_tf.types import Columns
 
 
-def predict_file(
-    path: Path, server: str, model: str, output: Path, *, batch_size: int = 4096, timeout: float = 30.0
-) -> int:
+def predict_file(path: Path, client: PredictClient, output: Path) -> int:
     """Sends every row of a Parquet, CSV or TFRecord file to a model server; returns the number of rows.
 
     `output`, Parquet or CSV by its suffix, gets a row with the model's outputs for each row of the file, in order.
@@ -32,11 +30,10 @@ def predict_file(
     if output.suffix not in (".parquet", ".csv"):
         raise ValueError(f"`--output` must end in .parquet or .csv. Received: {output}")
     with (
-        PredictClient(server, model, timeout=timeout, max_rows=batch_size) as client,
         replace_file(output) as temporary,
         tqdm(total=count_rows(path), desc="predicting", unit=" rows", unit_scale=True) as bar,
     ):
-        batches = _predictions(client, path, batch_size)
+        batches = _predictions(client, path, client.max_rows)
         first = next(batches)
         writer = pa.parquet.ParquetWriter if output.suffix == ".parquet" else pa.csv.CSVWriter
         with writer(str(temporary), first.schema) as file:

@@ -89,6 +89,8 @@ def handlers(models: Models) -> list[grpc.GenericRpcHandler]:
 
 def _handler(models: Models, answer: Callable[[Models, Any], Any], request_class: Any) -> grpc.RpcMethodHandler:
     def call(request: Any, context: grpc.ServicerContext) -> Any:
+        if not context.is_active():  # it waited beyond its deadline, or its client has gone
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The request was not begun before its deadline.")
         try:
             return answer(models, request)
         except ValueError as error:

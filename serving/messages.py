@@ -86,6 +86,12 @@ _SERVING = {
         "oneof config ModelConfigList model_config_list = 1",
         "oneof config google.protobuf.Any custom_model_config = 2",
     ),
+    "SSLConfig": (
+        "string server_key = 1",
+        "string server_cert = 2",
+        "string custom_ca = 3",
+        "bool client_verify = 4",
+    ),
     "Metric": ("string name = 1", "oneof value_increase int64 int64_value_increase = 2"),
     "ReloadConfigRequest": ("ModelServerConfig config = 1", "repeated string metric_names = 2"),
     "ReloadConfigResponse": ("StatusProto status = 1", "repeated Metric metric = 2"),
@@ -218,6 +224,7 @@ ModelVersionStatus = _message("tensorflow.serving.ModelVersionStatus")
 PredictionLog = _message("tensorflow.serving.PredictionLog")
 ModelConfigList = _message("tensorflow.serving.ModelConfigList")
 ModelServerConfig = _message("tensorflow.serving.ModelServerConfig")
+SSLConfig = _message("tensorflow.serving.SSLConfig")
 ReloadConfigRequest = _message("tensorflow.serving.ReloadConfigRequest")
 ReloadConfigResponse = _message("tensorflow.serving.ReloadConfigResponse")
 

@@ -19,6 +19,9 @@ from .model_config import ModelConfig
 from .models import Models
 from .rest import RestServer
 
+MAX_REQUESTS = 1024
+"""Requests under way or waiting, unless told otherwise."""
+
 _THREADS = 32
 _OPTIONS = [
     ("grpc.so_reuseport", 0),  # else a second server on the port gets half of the requests instead of an error
@@ -39,6 +42,8 @@ class Server:
         rest_port: Port of the REST interface; 0 for a free one, none for no such interface.
         host: Address to listen on; `0.0.0.0` for all.
         poll_seconds: Seconds between two looks at the base paths. None: versions change by requests alone.
+        credentials: TLS of the gRPC interface (`tls.read_server_credentials`); none for plain text.
+        max_requests: gRPC requests under way or waiting; beyond it they are refused (RESOURCE_EXHAUSTED).
 
     Attributes:
         grpc_port: The port listened on.
@@ -58,17 +63,21 @@ class Server:
         rest_port: int | None = None,
         host: str = "127.0.0.1",
         poll_seconds: float | None = 1.0,
+        credentials: grpc.ServerCredentials | None = None,
+        max_requests: int = MAX_REQUESTS,
     ) -> None:
+        if max_requests < 1:
+            raise ValueError(f"`max_requests` must be at least 1. Received: max_requests={max_requests}")
         self.host, self.grpc_port, self.rest_port = host, grpc_port, rest_port
         configs = [ModelConfig("default", Path(models))] if isinstance(models, str | os.PathLike) else models
         self.models = Models(configs, poll_seconds).start()
         try:
-            self._listen()
+            self._listen(credentials, max_requests)
         except OSError:
             self.models.close()
             raise
 
-    def _listen(self) -> None:
+    def _listen(self, credentials: grpc.ServerCredentials | None, max_requests: int) -> None:
         models = self.models
         self._rest = None if self.rest_port is None else RestServer(self.host, self.rest_port, models)
         self._health = health.HealthServicer()
@@ -76,10 +85,15 @@ class Server:
             concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"),
             handlers=grpc_services.handlers(models),
             options=_OPTIONS,
+            maximum_concurrent_rpcs=max_requests,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         try:
-            self.grpc_port = self._grpc.add_insecure_port(f"{self.host}:{self.grpc_port}")
+            address = f"{self.host}:{self.grpc_port}"
+            if credentials is None:
+                self.grpc_port = self._grpc.add_insecure_port(address)
+            else:
+                self.grpc_port = self._grpc.add_secure_port(address, credentials)
         except RuntimeError as error:
             if self._rest is not None:
                 self._rest.server_close()
@@ -130,6 +144,8 @@ def serve(
     rest_port: int | None = None,
     host: str = "127.0.0.1",
     poll_seconds: float | None = 1.0,
+    credentials: grpc.ServerCredentials | None = None,
+    max_requests: int = MAX_REQUESTS,
     on_ready: Callable[[Server], None] | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then finishes the requests under way. For the main thread.
@@ -140,10 +156,20 @@ def serve(
         rest_port: Port of the REST interface; 0 for a free one, none for no such interface.
         host: Address to listen on; `0.0.0.0` for all.
         poll_seconds: Seconds between two looks at the base paths.
+        credentials: TLS of the gRPC interface.
+        max_requests: gRPC requests under way or waiting.
         on_ready: Called once requests are answered.
     """
     with _stop_signals() as wait_for_one:
-        server = Server(models, grpc_port=grpc_port, rest_port=rest_port, host=host, poll_seconds=poll_seconds)
+        server = Server(
+            models,
+            grpc_port=grpc_port,
+            rest_port=rest_port,
+            host=host,
+            poll_seconds=poll_seconds,
+            credentials=credentials,
+            max_requests=max_requests,
+        )
         with server:
             if on_ready is not None:
                 on_ready(server)

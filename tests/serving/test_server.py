@@ -132,3 +132,33 @@ def test_many_clients_at_once(server, export):
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+def test_too_many_requests_are_refused_and_the_others_answered(export):
+    many = {name: np.repeat(column, 20_000, axis=0) for name, column in export.columns.items()}
+    codes: list[str] = []
+    with Server(export.base_path, max_requests=1) as server:
+        target = f"127.0.0.1:{server.grpc_port}"
+
+        def ask(columns):
+            with PredictClient(target, cast=False, timeout=60, max_rows=10**9) as client:
+                try:
+                    assert len(client.predict(columns)["logits"]) == len(columns["user"])
+                    codes.append("OK")
+                except PredictError as error:
+                    codes.append(error.code.name)
+
+        thread = threading.Thread(target=ask, args=(many,))
+        thread.start()
+        while thread.is_alive():
+            ask(export.columns)
+        assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
+        codes.clear()
+        ask(many)  # there is room again
+        ask(export.columns)
+        assert codes == ["OK", "OK"]
+
+
+def test_a_bound_that_cannot_be(export):
+    with pytest.raises(ValueError, match="`max_requests` must be at least 1. Received: max_requests=0"):
+        Server(export.base_path, max_requests=0)
