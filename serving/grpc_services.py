@@ -18,7 +18,8 @@ _log = logging.getLogger(__name__)
 
 def predict(models: Models, request: Any) -> Any:
     """Answers a PredictRequest."""
-    with models.use(_model_spec(request)) as servable:
+    spec = _model_spec(request)
+    with models.counted(spec.name, "Predict", "GRPC"), models.use(spec) as servable:
         return servable.predict(request)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from .errors import FAILED_PRECONDITION, INTERNAL, NOT_FOUND, RequestError
 from .messages import GetModelStatusResponse, ModelVersionStatus
+from .metrics import OTHER, Metrics
 from .model_config import ModelConfig
 from .servable import Servable
 from .versions import Load, Versions
@@ -26,10 +27,14 @@ class Models:
         configs: The models.
         poll_seconds: Seconds between two looks at the base paths. None: only `start` and `reload` look.
         load: Loads a version.
+
+    Attributes:
+        metrics: What was asked of them.
     """
 
     def __init__(self, configs: Sequence[ModelConfig], poll_seconds: float | None = 1.0, load: Load = Servable) -> None:
         self.poll_seconds = poll_seconds
+        self.metrics = Metrics()
         self._load = load
         # Both are replaced, never changed: a request sees those of one moment.
         self._models = {config.name: Versions(config, load) for config in configs}
@@ -119,6 +124,10 @@ class Models:
             # The latest has just gone: another is there.
         known = ", ".join(sorted(self._models))
         raise RequestError(f"Servable not found for request: Latest({name}). Models: {known}", NOT_FOUND)
+
+    def counted(self, name: str, api: str, entrypoint: str) -> contextlib.AbstractContextManager[None]:
+        """Counts what is done meanwhile as a request to the model of that name; see `Metrics.request`."""
+        return self.metrics.request(name if name in self._models else OTHER, api, entrypoint)
 
     def status(self, model_spec: Any) -> Any:
         """The GetModelStatusResponse for a ModelSpec: one version, or all that were ever wanted, the latest first.

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API over the loaded models: predict, status, metadata."""
+"""TensorFlow Serving's REST API over the loaded models: predict, status, metadata; and what Prometheus reads."""
 
 import contextlib
 import http.server
@@ -13,7 +13,7 @@ from google.protobuf import json_format
 
 from c2al_tf.saved_model import DEFAULT_SIGNATURE
 
-from . import messages
+from . import messages, metrics
 from .errors import HTTP_STATUS, INTERNAL, RequestError
 from .grpc_services import SIGNATURE_DEF, get_model_metadata
 from .json_tensors import ROWS, read_inputs, write_outputs
@@ -45,7 +45,8 @@ def answer(models: Models, method: str, path: str, body: bytes) -> dict[str, Any
     if match["label"]:
         spec.version_label = match["label"]
     if match["action"] == ":predict":
-        return _predict(models, spec, body)
+        with models.counted(spec.name, "Predict", "REST"):
+            return _predict(models, spec, body)
     if match["action"] == "/metadata":
         return _metadata(models, spec)
     return _to_dict(models.status(spec))
@@ -140,13 +141,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: RestServer
 
     def do_GET(self) -> None:
-        self._answer(b"")
+        if self.path == metrics.PATH:
+            self._send(200, self.server.models.metrics.text(), metrics.CONTENT_TYPE)
+        else:
+            self._answer(b"")
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > _MAX_BODY:
             self.close_connection = True
-            self._send(411, {"error": f"Content-Length must be given, at most {_MAX_BODY} bytes."})
+            self._send_json(411, {"error": f"Content-Length must be given, at most {_MAX_BODY} bytes."})
             return
         self._answer(self.rfile.read(int(length)))
 
@@ -159,12 +163,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except ValueError as error:
             code = getattr(error, "code", INTERNAL)
             status, content = HTTP_STATUS.get(code, 500), {"error": str(error)}
-        self._send(status, content)
+        self._send_json(status, content)
 
-    def _send(self, status: int, content: dict[str, Any]) -> None:
-        data = json.dumps(content).encode()
+    def _send_json(self, status: int, content: dict[str, Any]) -> None:
+        self._send(status, json.dumps(content).encode(), "application/json")
+
+    def _send(self, status: int, data: bytes, content_type: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

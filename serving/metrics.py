@@ -1,0 +1,82 @@
+"""What a server counts, for Prometheus, under the names of tensorflow_model_server."""
+
+import contextlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import grpc
+from prometheus_client import CollectorRegistry, Histogram, Metric, generate_latest
+from prometheus_client.registry import Collector
+
+from .errors import GRPC_STATUS, INTERNAL
+
+PATH = "/monitoring/prometheus/metrics"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OTHER = "other"
+"""Stands for the names of models that a server does not have: a client could send any number of them."""
+
+# As in the real server: from 10 microseconds, each 1.8 times the one before.
+_BUCKETS = [10 * 1.8**k for k in range(33)]
+
+
+class Metrics:
+    """Requests by model and status, and how long they took."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._counts = _Counts(":tensorflow:serving:request_count", "Requests.", ("model_name", "status"))
+        self._registry.register(self._counts)
+        self._latency = Histogram(
+            ":tensorflow:serving:request_latency",
+            "Microseconds from a request's message to its answer.",
+            ("model_name", "API", "entrypoint"),
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+
+    @contextlib.contextmanager
+    def request(self, model: str, api: str, entrypoint: str) -> Iterator[None]:
+        """Counts what is done meanwhile as one request, with the status of the ValueError that it ends in, if any.
+
+        Args:
+            model: The model's name.
+            api: The method, such as `Predict`.
+            entrypoint: `GRPC` or `REST`.
+        """
+        start, status = time.perf_counter(), grpc.StatusCode.OK
+        try:
+            yield
+        except ValueError as error:
+            status = GRPC_STATUS.get(getattr(error, "code", INTERNAL), grpc.StatusCode.UNKNOWN)
+            raise
+        finally:
+            self._counts.add((model, status.name))
+            self._latency.labels(model, api, entrypoint).observe((time.perf_counter() - start) * 1e6)
+
+    def text(self) -> bytes:
+        """All figures in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+
+class _Counts(Collector):
+    """A counter by labels. prometheus_client's own would add `_total` to the name, which the real server has not."""
+
+    def __init__(self, name: str, what: str, labels: tuple[str, ...]) -> None:
+        self._name, self._what, self._labels = name, what, labels
+        self._counts: Counter[tuple[str, ...]] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, values: tuple[str, ...]) -> None:
+        """Counts one, with these values of the labels."""
+        with self._lock:
+            self._counts[values] += 1
+
+    def collect(self) -> Iterable[Metric]:
+        """The counts, as prometheus_client takes them."""
+        metric = Metric(self._name, self._what, "unknown")
+        with self._lock:
+            for values, count in sorted(self._counts.items()):
+                metric.add_sample(self._name, dict(zip(self._labels, values, strict=True)), count)
+        return [metric]
