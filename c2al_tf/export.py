@@ -16,6 +16,7 @@ from .export_facts import ExportError, ExportFacts, check_facts, inspect_export
 from .files import replace_directory
 from .model import strip_auxiliary_heads
 from .saved_model import SavedModel
+from .saved_model.conformance import check_calls
 from .schema import Schema
 from .types import Array, Columns, Tensor
 
@@ -48,8 +49,8 @@ def export_for_serving(
     several primary tasks `<task>_logits` and `<task>_probabilities`. Warm-up requests made of `sample` are included.
 
     The export is written aside, loaded by TensorFlow's C++ loader with XLA off, as tensorflow_model_server does, and
-    renamed into place only if it gives the model's logits and is, but for the values of its weights, the export of
-    `reference`.
+    renamed into place only if it gives the model's logits, answers batches of any size and refuses wrong inputs (see
+    `saved_model.conformance`), and is, but for the values of its weights, the export of `reference`.
 
     Args:
         model: A model with or without auxiliary heads; its inputs are `schema.inputs`.
@@ -153,8 +154,12 @@ def _check_logits(directory: Path, model: keras.Model, schema: Schema, columns: 
     x = FeatureEncoder(schema)({name: tf.constant(values) for name, values in columns.items()})
     expected = _named_outputs(strip_auxiliary_heads(model)(x, training=False))
     with SavedModel(directory) as served:
-        for signature, inputs in _calls(schema, columns).items():
+        calls = _calls(schema, columns)
+        for signature, inputs in calls.items():
             _compare(expected, served.run(inputs, signature), signature)
+        for check in check_calls(served, calls):
+            if not check.passed:
+                raise ExportError(f"{check.what}: this must hold for every export. Received: {check.found}")
 
 
 def _calls(schema: Schema, columns: Columns) -> dict[str, Columns]:

@@ -47,6 +47,12 @@ def _add_export(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="whose model; by default the best one's on the validation rows")
 
 
+def _add_verify_export(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("directory", type=Path, help="a version folder")
+    parser.add_argument("--against", type=Path, help="another one, which differs in the values of its weights alone")
+    parser.add_argument("--json", type=Path, help="file for the verdict as JSON")
+
+
 def _add_serve(parser: jsonargparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("export_dir", nargs="?", type=Path, help="base path, which holds version folders: 1, 2, ...")
@@ -139,6 +145,22 @@ def _export(values: Any) -> None:
 
     _check_one_process("export")
     print(export_run(_opened(values), values.seed).directory)
+
+
+def _verify_export(values: Any) -> None:
+    from rich.console import Console
+
+    from c2al_tf.files import write_json
+
+    from .verify_export import print_checks, verify_export
+
+    checks = verify_export(values.directory, values.against)
+    print_checks(checks, Console())
+    if values.json is not None:
+        write_json(values.json, [dataclasses.asdict(check) for check in checks])
+    failed = sum(not check.passed for check in checks)
+    if failed:
+        raise ValueError(f"{values.directory}: {failed} of {len(checks)} checks failed")
 
 
 def _report(values: Any) -> None:
@@ -282,6 +304,15 @@ COMMANDS = {
         _add_export,
         _export,
     ),
+    "verify-export": Command(
+        "Says whether a version folder is what TensorFlow Serving needs: it loads on the server's own C++ loader with "
+        "XLA off, answers its warm-up requests and batches of 0 to 4,096 rows, refuses wrong inputs, and, with "
+        "--against, differs from another export in the values of its weights alone.",
+        "DIR [--against DIR] [--json FILE]",
+        "c2al verify-export runs/census/export/1",
+        _add_verify_export,
+        _verify_export,
+    ),
     "report": Command(
         "Writes report.html of an evaluated and exported run.",
         "--run-dir DIR",
@@ -291,14 +322,16 @@ COMMANDS = {
     ),
     "serve": Command(
         "Serves an export as tensorflow_model_server does, over gRPC and REST.",
-        "EXPORT_DIR [--grpc-port P] [--rest-port R] [--model-name NAME] [--host HOST]",
+        "{EXPORT_DIR [--model-name NAME] | --model-config-file FILE} [--grpc-port P] [--rest-port R] [--host HOST] "
+        "[--ssl-config-file FILE]",
         "c2al serve runs/census/export --grpc-port 8500 --rest-port 8501 --model-name census",
         _add_serve,
         _serve,
     ),
     "predict": Command(
         "Sends a file's rows to a model server and writes its predictions.",
-        "FILE --server HOST:PORT [--model NAME] --output FILE [--batch-size N] [--timeout SECONDS]",
+        "FILE --server HOST:PORT [--model NAME] [--version N | --label L] --output FILE [--batch-size N] "
+        "[--ca-file FILE]",
         "c2al predict rows.parquet --server localhost:8500 --model census --output predictions.parquet",
         _add_predict,
         _predict,
