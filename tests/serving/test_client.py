@@ -1,12 +1,16 @@
+import contextlib
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import grpc
 import numpy as np
 import pytest
 from c2al_serving import client as client_module
 from c2al_serving.client import PredictClient, PredictError
+from c2al_serving.server import Server
 
 
 @pytest.fixture
@@ -140,3 +144,28 @@ def test_max_rows_must_be_positive():
 
 def test_the_limit_is_grpcs_default():
     assert client_module.MAX_REQUEST_BYTES == 4 * 1024 * 1024
+
+
+@pytest.mark.parametrize(("retries", "found"), [(4, "AVAILABLE"), (0, "UNAVAILABLE")])
+def test_a_server_that_is_away_for_a_moment(export, retries, found):
+    with Server(export.base_path) as first:
+        port = first.grpc_port
+    with PredictClient(f"127.0.0.1:{port}", retries=retries) as client, contextlib.ExitStack() as stack:
+
+        def come_back():
+            time.sleep(0.3)
+            stack.enter_context(Server(export.base_path, grpc_port=port))
+
+        thread = threading.Thread(target=come_back)
+        thread.start()
+        try:
+            state = client.status()[0].state
+        except PredictError as error:
+            state = error.code.name
+        thread.join()
+    assert state == found
+
+
+def test_retries_that_cannot_be():
+    with pytest.raises(ValueError, match="`retries` must be from 0 to 4, what gRPC allows. Received: retries=5"):
+        PredictClient("localhost:1", retries=5)
