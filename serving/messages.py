@@ -86,6 +86,14 @@ _SERVING = {
         "oneof config ModelConfigList model_config_list = 1",
         "oneof config google.protobuf.Any custom_model_config = 2",
     ),
+    "BatchingParameters": (
+        "google.protobuf.Int64Value max_batch_size = 1",
+        "google.protobuf.Int64Value batch_timeout_micros = 2",
+        "google.protobuf.Int64Value max_enqueued_batches = 3",
+        "google.protobuf.Int64Value num_batch_threads = 4",
+        "google.protobuf.StringValue thread_pool_name = 5",
+        "repeated int64 allowed_batch_sizes = 6",
+    ),
     "SSLConfig": (
         "string server_key = 1",
         "string server_cert = 2",
@@ -224,6 +232,7 @@ ModelVersionStatus = _message("tensorflow.serving.ModelVersionStatus")
 PredictionLog = _message("tensorflow.serving.PredictionLog")
 ModelConfigList = _message("tensorflow.serving.ModelConfigList")
 ModelServerConfig = _message("tensorflow.serving.ModelServerConfig")
+BatchingParameters = _message("tensorflow.serving.BatchingParameters")
 SSLConfig = _message("tensorflow.serving.SSLConfig")
 ReloadConfigRequest = _message("tensorflow.serving.ReloadConfigRequest")
 ReloadConfigResponse = _message("tensorflow.serving.ReloadConfigResponse")

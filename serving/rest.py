@@ -69,7 +69,7 @@ def _predict(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
                 f'Serving signature name: "{signature}" not found in signature def: {", ".join(model.signatures)}'
             )
         inputs = read_inputs(request, model.signatures[signature].inputs)
-        return write_outputs(model.run(inputs, signature), as_rows=ROWS in request)
+        return write_outputs(servable.run(inputs, signature), as_rows=ROWS in request)
 
 
 def _metadata(models: Models, spec: Any) -> dict[str, Any]:

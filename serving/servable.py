@@ -2,12 +2,16 @@
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from numpy.typing import NDArray
+
 from c2al_tf.saved_model import DEFAULT_SIGNATURE, SavedModel
 
+from .batching import Batcher, BatchingParameters
 from .errors import RequestError
 from .messages import PredictResponse
 from .tensors import fill_proto, from_proto
@@ -40,16 +44,18 @@ class Servable:
         name: Name that requests call it by.
         version: Its number.
         directory: The version folder.
+        batching: How requests are merged; None: they are not.
     """
 
-    def __init__(self, name: str, version: int, directory: Path) -> None:
+    def __init__(self, name: str, version: int, directory: Path, batching: BatchingParameters | None = None) -> None:
         self.name, self.version = name, version
         started = time.monotonic()
         self.model = SavedModel(directory)
+        self._batcher = None if batching is None else Batcher(self.model, batching)
         try:
             warmed = self._warm_up(directory)
         except ValueError:
-            self.model.close()
+            self.close()
             raise
         seconds = time.monotonic() - started
         _log.info("loaded %s version %d in %.1f s, %d warm-up requests", name, version, seconds, warmed)
@@ -63,7 +69,7 @@ class Servable:
                 inputs[name] = from_proto(proto)
             except ValueError as error:
                 raise RequestError(f"Input {name!r}: {error}") from error
-        outputs = self.model.run(inputs, signature, request.output_filter)
+        outputs = self.run(inputs, signature, request.output_filter)
         response = PredictResponse()
         response.model_spec.name = self.name
         response.model_spec.version.value = self.version
@@ -72,8 +78,16 @@ class Servable:
             fill_proto(response.outputs[name], array, as_fields=True)
         return response
 
+    def run(
+        self, inputs: Mapping[str, Any], signature: str, outputs: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """What `SavedModel.run` gives, batched with other requests where the server batches."""
+        return (self._batcher or self.model).run(inputs, signature, outputs)
+
     def close(self) -> None:
         """Finishes the calls under way and releases the model."""
+        if self._batcher is not None:
+            self._batcher.close()
         self.model.close()
 
     def __enter__(self) -> Self:

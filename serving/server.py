@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -15,9 +16,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from . import grpc_services, messages
+from .batching import BatchingParameters
 from .model_config import ModelConfig
 from .models import Models
 from .rest import RestServer
+from .servable import Servable
 
 MAX_REQUESTS = 1024
 """Requests under way or waiting, unless told otherwise."""
@@ -44,6 +47,7 @@ class Server:
         poll_seconds: Seconds between two looks at the base paths. None: versions change by requests alone.
         credentials: TLS of the gRPC interface (`tls.read_server_credentials`); none for plain text.
         max_requests: gRPC requests under way or waiting; beyond it they are refused (RESOURCE_EXHAUSTED).
+        batching: How requests to a model are merged (`batching.read_batching_parameters`); None: they are not.
 
     Attributes:
         grpc_port: The port listened on.
@@ -65,12 +69,13 @@ class Server:
         poll_seconds: float | None = 1.0,
         credentials: grpc.ServerCredentials | None = None,
         max_requests: int = MAX_REQUESTS,
+        batching: BatchingParameters | None = None,
     ) -> None:
         if max_requests < 1:
             raise ValueError(f"`max_requests` must be at least 1. Received: max_requests={max_requests}")
         self.host, self.grpc_port, self.rest_port = host, grpc_port, rest_port
         configs = [ModelConfig("default", Path(models))] if isinstance(models, str | os.PathLike) else models
-        self.models = Models(configs, poll_seconds).start()
+        self.models = Models(configs, poll_seconds, functools.partial(Servable, batching=batching)).start()
         try:
             self._listen(credentials, max_requests)
         except OSError:
@@ -146,6 +151,7 @@ def serve(
     poll_seconds: float | None = 1.0,
     credentials: grpc.ServerCredentials | None = None,
     max_requests: int = MAX_REQUESTS,
+    batching: BatchingParameters | None = None,
     on_ready: Callable[[Server], None] | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then finishes the requests under way. For the main thread.
@@ -158,6 +164,7 @@ def serve(
         poll_seconds: Seconds between two looks at the base paths.
         credentials: TLS of the gRPC interface.
         max_requests: gRPC requests under way or waiting.
+        batching: How requests to a model are merged.
         on_ready: Called once requests are answered.
     """
     with _stop_signals() as wait_for_one:
@@ -169,6 +176,7 @@ def serve(
             poll_seconds=poll_seconds,
             credentials=credentials,
             max_requests=max_requests,
+            batching=batching,
         )
         with server:
             if on_ready is not None:

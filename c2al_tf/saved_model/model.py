@@ -72,18 +72,24 @@ class SavedModel:
         Raises:
             SavedModelError: For a wrong name, dtype, rank or size, and for what fails inside the graph.
         """
+        arrays, names = self.check(inputs, signature, outputs)
+        called = self.signatures[signature]
+        with self._call():
+            feeds = [(self._tensor(called.inputs[name]), array) for name, array in arrays.items()]
+            fetches = [self._tensor(called.outputs[name]) for name in names]
+            return dict(zip(names, self._session.run(feeds, fetches), strict=True))
+
+    def check(
+        self, inputs: Mapping[str, Any], signature: str = DEFAULT_SIGNATURE, outputs: Sequence[str] | None = None
+    ) -> tuple[dict[str, Array], list[str]]:
+        """Raises what `run` would raise for the arguments alone; returns the arrays and the outputs' names."""
         if signature not in self.signatures:
             raise SavedModelError(
                 f"Serving signature key {signature!r} not found. The model has: {_names(self.signatures)}.",
                 FAILED_PRECONDITION,
             )
         called = self.signatures[signature]
-        arrays = _check_inputs(inputs, called.inputs)
-        names = _check_outputs(outputs, called.outputs)
-        with self._call():
-            feeds = [(self._tensor(called.inputs[name]), array) for name, array in arrays.items()]
-            fetches = [self._tensor(called.outputs[name]) for name in names]
-            return dict(zip(names, self._session.run(feeds, fetches), strict=True))
+        return _check_inputs(inputs, called.inputs), _check_outputs(outputs, called.outputs)
 
     def close(self) -> None:
         """Waits for the calls under way, then releases the model."""

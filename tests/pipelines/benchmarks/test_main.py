@@ -80,7 +80,7 @@ def test_a_wrong_name_lists_the_right_ones() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vocabulary", "ranking_models"])
+@pytest.mark.parametrize("name", ["vocabulary", "ranking_models", "serving", "dhen_peak"])
 def test_the_quick_benchmark_goes_through(name: str, tmp_path: Path) -> None:
     """Every contender that is installed has figures; only what is not installed may lack them."""
     assert command.main(only=[name], quick=True, output=tmp_path)
