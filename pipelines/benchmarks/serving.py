@@ -65,12 +65,13 @@ server.wait_for_termination()
 
 def run(quick: bool) -> Iterator[Result]:
     """Requests and rows per second beside the floors; the C2AL export's latency beside the baseline's."""
-    seconds, rounds = (0.2, 1) if quick else (4.0, 5)
+    seconds, rounds = (0.2, 1) if quick else (2.0, 5)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         exports = write_exports(Path(folder))
-        ours = stack.enter_context(_serve(Path(folder), exports))
+        ours = stack.enter_context(_serve(Path(folder), exports, batching=False))
+        batching = stack.enter_context(_serve(Path(folder), exports, batching=True))
         no_op = stack.enter_context(_process([sys.executable, "-c", _NO_OP, _PREDICT]))
-        yield from _beside_no_op(ours, no_op, seconds, rounds)
+        yield from _beside_no_op({"": ours, ", batching": batching}, no_op, seconds, rounds)
         yield from _beside_the_session(ours, exports["c2al"], seconds, rounds)
         yield from _beside_the_baseline(ours, seconds, rounds)
 
@@ -165,10 +166,10 @@ class Load:
         return 1000 * float(np.quantile(self.latencies, share))
 
 
-def _beside_no_op(ours: int, no_op: int, seconds: float, rounds: int) -> Iterator[Result]:
+def _beside_no_op(ours: Mapping[str, int], no_op: int, seconds: float, rounds: int) -> Iterator[Result]:
     for rows, clients in ((1, 1), (1, 8), (1, 32), (1, 128)):
         request = predict_request("c2al", rows, examples=False)
-        loads = {"ours": Load(ours, request, clients), "no-op": Load(no_op, request, clients)}
+        loads = {name: Load(port, request, clients) for name, port in {**ours, "no-op": no_op}.items()}
         slow: dict[str, list[float]] = {name: [] for name in loads}
 
         def measure(name: str) -> float:
@@ -177,11 +178,12 @@ def _beside_no_op(ours: int, no_op: int, seconds: float, rounds: int) -> Iterato
             return rate
 
         figures = alternate({name: partial(measure, name) for name in loads}, rounds)
-        case = f"batch {rows}, {clients} clients, 39 named columns"
         goal = 0.6 if clients == 32 else None
         peer = {"peer_name": "no-op gRPC server in Python"}
-        yield Result.of(NAME, case, figures["ours"], figures["no-op"], unit="requests/s", goal=goal, **peer)
-        yield Result.of(NAME, f"{case}, p99", slow["ours"], slow["no-op"], unit="ms", **peer)
+        for name in ours:
+            case = f"batch {rows}, {clients} clients, 39 named columns{name}"
+            yield Result.of(NAME, case, figures[name], figures["no-op"], unit="requests/s", goal=goal, **peer)
+            yield Result.of(NAME, f"{case}, p99", slow[name], slow["no-op"], unit="ms", **peer)
 
 
 def _beside_the_session(ours: int, export: Path, seconds: float, rounds: int) -> Iterator[Result]:
@@ -238,15 +240,17 @@ def _beside_the_baseline(ours: int, seconds: float, rounds: int) -> Iterator[Res
 
 
 @contextlib.contextmanager
-def _serve(folder: Path, exports: Mapping[str, Path]) -> Iterator[int]:
+def _serve(folder: Path, exports: Mapping[str, Path], *, batching: bool) -> Iterator[int]:
     """`c2al serve` over some exports, in a process of its own; yields its port."""
     path = folder / "models.config"
     path.write_text(text_format.MessageToString(to_proto([ModelConfig(name, base) for name, base in exports.items()])))
     code = (
         "import sys, pathlib\n"
+        "from c2al_serving.batching import BatchingParameters\n"
         "from c2al_serving.model_config import read_model_configs\n"
         "from c2al_serving.server import serve\n"
-        "serve(read_model_configs(pathlib.Path(sys.argv[1])), grpc_port=0,"
+        f"serve(read_model_configs(pathlib.Path(sys.argv[1])), grpc_port=0,"
+        f" batching={'BatchingParameters()' if batching else None},"
         " on_ready=lambda s: print(s.grpc_port, flush=True))"
     )
     with _process([sys.executable, "-c", code, str(path)]) as port:
