@@ -14,6 +14,7 @@ from c2al_serving.errors import RequestError
 from c2al_serving.messages import ModelSpec, ModelVersionStatus
 from c2al_serving.model_config import ModelConfig, VersionPolicy
 from c2al_serving.models import Models
+from c2al_serving.rest import answer
 from c2al_serving.server import Server
 
 BIAS = {"1": 0.0, "2": 3.0}
@@ -129,6 +130,8 @@ def test_labels(publish, tmp_path) -> None:
         with pytest.raises(RequestError, match="Unrecognized servable version label: beta. Labels: stable, canary"):
             answering(models, label="beta")
         assert models.status(spec(label="stable")).model_version_status[0].version == 1
+        over_rest = answer(models, "GET", "/v1/models/ads/labels/canary", b"")
+        assert [status["version"] for status in over_rest["model_version_status"]] == ["2"]
         with pytest.raises(RequestError, match="label stable to version 7 of model ads, which is not currently") as no:
             models.reload([config(tmp_path, versions=both, labels={"stable": 7})])
         assert no.value.code == 9  # FAILED_PRECONDITION
