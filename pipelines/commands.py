@@ -4,25 +4,15 @@ What they call is imported when they are called: `--help` and the server do with
 """
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
 
+from .command import Command
+from .serving_commands import SERVING_COMMANDS
+
 _EPILOG = "Every key can be given on the command line: --training.epochs 5 --cohorts.lambdas [0.3]"
-
-
-@dataclass(frozen=True)
-class Command:
-    """A subcommand: what it does, how it is called, its arguments, and the function that gets them."""
-
-    description: str
-    usage: str
-    example: str
-    add_arguments: Callable[[jsonargparse.ArgumentParser], None]
-    call: Callable[[Any], None]
 
 
 def _add_config(parser: jsonargparse.ArgumentParser) -> None:
@@ -45,40 +35,6 @@ def _add_train(parser: jsonargparse.ArgumentParser) -> None:
 def _add_export(parser: jsonargparse.ArgumentParser) -> None:
     _add_run_dir(parser)
     parser.add_argument("--seed", type=int, help="whose model; by default the best one's on the validation rows")
-
-
-def _add_verify_export(parser: jsonargparse.ArgumentParser) -> None:
-    parser.add_argument("directory", type=Path, help="a version folder")
-    parser.add_argument("--against", type=Path, help="another one, which differs in the values of its weights alone")
-    parser.add_argument("--json", type=Path, help="file for the verdict as JSON")
-
-
-def _add_serve(parser: jsonargparse.ArgumentParser) -> None:
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("export_dir", nargs="?", type=Path, help="base path, which holds version folders: 1, 2, ...")
-    what.add_argument("--model-config-file", type=Path, help="models as tensorflow_model_server's file lists them")
-    parser.add_argument("--grpc-port", type=int, default=8500, help="port of the gRPC interface; 0: a free one")
-    parser.add_argument("--rest-port", type=int, help="port of the REST interface; 0: a free one; by default none")
-    parser.add_argument("--model-name", default="default", help="name that requests call the model of export_dir by")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all")
-    parser.add_argument("--poll-seconds", type=float, default=1.0, help="between two looks for new versions")
-    parser.add_argument("--ssl-config-file", type=Path, help="TLS for gRPC, as tensorflow_model_server's file has it")
-    parser.add_argument("--batching-parameters-file", type=Path, help="merge requests, as the real server's file says")
-    parser.add_argument("--max-requests", type=int, default=1024, help="gRPC requests at a time; more are refused")
-
-
-def _add_predict(parser: jsonargparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="rows: .parquet, .csv or .tfrecord with the model's columns")
-    parser.add_argument("--server", default="127.0.0.1:8500", help="gRPC address, HOST:PORT")
-    parser.add_argument("--model", default="default", help="name of the model")
-    parser.add_argument("--version", type=int, help="version to ask; by default the latest")
-    parser.add_argument("--label", help="version to ask by its label, such as canary")
-    parser.add_argument("--output", type=Path, required=True, help="predictions in the rows' order: .parquet or .csv")
-    parser.add_argument("--batch-size", type=int, default=4096, help="rows per request")
-    parser.add_argument("--timeout", type=float, default=30.0, help="deadline of a request in seconds")
-    parser.add_argument("--ca-file", type=Path, help="TLS: PEM file of the authorities that vouch for the server")
-    parser.add_argument("--cert-file", type=Path, help="mutual TLS: PEM file of the client's certificate")
-    parser.add_argument("--key-file", type=Path, help="mutual TLS: PEM file of the client's private key")
 
 
 def _add_generate(parser: jsonargparse.ArgumentParser) -> None:
@@ -148,22 +104,6 @@ def _export(values: Any) -> None:
     print(export_run(_opened(values), values.seed).directory)
 
 
-def _verify_export(values: Any) -> None:
-    from rich.console import Console
-
-    from c2al_tf.files import write_json
-
-    from .verify_export import print_checks, verify_export
-
-    checks = verify_export(values.directory, values.against)
-    print_checks(checks, Console())
-    if values.json is not None:
-        write_json(values.json, [dataclasses.asdict(check) for check in checks])
-    failed = sum(not check.passed for check in checks)
-    if failed:
-        raise ValueError(f"{values.directory}: {failed} of {len(checks)} checks failed")
-
-
 def _report(values: Any) -> None:
     from .details import write_details
     from .report import write_report
@@ -171,46 +111,6 @@ def _report(values: Any) -> None:
     run = _opened(values)
     write_details(run)
     print(write_report(run.path))
-
-
-def _serve(values: Any) -> None:
-    from c2al_serving.batching import read_batching_parameters
-    from c2al_serving.model_config import ModelConfig, read_model_configs
-    from c2al_serving.server import serve
-    from c2al_serving.tls import read_server_credentials
-
-    file, tls, batching = values.model_config_file, values.ssl_config_file, values.batching_parameters_file
-    serve(
-        [ModelConfig(values.model_name, values.export_dir)] if file is None else read_model_configs(file),
-        grpc_port=values.grpc_port,
-        rest_port=values.rest_port,
-        host=values.host,
-        poll_seconds=values.poll_seconds,
-        credentials=None if tls is None else read_server_credentials(tls),
-        max_requests=values.max_requests,
-        batching=None if batching is None else read_batching_parameters(batching),
-        on_ready=lambda server: print(server, flush=True),
-    )
-
-
-def _predict(values: Any) -> None:
-    from c2al_serving.client import PredictClient
-    from c2al_serving.tls import read_channel_credentials
-
-    from .predict import predict_file
-
-    files = (values.ca_file, values.cert_file, values.key_file)
-    with PredictClient(
-        values.server,
-        values.model,
-        version=values.version,
-        label=values.label,
-        timeout=values.timeout,
-        max_rows=values.batch_size,
-        credentials=read_channel_credentials(*files) if any(files) else None,
-    ) as client:
-        rows = predict_file(values.file, client, values.output)
-    print(f"{rows:,} rows: {values.output}")
 
 
 def _generate(values: Any) -> None:
@@ -307,15 +207,6 @@ COMMANDS = {
         _add_export,
         _export,
     ),
-    "verify-export": Command(
-        "Says whether a version folder is what TensorFlow Serving needs: it loads on the server's own C++ loader with "
-        "XLA off, answers its warm-up requests and batches of 0 to 4,096 rows, refuses wrong inputs, and, with "
-        "--against, differs from another export in the values of its weights alone.",
-        "DIR [--against DIR] [--json FILE]",
-        "c2al verify-export runs/census/export/1",
-        _add_verify_export,
-        _verify_export,
-    ),
     "report": Command(
         "Writes report.html of an evaluated and exported run.",
         "--run-dir DIR",
@@ -323,22 +214,7 @@ COMMANDS = {
         _add_run_dir,
         _report,
     ),
-    "serve": Command(
-        "Serves an export as tensorflow_model_server does, over gRPC and REST.",
-        "{EXPORT_DIR [--model-name NAME] | --model-config-file FILE} [--grpc-port P] [--rest-port R] [--host HOST] "
-        "[--batching-parameters-file FILE] [--ssl-config-file FILE]",
-        "c2al serve runs/census/export --grpc-port 8500 --rest-port 8501 --model-name census",
-        _add_serve,
-        _serve,
-    ),
-    "predict": Command(
-        "Sends a file's rows to a model server and writes its predictions.",
-        "FILE --server HOST:PORT [--model NAME] [--version N | --label L] --output FILE [--batch-size N] "
-        "[--ca-file FILE]",
-        "c2al predict rows.parquet --server localhost:8500 --model census --output predictions.parquet",
-        _add_predict,
-        _predict,
-    ),
+    **SERVING_COMMANDS,
     "generate": Command(
         "Writes synthetic ad clicks with planted cohorts as files, and the truth about them. The head and the tail "
         "cohort are the rows of the highest and lowest 5 % of user_value: their clicks depend on other pairs of fields "
