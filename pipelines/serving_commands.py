@@ -101,7 +101,7 @@ def _predict(values: Any) -> None:
 
 SERVING_COMMANDS = {
     "verify-export": Command(
-        "Says whether a version folder is what TensorFlow Serving needs: it loads on the server's own C++ loader with "
+        "Says whether a version folder is what TensorFlow Serving needs. It loads on the server's own C++ loader with "
         "XLA off, answers its warm-up requests and batches of 0 to 4,096 rows, refuses wrong inputs, and, with "
         "--against, differs from another export in the values of its weights alone.",
         "DIR [--against DIR] [--json FILE]",
