@@ -115,7 +115,8 @@ def _report(values: Any) -> None:
 
 def _generate(values: Any) -> None:
     from .datasets.ads_world import SyntheticAds
-    from .generate import Plan, generate_files, print_truth
+    from .generate import Plan, generate_files
+    from .truth_table import print_truth
 
     parameters = SyntheticAds(**{field.name: values[field.name] for field in dataclasses.fields(SyntheticAds)})
     plan = Plan(parameters, values.output, values.format, values.num_shards)

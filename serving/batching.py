@@ -1,4 +1,4 @@
-"""Dynamic batching: requests that wait are answered by one call of the model, as tensorflow_model_server does it."""
+"""Dynamic batching: requests that wait are answered by one call of the model."""
 
 import os
 import threading
@@ -21,7 +21,7 @@ from .errors import UNAVAILABLE, RequestError
 
 @dataclass(frozen=True)
 class BatchingParameters:
-    """How requests are merged; names and defaults are those of tensorflow_model_server's `BatchingParameters`.
+    """How requests are merged; the names are those of tensorflow_model_server's `BatchingParameters`.
 
     Args:
         max_batch_size: Rows that are merged at most. A request of as many or more is answered by itself.
@@ -105,7 +105,7 @@ class Batcher:
         arrays, names = self._model.check(inputs, signature, outputs)
         num_rows = _num_rows(arrays)
         if num_rows is None or not 0 < num_rows < self._parameters.max_batch_size:
-            return self._model.run(arrays, signature, names)
+            return self._model.call(arrays, names, signature)
         task = _Task(signature, arrays, num_rows)
         with self._changed:
             if self._num_rows + num_rows > self._parameters.max_batch_size * self._parameters.max_enqueued_batches:
@@ -175,13 +175,13 @@ class Batcher:
             start += task.num_rows
 
     def _call(self, batch: list["_Task"]) -> dict[str, NDArray[Any]]:
-        num_rows = sum(task.num_rows for task in batch)
+        signature, num_rows = batch[0].signature, sum(task.num_rows for task in batch)
         size = next((size for size in self._parameters.allowed_batch_sizes if size >= num_rows), num_rows)
         merged = {}
         for name in batch[0].inputs:
             parts = [task.inputs[name] for task in batch]
-            merged[name] = np.concatenate([*parts, *[parts[-1][-1:]] * (size - num_rows)])
-        outputs = self._model.run(merged, batch[0].signature)
+            merged[name] = np.concatenate([*parts, np.repeat(parts[-1][-1:], size - num_rows, axis=0)])
+        outputs = self._model.call(merged, list(self._model.signatures[signature].outputs), signature)
         wrong = [name for name, values in outputs.items() if values.shape[:1] != (size,)]
         if wrong:
             raise RequestError(f"Outputs {wrong} must have a row for each of the batch's {size} rows")

@@ -183,7 +183,7 @@ class Models:
                     try:
                         model.update()
                         problems.pop(name, None)
-                    except (OSError, ValueError) as error:  # storage that is away comes back
+                    except ValueError as error:  # storage that is away comes back
                         if problems.get(name) != str(error):
                             _log.warning("model %s keeps its versions: %s", name, error)
                         problems[name] = str(error)

@@ -93,12 +93,15 @@ class Versions:
             unload: Whether to unload at all.
 
         Raises:
-            ValueError: If there is no base path, or no version in it; nothing has changed then.
+            ValueError: If there is no base path, no version in it, or it cannot be read; nothing goes then.
         """
-        found = find_versions(self.config.base_path)
-        wanted = self.config.versions.choose(found)
-        for number in sorted(wanted):
-            self._load(number, found[number])
+        try:
+            found = find_versions(self.config.base_path)
+            wanted = self.config.versions.choose(found)
+            for number in sorted(wanted):
+                self._load(number, found[number])
+        except OSError as error:
+            raise ValueError(f"{self.config.base_path}: {error}") from error
         available = set(self.available())
         if unload and wanted & available:
             for number in available - wanted:

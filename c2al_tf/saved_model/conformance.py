@@ -71,11 +71,11 @@ def _check_batches(model: SavedModel, name: str, signature: Signature, rows: Map
 
 def _check_refusals(model: SavedModel, name: str, signature: Signature, rows: Mapping[str, Array]) -> Iterator[Check]:
     first, spec = next(iter(signature.inputs.items()))
-    other = np.zeros(rows[first].shape, np.int16 if spec.dtype == object else object)
+    other = np.zeros(rows[first].shape, np.int16) if spec.dtype == object else rows[first].astype(str)
     wrong = {
         f"without {first}": {key: values for key, values in rows.items() if key != first},
         "with an input that it has not": {**rows, f"not_{first}": rows[first]},
-        f"with another dtype of {first}": {**rows, first: other if spec.dtype == object else other.astype(str)},
+        f"with another dtype of {first}": {**rows, first: other},
         f"with another rank of {first}": {**rows, first: rows[first][..., np.newaxis]},
     }
     for what, inputs in wrong.items():

@@ -72,7 +72,10 @@ class SavedModel:
         Raises:
             SavedModelError: For a wrong name, dtype, rank or size, and for what fails inside the graph.
         """
-        arrays, names = self.check(inputs, signature, outputs)
+        return self.call(*self.check(inputs, signature, outputs), signature)
+
+    def call(self, arrays: Mapping[str, Array], names: Sequence[str], signature: str) -> dict[str, Array]:
+        """What `run` does with what `check` returned, or with arrays that were put together from such."""
         called = self.signatures[signature]
         with self._call():
             feeds = [(self._tensor(called.inputs[name]), array) for name, array in arrays.items()]

@@ -1,8 +1,11 @@
 """What Prometheus reads, by its own parser."""
 
+import threading
 import urllib.request
 
+import numpy as np
 import pytest
+from c2al_serving import server as server_module
 from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.metrics import PATH
 from c2al_serving.server import Server
@@ -52,3 +55,29 @@ def test_requests_are_counted_by_model_and_status(server, export) -> None:
     assert found[f"{latency}_count", "GRPC", "Predict", "default"] == 4
     assert found[f"{latency}_count", "Predict", "REST", "default"] == 1
     assert found[f"{latency}_sum", "GRPC", "Predict", "default"] > 100  # microseconds
+
+
+def test_a_request_past_its_deadline_is_not_begun(export, monkeypatch) -> None:
+    monkeypatch.setattr(server_module, "_THREADS", 1)
+    many = {name: np.repeat(column, 20_000, axis=0) for name, column in export.columns.items()}
+    with Server(export.base_path, rest_port=0) as server:
+
+        def ask_long():
+            with PredictClient(f"127.0.0.1:{server.grpc_port}", cast=False, timeout=60, max_rows=10**9) as client:
+                client.predict(many)
+
+        thread = threading.Thread(target=ask_long)
+        thread.start()
+        late = 0
+        with PredictClient(f"127.0.0.1:{server.grpc_port}", cast=False, timeout=0.02) as client:
+            while thread.is_alive():
+                try:
+                    client.predict(export.columns)
+                except PredictError:
+                    late += 1
+        thread.join()
+        assert late > 3
+        with PredictClient(f"127.0.0.1:{server.grpc_port}", cast=False) as client:
+            client.predict(export.columns)  # what waited before it has had its turn
+        begun = sum(value for key, value in samples(server).items() if key[0] == ":tensorflow:serving:request_count")
+        assert begun < late
