@@ -80,7 +80,7 @@ def test_a_wrong_name_lists_the_right_ones() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vocabulary", "ranking_models", "serving", "dhen_peak"])
+@pytest.mark.parametrize("name", ["vocabulary", "ranking_models"])
 def test_the_quick_benchmark_goes_through(name: str, tmp_path: Path) -> None:
     """Every contender that is installed has figures; only what is not installed may lack them."""
     assert command.main(only=[name], quick=True, output=tmp_path)
@@ -89,3 +89,13 @@ def test_the_quick_benchmark_goes_through(name: str, tmp_path: Path) -> None:
     assert all("No module named" in note for note in missing), missing
     assert {"rows/s", "ms", "MB"} == {result.unit for result in results}
     assert all(result.ratio is not None for result in results if "Keras 3" in result.peer_name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "units"), [("serving", {"requests/s", "rows/s", "ms"}), ("dhen_peak", {"GFLOP/s", "rows/s"})]
+)
+def test_a_quick_benchmark_without_peers_goes_through(name: str, units: set[str], tmp_path: Path) -> None:
+    assert command.main(only=[name], quick=True, output=tmp_path)
+    results = [Result.from_json(entry) for entry in json.loads((tmp_path / "bench.json").read_text())]
+    assert {result.unit for result in results} == units
