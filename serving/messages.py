@@ -49,6 +49,9 @@ _SERVING = {
         "map<string, tensorflow.TensorProto> inputs = 2",
         "repeated string output_filter = 3",
     ),
+    # Two readings of PredictRequest's bytes: a map is a list of entries on the wire, and any message in it bytes.
+    "PredictEnvelope": ("ModelSpec model_spec = 1", "repeated bytes inputs = 2", "repeated string output_filter = 3"),
+    "NamedTensor": ("string key = 1", "tensorflow.TensorProto value = 2"),
     "PredictResponse": ("ModelSpec model_spec = 2", "map<string, tensorflow.TensorProto> outputs = 1"),
     "SignatureDefMap": ("map<string, tensorflow.SignatureDef> signature_def = 1",),
     "GetModelMetadataRequest": ("ModelSpec model_spec = 1", "repeated string metadata_field = 2"),
@@ -222,6 +225,8 @@ TensorProto = _message("tensorflow.TensorProto")
 SignatureDef = _message("tensorflow.SignatureDef")
 ModelSpec = _message("tensorflow.serving.ModelSpec")
 PredictRequest = _message("tensorflow.serving.PredictRequest")
+PredictEnvelope = _message("tensorflow.serving.PredictEnvelope")
+NamedTensor = _message("tensorflow.serving.NamedTensor")
 PredictResponse = _message("tensorflow.serving.PredictResponse")
 SignatureDefMap = _message("tensorflow.serving.SignatureDefMap")
 GetModelMetadataRequest = _message("tensorflow.serving.GetModelMetadataRequest")

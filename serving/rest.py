@@ -15,6 +15,7 @@ from c2al_tf.saved_model import DEFAULT_SIGNATURE
 
 from . import messages, metrics
 from .errors import HTTP_STATUS, INTERNAL, RequestError
+from .event_loop import wait_for
 from .grpc_services import SIGNATURE_DEF, get_model_metadata
 from .json_tensors import ROWS, read_inputs, write_outputs
 from .models import Models
@@ -69,7 +70,7 @@ def _predict(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
                 f'Serving signature name: "{signature}" not found in signature def: {", ".join(model.signatures)}'
             )
         inputs = read_inputs(request, model.signatures[signature].inputs)
-        return write_outputs(servable.run(inputs, signature), as_rows=ROWS in request)
+        return write_outputs(wait_for(servable.run(inputs, signature)), as_rows=ROWS in request)
 
 
 def _metadata(models: Models, spec: Any) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The embedded model server: TensorFlow Serving's gRPC and REST interfaces over base paths of version folders."""
 
-import concurrent.futures
 import contextlib
 import functools
 import os
@@ -12,11 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import grpc
+import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from . import grpc_services, messages
 from .batching import BatchingParameters
+from .event_loop import wait_for
 from .model_config import ModelConfig
 from .models import Models
 from .rest import RestServer
@@ -25,7 +25,6 @@ from .servable import Servable
 MAX_REQUESTS = 1024
 """Requests under way or waiting, unless told otherwise."""
 
-_THREADS = 32
 _OPTIONS = [
     ("grpc.so_reuseport", 0),  # else a second server on the port gets half of the requests instead of an error
     ("grpc.max_receive_message_length", -1),
@@ -83,36 +82,38 @@ class Server:
             raise
 
     def _listen(self, credentials: grpc.ServerCredentials | None, max_requests: int) -> None:
-        models = self.models
-        self._rest = None if self.rest_port is None else RestServer(self.host, self.rest_port, models)
-        self._health = health.HealthServicer()
-        self._grpc = grpc.server(
-            concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"),
-            handlers=grpc_services.handlers(models),
-            options=_OPTIONS,
-            maximum_concurrent_rpcs=max_requests,
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        self._rest = None if self.rest_port is None else RestServer(self.host, self.rest_port, self.models)
         try:
-            address = f"{self.host}:{self.grpc_port}"
-            if credentials is None:
-                self.grpc_port = self._grpc.add_insecure_port(address)
-            else:
-                self.grpc_port = self._grpc.add_secure_port(address, credentials)
+            wait_for(self._listen_to_grpc(credentials, max_requests))
         except RuntimeError as error:
             if self._rest is not None:
                 self._rest.server_close()
             raise OSError(f"cannot listen on gRPC port {self.grpc_port} of {self.host}: {error}") from error
+
+    async def _listen_to_grpc(self, credentials: grpc.ServerCredentials | None, max_requests: int) -> None:
+        self._grpc = grpc.aio.server(
+            handlers=grpc_services.handlers(self.models), options=_OPTIONS, maximum_concurrent_rpcs=max_requests
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        address = f"{self.host}:{self.grpc_port}"
+        if credentials is None:
+            self.grpc_port = self._grpc.add_insecure_port(address)
+        else:
+            self.grpc_port = self._grpc.add_secure_port(address, credentials)
 
     def start(self) -> Self:
         """Begins to answer; returns at once."""
         if self._rest is not None:
             self.rest_port = self._rest.server_port
             threading.Thread(target=self._rest.serve_forever, args=(0.1,), name="rest", daemon=True).start()
-        self._grpc.start()
-        for service in ("", messages.PREDICTION_SERVICE, messages.MODEL_SERVICE):
-            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        wait_for(self._start_grpc())
         return self
+
+    async def _start_grpc(self) -> None:
+        for service in ("", messages.PREDICTION_SERVICE, messages.MODEL_SERVICE):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await self._grpc.start()
 
     def stop(self, grace: float = 10.0) -> None:
         """Takes no new requests, finishes those under way, releases the models. After `start`.
@@ -120,13 +121,15 @@ class Server:
         Args:
             grace: Seconds that gRPC requests under way may still take; those left then are cancelled.
         """
-        self._health.enter_graceful_shutdown()
-        stopped = self._grpc.stop(grace)
+        wait_for(self._stop_grpc(grace))
         if self._rest is not None:
             self._rest.shutdown()
             self._rest.server_close()
-        stopped.wait()
         self.models.close()
+
+    async def _stop_grpc(self, grace: float) -> None:
+        await self._health.enter_graceful_shutdown()
+        await self._grpc.stop(grace)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -36,9 +36,9 @@ def test_requests_are_replayed_before_serving(export, folder, monkeypatch):
     calls = []
     run = SavedModel.run
 
-    def recorded(model, inputs, signature, outputs):
+    def recorded(model, inputs, signature):
         calls.append((signature, len(inputs["city"])))
-        return run(model, inputs, signature, outputs)
+        return run(model, inputs, signature)
 
     monkeypatch.setattr(SavedModel, "run", recorded)
     with Servable("default", 1, folder):
