@@ -19,6 +19,7 @@ from . import grpc_services, messages
 from .batching import BatchingParameters
 from .model_config import ModelConfig
 from .models import Models
+from .reflection import add_reflection
 from .rest import RestServer
 from .servable import Servable
 
@@ -93,6 +94,7 @@ class Server:
             maximum_concurrent_rpcs=max_requests,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        add_reflection(self._grpc)
         try:
             address = f"{self.host}:{self.grpc_port}"
             if credentials is None:
