@@ -27,6 +27,9 @@ from .servable import Servable
 MAX_REQUESTS = 1024
 """Requests under way or waiting, unless told otherwise."""
 
+HEALTH_SERVICES = ("", "PredictionService", "ModelService", messages.PREDICTION_SERVICE, messages.MODEL_SERVICE)
+"""What the health service is asked for: the short names are tensorflow_model_server's."""
+
 _THREADS = 32
 _OPTIONS = [
     ("grpc.so_reuseport", 0),  # else a second server on the port gets half of the requests instead of an error
@@ -118,7 +121,7 @@ class Server:
             self.rest_port = self._rest.server_port
             threading.Thread(target=self._rest.serve_forever, args=(0.1,), name="rest", daemon=True).start()
         self._grpc.start()
-        for service in ("", messages.PREDICTION_SERVICE, messages.MODEL_SERVICE):
+        for service in HEALTH_SERVICES:
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         return self
 
