@@ -43,6 +43,17 @@ def _add_predict(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="predictions in the rows' order: .parquet or .csv")
     parser.add_argument("--batch-size", type=int, default=4096, help="rows per request")
     parser.add_argument("--timeout", type=float, default=30.0, help="deadline of a request in seconds")
+    _add_tls(parser)
+
+
+def _add_reload_config(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="model_config_list: all models that the server shall have")
+    parser.add_argument("--server", default="127.0.0.1:8500", help="gRPC address, HOST:PORT")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds; new models are loaded meanwhile")
+    _add_tls(parser)
+
+
+def _add_tls(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--ca-file", type=Path, help="TLS: PEM file of the authorities that vouch for the server")
     parser.add_argument("--cert-file", type=Path, help="mutual TLS: PEM file of the client's certificate")
     parser.add_argument("--key-file", type=Path, help="mutual TLS: PEM file of the client's private key")
@@ -90,11 +101,9 @@ def _serve(values: Any) -> None:
 
 def _predict(values: Any) -> None:
     from c2al_serving.client import PredictClient
-    from c2al_serving.tls import read_channel_credentials
 
     from .predict import predict_file
 
-    files = (values.ca_file, values.cert_file, values.key_file)
     with PredictClient(
         values.server,
         values.model,
@@ -102,10 +111,26 @@ def _predict(values: Any) -> None:
         label=values.label,
         timeout=values.timeout,
         max_rows=values.batch_size,
-        credentials=read_channel_credentials(*files) if any(files) else None,
+        credentials=_credentials(values),
     ) as client:
         rows = predict_file(values.file, client, values.output)
     print(f"{rows:,} rows: {values.output}")
+
+
+def _reload_config(values: Any) -> None:
+    from c2al_serving.admin import reload_config
+    from c2al_serving.model_config import from_proto, read_config
+
+    config = read_config(values.file)
+    reload_config(values.server, config, credentials=_credentials(values), timeout=values.timeout)
+    print(f"{values.server}: OK. Models: {', '.join(model.name for model in from_proto(config))}")
+
+
+def _credentials(values: Any) -> Any:
+    from c2al_serving.tls import read_channel_credentials
+
+    files = (values.ca_file, values.cert_file, values.key_file)
+    return read_channel_credentials(*files) if any(files) else None
 
 
 SERVING_COMMANDS = {
@@ -133,5 +158,13 @@ SERVING_COMMANDS = {
         "c2al predict rows.parquet --server localhost:8500 --model census --output predictions.parquet",
         _add_predict,
         _predict,
+    ),
+    "reload-config": Command(
+        "Has a running model server serve other models, versions and labels, without a restart: the embedded one or "
+        "tensorflow_model_server.",
+        "FILE --server HOST:PORT [--timeout SECONDS] [--ca-file FILE]",
+        "c2al reload-config serving/model_server/canary.config --server localhost:8500",
+        _add_reload_config,
+        _reload_config,
     ),
 }
