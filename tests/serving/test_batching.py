@@ -165,9 +165,9 @@ def test_parameters_of_the_real_server(tmp_path) -> None:
     assert read_batching_parameters(path) == BatchingParameters()
     path.write_text(
         "max_batch_size { value: 512 } enable_large_batch_splitting { value: true } pad_variable_length_inputs: true\n"
-        "max_execution_batch_size { value: 128 } allowed_batch_sizes: 32 allowed_batch_sizes: 128"
+        "max_execution_batch_size { value: 128 }"
     )
-    assert read_batching_parameters(path) == BatchingParameters(128, allowed_batch_sizes=(32, 128))
+    assert read_batching_parameters(path) == BatchingParameters(128)
 
 
 @pytest.mark.parametrize(
