@@ -2,6 +2,7 @@ import base64
 import contextlib
 import http.client
 import json
+import time
 
 import numpy as np
 import pytest
@@ -159,11 +160,12 @@ def test_too_many_requests_are_refused_and_the_others_answered(export):
             slow.putrequest("POST", predict)
             slow.putheader("Content-Length", str(len(data)))
             slow.endheaders(data[:1])
-            status = 200
-            while status == 200:  # until the one that is not whole yet is under way
-                other.request("POST", predict, data)
-                answer = other.getresponse()
-                status, content = answer.status, json.loads(answer.read())
+            deadline = time.monotonic() + 10
+            while server._rest.room._value and time.monotonic() < deadline:  # until it is under way, not whole yet
+                time.sleep(0.001)
+            other.request("POST", predict, data)
+            answer = other.getresponse()
+            status, content = answer.status, json.loads(answer.read())
             assert (status, content) == (429, {"error": "1 requests are under way, which is the bound."})
             other.request("GET", "/v1/models/default")  # the refused body was read: the connection is still good
             answer = other.getresponse()
