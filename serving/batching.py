@@ -56,8 +56,14 @@ class BatchingParameters:
             )
 
 
+_WRAPPED = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
+
+
 def read_batching_parameters(path: Path) -> BatchingParameters:
     """Reads a file of tensorflow_model_server's `--batching_parameters_file`: `max_batch_size { value: 128 }`, ...
+
+    Where it has large batches split, `max_execution_batch_size` is the size of a batch. No input is padded, whatever
+    `pad_variable_length_inputs` says: requests are merged where their inputs have one shape.
 
     Raises:
         ValueError: If it is none; the message names file, line and field.
@@ -65,10 +71,10 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
     try:
         read = text_format.Parse(path.read_text(), messages.BatchingParameters(), descriptor_pool=messages.POOL)
         given: dict[str, Any] = {
-            field.name: getattr(read, field.name).value
-            for field, _ in read.ListFields()
-            if field.name not in ("allowed_batch_sizes", "thread_pool_name")
+            field.name: getattr(read, field.name).value for field, _ in read.ListFields() if field.name in _WRAPPED
         }
+        if read.enable_large_batch_splitting.value and read.HasField("max_execution_batch_size"):
+            given["max_batch_size"] = read.max_execution_batch_size.value
         return BatchingParameters(**given, allowed_batch_sizes=tuple(read.allowed_batch_sizes))
     except (OSError, UnicodeDecodeError, ValueError, text_format.ParseError) as error:
         raise ValueError(f"{path}: {error}") from error

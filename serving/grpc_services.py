@@ -51,14 +51,13 @@ def get_model_status(models: Models, request: Any) -> Any:
 
 
 async def reload_config(models: Models, request: Any) -> Any:
-    """Answers a ReloadConfigRequest: the server has these models from now on. What is wrong is told in the answer."""
-    response = messages.ReloadConfigResponse()
-    response.status.SetInParent()
+    """Answers a ReloadConfigRequest: the server has these models from now on."""
     try:
         await asyncio.to_thread(models.reload, from_proto(request.config))
     except ValueError as error:
-        response.status.error_code = getattr(error, "code", INVALID_ARGUMENT)
-        response.status.error_message = str(error)
+        raise RequestError(str(error), getattr(error, "code", INVALID_ARGUMENT)) from error
+    response = messages.ReloadConfigResponse()
+    response.status.SetInParent()
     return response
 
 

@@ -96,6 +96,9 @@ _SERVING = {
         "google.protobuf.Int64Value num_batch_threads = 4",
         "google.protobuf.StringValue thread_pool_name = 5",
         "repeated int64 allowed_batch_sizes = 6",
+        "bool pad_variable_length_inputs = 7",
+        "google.protobuf.BoolValue enable_large_batch_splitting = 8",
+        "google.protobuf.Int64Value max_execution_batch_size = 9",
     ),
     "SSLConfig": (
         "string server_key = 1",
@@ -103,11 +106,24 @@ _SERVING = {
         "string custom_ca = 3",
         "bool client_verify = 4",
     ),
+    "PrometheusConfig": ("bool enable = 1", "string path = 2"),
+    "MonitoringConfig": ("PrometheusConfig prometheus_config = 1",),
     "Metric": ("string name = 1", "oneof value_increase int64 int64_value_increase = 2"),
     "ReloadConfigRequest": ("ModelServerConfig config = 1", "repeated string metric_names = 2"),
     "ReloadConfigResponse": ("StatusProto status = 1", "repeated Metric metric = 2"),
     "PredictLog": ("PredictRequest request = 1", "PredictResponse response = 2"),
     "PredictionLog": ("oneof log_type PredictLog predict_log = 6",),
+}
+
+_SERVICES = {
+    "PredictionService": {
+        "Predict": ("PredictRequest", "PredictResponse"),
+        "GetModelMetadata": ("GetModelMetadataRequest", "GetModelMetadataResponse"),
+    },
+    "ModelService": {
+        "GetModelStatus": ("GetModelStatusRequest", "GetModelStatusResponse"),
+        "HandleReloadConfigRequest": ("ReloadConfigRequest", "ReloadConfigResponse"),
+    },
 }
 
 _DATA_TYPES = {
@@ -184,6 +200,13 @@ def _add_enum(enums: Any, name: str, values: dict[str, int]) -> None:
         enum.value.add(name=value, number=number)
 
 
+def _add_services(file: descriptor_pb2.FileDescriptorProto, services: dict[str, dict[str, tuple[str, str]]]) -> None:
+    for name, methods in services.items():
+        service = file.service.add(name=name)
+        for method, (request, response) in methods.items():
+            service.method.add(name=method, input_type=request, output_type=response)
+
+
 def _file(package: str, messages: dict[str, tuple[str, ...]], *imports: str) -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
     file.dependency.extend(imports)
@@ -206,6 +229,7 @@ def _pool() -> descriptor_pool.DescriptorPool:
     status = next(message for message in serving.message_type if message.name == "ModelVersionStatus")
     _add_enum(status.enum_type, "State", _STATES)
     _add_enum(serving.enum_type, "ModelType", _MODEL_TYPES)
+    _add_services(serving, _SERVICES)
     pool = descriptor_pool.DescriptorPool()
     for file in known:
         pool.AddSerializedFile(file.serialized_pb)
@@ -239,6 +263,7 @@ ModelConfigList = _message("tensorflow.serving.ModelConfigList")
 ModelServerConfig = _message("tensorflow.serving.ModelServerConfig")
 BatchingParameters = _message("tensorflow.serving.BatchingParameters")
 SSLConfig = _message("tensorflow.serving.SSLConfig")
+MonitoringConfig = _message("tensorflow.serving.MonitoringConfig")
 ReloadConfigRequest = _message("tensorflow.serving.ReloadConfigRequest")
 ReloadConfigResponse = _message("tensorflow.serving.ReloadConfigResponse")
 

@@ -14,7 +14,7 @@ from google.protobuf import json_format
 from c2al_tf.saved_model import DEFAULT_SIGNATURE
 
 from . import messages, metrics
-from .errors import HTTP_STATUS, INTERNAL, RequestError
+from .errors import HTTP_STATUS, INTERNAL, NOT_FOUND, RESOURCE_EXHAUSTED, RequestError
 from .event_loop import wait_for
 from .grpc_services import SIGNATURE_DEF, get_model_metadata
 from .json_tensors import ROWS, read_inputs, write_outputs
@@ -25,6 +25,7 @@ _PATH = re.compile(
     r"(?P<action>:predict|/metadata)?"
 )
 _MAX_BODY = 256 << 20
+_CHUNK = 1 << 16
 _IDLE_SECONDS = 60
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ def answer(models: Models, method: str, path: str, body: bytes) -> dict[str, Any
         RequestError: If the request has no such form, or means no loaded model.
         SavedModelError: If the model refuses the inputs.
     """
+    if not path.startswith("/v1/"):
+        raise RequestError(f"Not found: {path}", NOT_FOUND)
     match = _PATH.fullmatch(path.partition("?")[0])
     wanted = "POST" if match and match["action"] == ":predict" else "GET"
     if match is None or method != wanted:
@@ -98,13 +101,19 @@ class RestServer(http.server.ThreadingHTTPServer):
         host: Address to listen on.
         port: Its port; 0 for a free one.
         models: What answers.
+        max_requests: POST requests under way; beyond it they are refused (429), whose bodies are not kept. Status,
+            metadata and metrics are always answered.
+        metrics_path: Where Prometheus reads; None: nowhere.
     """
 
     daemon_threads = False
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, models: Models) -> None:
-        self.models = models
+    def __init__(
+        self, host: str, port: int, models: Models, max_requests: int, metrics_path: str | None = metrics.PATH
+    ) -> None:
+        self.models, self.max_requests, self.metrics_path = models, max_requests, metrics_path
+        self.room = threading.Semaphore(max_requests)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__((host, port), _Handler)
@@ -142,10 +151,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: RestServer
 
     def do_GET(self) -> None:
-        if self.path == metrics.PATH:
+        if self.path.partition("?")[0] == self.server.metrics_path:
             self._send(200, self.server.models.metrics.text(), metrics.CONTENT_TYPE)
         else:
-            self._answer(b"")
+            self._send_json(*self._answer(b""))
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
@@ -153,18 +162,30 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             self._send_json(411, {"error": f"Content-Length must be given, at most {_MAX_BODY} bytes."})
             return
-        self._answer(self.rfile.read(int(length)))
+        if not self.server.room.acquire(blocking=False):
+            self._discard(int(length))
+            message = f"{self.server.max_requests} requests are under way, which is the bound."
+            self._send_json(HTTP_STATUS[RESOURCE_EXHAUSTED], {"error": message})
+            return
+        try:
+            outcome = self._answer(self.rfile.read(int(length)))
+        finally:
+            self.server.room.release()
+        self._send_json(*outcome)  # only now: who has the answer may ask again
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug(format, *args)
 
-    def _answer(self, body: bytes) -> None:
+    def _answer(self, body: bytes) -> tuple[int, dict[str, Any]]:
         try:
-            status, content = 200, answer(self.server.models, self.command, self.path, body)
+            return 200, answer(self.server.models, self.command, self.path, body)
         except ValueError as error:
             code = getattr(error, "code", INTERNAL)
-            status, content = HTTP_STATUS.get(code, 500), {"error": str(error)}
-        self._send_json(status, content)
+            return HTTP_STATUS.get(code, 500), {"error": str(error)}
+
+    def _discard(self, length: int) -> None:
+        while length > 0 and (chunk := self.rfile.read(min(length, _CHUNK))):
+            length -= len(chunk)
 
     def _send_json(self, status: int, content: dict[str, Any]) -> None:
         self._send(status, json.dumps(content).encode(), "application/json")

@@ -17,13 +17,18 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from . import grpc_services, messages
 from .batching import BatchingParameters
 from .event_loop import wait_for
+from .metrics import PATH
 from .model_config import ModelConfig
 from .models import Models
+from .reflection import add_reflection
 from .rest import RestServer
 from .servable import Servable
 
 MAX_REQUESTS = 1024
 """Requests under way or waiting, unless told otherwise."""
+
+HEALTH_SERVICES = ("", "PredictionService", "ModelService", messages.PREDICTION_SERVICE, messages.MODEL_SERVICE)
+"""What the health service is asked for: the short names are tensorflow_model_server's."""
 
 _OPTIONS = [
     ("grpc.so_reuseport", 0),  # else a second server on the port gets half of the requests instead of an error
@@ -45,8 +50,10 @@ class Server:
         host: Address to listen on; `0.0.0.0` for all.
         poll_seconds: Seconds between two looks at the base paths. None: versions change by requests alone.
         credentials: TLS of the gRPC interface (`tls.read_server_credentials`); none for plain text.
-        max_requests: gRPC requests under way or waiting; beyond it they are refused (RESOURCE_EXHAUSTED).
+        max_requests: Requests under way or waiting, of gRPC and again of REST; beyond it they are refused
+            (RESOURCE_EXHAUSTED, 429).
         batching: How requests to a model are merged (`batching.read_batching_parameters`); None: they are not.
+        metrics_path: Where Prometheus reads on the REST port (`monitoring.read_metrics_path`); None: nowhere.
 
     Attributes:
         grpc_port: The port listened on.
@@ -69,6 +76,7 @@ class Server:
         credentials: grpc.ServerCredentials | None = None,
         max_requests: int = MAX_REQUESTS,
         batching: BatchingParameters | None = None,
+        metrics_path: str | None = PATH,
     ) -> None:
         if max_requests < 1:
             raise ValueError(f"`max_requests` must be at least 1. Received: max_requests={max_requests}")
@@ -76,13 +84,15 @@ class Server:
         configs = [ModelConfig("default", Path(models))] if isinstance(models, str | os.PathLike) else models
         self.models = Models(configs, poll_seconds, functools.partial(Servable, batching=batching)).start()
         try:
-            self._listen(credentials, max_requests)
+            self._listen(credentials, max_requests, metrics_path)
         except OSError:
             self.models.close()
             raise
 
-    def _listen(self, credentials: grpc.ServerCredentials | None, max_requests: int) -> None:
-        self._rest = None if self.rest_port is None else RestServer(self.host, self.rest_port, self.models)
+    def _listen(self, credentials: grpc.ServerCredentials | None, max_requests: int, metrics_path: str | None) -> None:
+        self._rest = None
+        if self.rest_port is not None:
+            self._rest = RestServer(self.host, self.rest_port, self.models, max_requests, metrics_path)
         try:
             wait_for(self._listen_to_grpc(credentials, max_requests))
         except RuntimeError as error:
@@ -96,6 +106,7 @@ class Server:
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        add_reflection(self._grpc)
         address = f"{self.host}:{self.grpc_port}"
         if credentials is None:
             self.grpc_port = self._grpc.add_insecure_port(address)
@@ -111,7 +122,7 @@ class Server:
         return self
 
     async def _start_grpc(self) -> None:
-        for service in ("", messages.PREDICTION_SERVICE, messages.MODEL_SERVICE):
+        for service in HEALTH_SERVICES:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         await self._grpc.start()
 
@@ -155,6 +166,7 @@ def serve(
     credentials: grpc.ServerCredentials | None = None,
     max_requests: int = MAX_REQUESTS,
     batching: BatchingParameters | None = None,
+    metrics_path: str | None = PATH,
     on_ready: Callable[[Server], None] | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then finishes the requests under way. For the main thread.
@@ -166,8 +178,9 @@ def serve(
         host: Address to listen on; `0.0.0.0` for all.
         poll_seconds: Seconds between two looks at the base paths.
         credentials: TLS of the gRPC interface.
-        max_requests: gRPC requests under way or waiting.
+        max_requests: Requests under way or waiting, of gRPC and again of REST.
         batching: How requests to a model are merged.
+        metrics_path: Where Prometheus reads on the REST port.
         on_ready: Called once requests are answered.
     """
     with _stop_signals() as wait_for_one:
@@ -180,6 +193,7 @@ def serve(
             credentials=credentials,
             max_requests=max_requests,
             batching=batching,
+            metrics_path=metrics_path,
         )
         with server:
             if on_ready is not None:

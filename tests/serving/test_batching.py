@@ -179,6 +179,11 @@ def test_parameters_of_the_real_server(tmp_path) -> None:
     assert read_batching_parameters(path) == BatchingParameters(128, 500, 7, 3, (32, 128))
     path.write_text("")
     assert read_batching_parameters(path) == BatchingParameters()
+    path.write_text(
+        "max_batch_size { value: 512 } enable_large_batch_splitting { value: true } pad_variable_length_inputs: true\n"
+        "max_execution_batch_size { value: 128 }"
+    )
+    assert read_batching_parameters(path) == BatchingParameters(128)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 import base64
+import contextlib
 import http.client
 import json
+import time
 
 import numpy as np
 import pytest
+from c2al_serving.server import Server
 
 
 @pytest.fixture
@@ -146,3 +149,29 @@ def test_a_body_needs_its_length(server):
     connection.endheaders()
     assert connection.getresponse().status == 411
     connection.close()
+
+
+def test_too_many_requests_are_refused_and_the_others_answered(export):
+    data = json.dumps({"inputs": as_json(export.columns)}).encode()
+    predict = "/v1/models/default:predict"
+    with Server(export.base_path, rest_port=0, max_requests=1) as server:
+        slow, other = (http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=10) for _ in range(2))
+        with contextlib.closing(slow), contextlib.closing(other):
+            slow.putrequest("POST", predict)
+            slow.putheader("Content-Length", str(len(data)))
+            slow.endheaders(data[:1])
+            deadline = time.monotonic() + 10
+            while server._rest.room._value and time.monotonic() < deadline:  # until it is under way, not whole yet
+                time.sleep(0.001)
+            other.request("POST", predict, data)
+            answer = other.getresponse()
+            status, content = answer.status, json.loads(answer.read())
+            assert (status, content) == (429, {"error": "1 requests are under way, which is the bound."})
+            other.request("GET", "/v1/models/default")  # the refused body was read: the connection is still good
+            answer = other.getresponse()
+            assert (answer.status, b"AVAILABLE" in answer.read()) == (200, True)
+            slow.send(data[1:])
+            assert slow.getresponse().status == 200
+            other.request("POST", predict, data)  # there is room again
+            status = other.getresponse().status
+            assert status == 200
