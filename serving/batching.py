@@ -262,7 +262,7 @@ class _Task:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.signature, self.layout, self.contents = signature, layout, contents
-        self.size = layout.num_rows or 1
+        self.size = min(layout.num_rows or 1, limit)
         self.kind = (signature, layout.kind) if layout.num_rows and layout.num_rows < limit else None
         self.asked = loop.time()
         self.answer: asyncio.Future[dict[str, NDArray[Any]]] = loop.create_future()

@@ -1,5 +1,6 @@
 """What a server counts, for Prometheus, under the names of tensorflow_model_server."""
 
+import asyncio
 import contextlib
 import threading
 import time
@@ -57,6 +58,9 @@ class Metrics:
         except ValueError as error:
             status = GRPC_STATUS.get(getattr(error, "code", INTERNAL), grpc.StatusCode.UNKNOWN)
             self._requests.add((model, status.name))
+            raise
+        except asyncio.CancelledError:  # its deadline has passed, or its client has gone
+            self._requests.add((model, "CANCELLED"))
             raise
         self._requests.add((model, "OK"))
         self._latency.labels(model, api, entrypoint).observe(_microseconds_since(start))

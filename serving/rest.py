@@ -148,7 +148,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     timeout = _IDLE_SECONDS
+    default_request_version = "HTTP/1.0"  # of a line without one: an answer always has a status line
     server: RestServer
+
+    def parse_request(self) -> bool:
+        """Refuses HTTP/0.9, which knows no status."""
+        parsed = super().parse_request()
+        if parsed and self.request_version == "HTTP/0.9":
+            self.request_version = self.default_request_version
+            self.send_error(505, "HTTP/1.0 or HTTP/1.1 is wanted. Received: HTTP/0.9")
+            return False
+        return parsed
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is no request is told in JSON, too."""
+        self.close_connection = True
+        self._send_json(code, {"error": message or self.responses[http.HTTPStatus(code)][0]})
 
     def do_GET(self) -> None:
         if self.path.partition("?")[0] == self.server.metrics_path:
@@ -158,20 +173,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _MAX_BODY:
-            self.close_connection = True
-            self._send_json(411, {"error": f"Content-Length must be given, at most {_MAX_BODY} bytes."})
-            return
-        if not self.server.room.acquire(blocking=False):
+        if not length.isdecimal():
+            self.send_error(411, "Content-Length must be given: the bytes of the body.")
+        elif len(length) > 18 or int(length) > _MAX_BODY:
+            self.send_error(413, f"Content-Length may be at most {_MAX_BODY}. Received: {length:.20}")
+        elif not self.server.room.acquire(blocking=False):
             self._discard(int(length))
             message = f"{self.server.max_requests} requests are under way, which is the bound."
             self._send_json(HTTP_STATUS[RESOURCE_EXHAUSTED], {"error": message})
-            return
-        try:
-            outcome = self._answer(self.rfile.read(int(length)))
-        finally:
-            self.server.room.release()
-        self._send_json(*outcome)  # only now: who has the answer may ask again
+        else:
+            try:
+                body = self.rfile.read(int(length))
+                outcome = self._answer(body) if len(body) == int(length) else None
+            finally:
+                self.server.room.release()
+            if outcome is not None:
+                self._send_json(*outcome)  # only now: who has the answer may ask again
+            else:
+                self.send_error(
+                    400, f"The body must have {length} bytes, as Content-Length says. Received: {len(body)}"
+                )
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug(format, *args)
@@ -195,4 +216,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)

@@ -30,7 +30,7 @@ _DTYPES: dict[np.dtype[Any], tuple[int, str]] = {
     np.dtype(np.uint32): (22, "uint32_val"),
     np.dtype(np.uint64): (23, "uint64_val"),
 }
-_MAX_REPEATED = 2**24  # a few bytes can declare any shape: this bounds what they make us allocate
+_MAX_REPEATED = 2**20  # a few bytes can declare any shape: this bounds what they make us, or the model, allocate
 _BY_NUMBER = {number: (dtype, field) for dtype, (number, field) in _DTYPES.items()}
 
 
@@ -112,9 +112,11 @@ def read_proto(proto: Any) -> tuple[np.dtype[Any], tuple[int, ...], Content]:
     if proto.tensor_shape.unknown_rank or (shape and min(shape) < 0):
         raise ValueError(f"a tensor must have a known shape. Received: shape={shape}")
     size = math.prod(shape)
-    content: Content = proto.tensor_content
-    if not content or dtype == STRING:
-        content = _field_content(getattr(proto, field), dtype, size)
+    values: Content = proto.tensor_content
+    sent = max(_MAX_REPEATED, len(values), len(getattr(proto, field)))
+    if math.prod(size or 1 for size in shape) > sent:
+        raise ValueError(f"a tensor may have at most {_MAX_REPEATED} values that are not sent. Received: shape={shape}")
+    content = values if values and dtype != STRING else _field_content(getattr(proto, field), dtype, size)
     width = 1 if isinstance(content, list) else dtype.itemsize
     if len(content) != size * width:
         raise ValueError(f"a tensor of shape {shape} must hold {size} values. Received: {len(content) / width:g}")
@@ -140,9 +142,11 @@ def join(contents: Sequence[Content]) -> Content:
 def _field_content(field: Any, dtype: np.dtype[Any], size: int) -> Content:
     """What a `..._val` field holds, its last value repeated up to a size."""
     missing = size - len(field) if field else 0
-    if missing > _MAX_REPEATED:
-        raise ValueError(f"a tensor may repeat its last value {_MAX_REPEATED} times at most. Received: {missing} times")
     if dtype == STRING:
         return [*field, *field[-1:] * missing]
-    values = np.array(field, np.uint16).view(dtype) if dtype == np.float16 else np.array(field, dtype)
+    if dtype.itemsize < 4 and dtype.kind in "iuf":  # the lower bits count, as in TensorFlow
+        bits = dtype if dtype.kind in "iu" else np.dtype(np.uint16)
+        values = np.array(field, np.int32).astype(bits).view(dtype)
+    else:
+        values = np.array(field, dtype)
     return (np.concatenate([values, np.repeat(values[-1:], missing)]) if missing > 0 else values).tobytes()

@@ -1,16 +1,19 @@
 """What Prometheus reads, by its own parser."""
 
 import shutil
-import threading
 import urllib.request
+from collections import Counter
 
+import grpc
 import numpy as np
 import pytest
-from c2al_serving import server as server_module
+from c2al_serving import messages
+from c2al_serving.batching import BatchingParameters
 from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.metrics import PATH
 from c2al_serving.model_config import ModelConfig
 from c2al_serving.server import Server
+from c2al_serving.tensors import fill_proto
 from prometheus_client.parser import text_string_to_metric_families
 
 LATENCY = ":tensorflow:serving:request_latency"
@@ -85,29 +88,40 @@ def test_versions_that_are_loaded_and_those_that_cannot_be(export, tmp_path) -> 
     assert found == {(count, one, "success"): 1, (count, two, "fail"): 1}
 
 
-def test_a_request_past_its_deadline_is_not_begun(export, monkeypatch) -> None:
-    monkeypatch.setattr(server_module, "_THREADS", 1)
-    many = {name: np.repeat(column, 20_000, axis=0) for name, column in export.columns.items()}
-    with Server(export.base_path, rest_port=0) as server:
+def test_a_request_past_its_deadline_is_not_begun(export) -> None:
+    """What waits behind long calls until its deadline is no answer, to nobody."""
+    one_by_one = BatchingParameters(max_batch_size=1, max_enqueued_batches=100, num_batch_threads=1)
+    with (
+        Server(export.base_path, batching=one_by_one) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+    ):
+        ask = channel.unary_unary(f"/{messages.PREDICTION_SERVICE}/Predict").future
+        long = [ask(request(export.columns, rows=20_000), timeout=60) for _ in range(32)]
+        short = [ask(request(export.columns, rows=1), timeout=0.05) for _ in range(64)]
+        assert {future.code() for future in long} == {grpc.StatusCode.OK}
+        ask(request(export.columns, rows=1), timeout=60).result()  # what waited before it had its turn
+        answered = [future.code() for future in short].count(grpc.StatusCode.OK)
+        counts = counted(server.models.metrics.text().decode())
+    assert answered <= counts["OK"] - 33 < 64
+    assert set(counts) <= {"OK", "CANCELLED"}
 
-        def ask_long():
-            with PredictClient(f"127.0.0.1:{server.grpc_port}", cast=False, timeout=60, max_rows=10**9) as client:
-                client.predict(many)
 
-        thread = threading.Thread(target=ask_long)
-        thread.start()
-        asked, late = 1, 0
-        with PredictClient(f"127.0.0.1:{server.grpc_port}", cast=False, timeout=0.02) as client:
-            while thread.is_alive():
-                asked += 1
-                try:
-                    client.predict(export.columns)
-                except PredictError:
-                    late += 1
-        thread.join()
-        assert late > 3
-        with PredictClient(f"127.0.0.1:{server.grpc_port}", cast=False) as client:
-            client.predict(export.columns)  # what waited before it has had its turn
-            asked += 1
-        begun = sum(value for key, value in samples(server).items() if key[0] == ":tensorflow:serving:request_count")
-        assert begun < asked
+def request(columns: dict[str, np.ndarray], rows: int) -> bytes:
+    """A few bytes that make a call of any length: TensorFlow repeats a value up to the declared shape."""
+    request = messages.PredictRequest()
+    request.model_spec.name = "default"
+    request.output_filter.append("logits")
+    for name, column in columns.items():
+        fill_proto(request.inputs[name], column[:1], as_fields=True)
+        request.inputs[name].tensor_shape.dim[0].size = rows
+    return request.SerializeToString()
+
+
+def counted(text: str) -> Counter[str]:
+    """Requests by status."""
+    counts: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == ":tensorflow:serving:request_count":
+                counts[sample.labels["status"]] += sample.value
+    return counts
