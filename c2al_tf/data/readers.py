@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -55,7 +55,11 @@ class Chunk:
 
 
 def read_columns(
-    paths: Paths, columns: Mapping[str, Column], batch_size: int = 65_536, csv_format: CsvFormat | None = None
+    paths: Paths,
+    columns: Mapping[str, Column],
+    batch_size: int = 65_536,
+    csv_format: CsvFormat | None = None,
+    first_row: int = 0,
 ) -> Iterator[Columns]:
     """Yields batches of raw columns, in the order of the files and of their rows.
 
@@ -68,13 +72,21 @@ def read_columns(
         columns: What to read; other columns are left alone.
         batch_size: Rows per batch; the last of a file may be smaller.
         csv_format: How CSV files are written.
+        first_row: Where to begin in each file.
 
     Raises:
         ValueError: If a file is absent, empty, corrupt, lacks a column, or holds a value of a wrong type.
     """
     for path in as_paths(paths):
         chunks = read_chunks(path, columns, batch_size, csv_format)
-        yield from rebatch((_decoded(chunk.load()) for chunk in chunks), batch_size)
+        yield from rebatch(_load_from(chunks, first_row), batch_size)
+
+
+def _load_from(chunks: Iterable[Chunk], first_row: int) -> Iterator[Columns]:
+    for chunk in chunks:
+        skipped = max(first_row - chunk.first_row, 0)
+        if skipped < chunk.num_rows:
+            yield {name: values[skipped:] for name, values in _decoded(chunk.load()).items()}
 
 
 def _decoded(columns: CodedColumns) -> Columns:
