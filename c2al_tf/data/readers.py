@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from ..schema import Column
 from ..types import Array, Columns
 from .arrow import ARROW_TYPES, check_type, coded_from_arrow, from_arrow
-from .examples import ExampleReader, read_serialized
 from .raw import Coded, CodedColumns, num_rows, rebatch
 
 Paths: TypeAlias = str | Path | Sequence[str | Path]
@@ -139,6 +138,8 @@ def _count_rows(path: Path, csv_format: CsvFormat, version: tuple[int, int]) -> 
     if path.name.endswith((".csv", ".csv.gz")):
         first = _csv_names(path, csv_format)[0]
         return sum(num_rows(block) for block in _csv_texts(path, {first: Column(first, "string")}, csv_format))
+    from .examples import read_serialized  # TensorFlow, which the other formats do without
+
     return sum(len(batch) for batch in read_serialized(path, 65_536))
 
 
@@ -286,6 +287,8 @@ def _convert_text(texts: pa.Array, column: Column, path: Path, first_row: int) -
 
 
 def _tfrecord_chunks(path: Path, columns: Mapping[str, Column], size: int) -> Iterator[Chunk]:
+    from .examples import ExampleReader, read_serialized  # TensorFlow, which the other formats do without
+
     reader = None
     first_row = 0
     for serialized in read_serialized(path, size):

@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -223,6 +225,11 @@ def test_one_call_at_a_time(client, file, tmp_path):
     ):
         predict_file(file, client, output)
     assert read_json(tmp_path / "out.parquet.parts" / "job.json")["answered_by"] == 2
+
+
+def test_it_loads_no_tensorflow():
+    code = "import c2al_pipelines.predict, sys; assert not sys.modules.keys() & {'tensorflow', 'keras'}"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_concurrency_must_be_positive(client, file, tmp_path):
