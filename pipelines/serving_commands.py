@@ -42,7 +42,9 @@ def _add_predict(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--label", help="version to ask by its label, such as canary")
     parser.add_argument("--output", type=Path, required=True, help="predictions in the rows' order: .parquet or .csv")
     parser.add_argument("--batch-size", type=int, default=4096, help="rows per request")
+    parser.add_argument("--concurrency", type=int, default=4, help="requests under way at a time")
     parser.add_argument("--timeout", type=float, default=30.0, help="deadline of a request in seconds")
+    parser.add_argument("--restart", action="store_true", help="drop what an earlier call of this output has finished")
     _add_tls(parser)
 
 
@@ -113,7 +115,7 @@ def _predict(values: Any) -> None:
         max_rows=values.batch_size,
         credentials=_credentials(values),
     ) as client:
-        rows = predict_file(values.file, client, values.output)
+        rows = predict_file(values.file, client, values.output, concurrency=values.concurrency, restart=values.restart)
     print(f"{rows:,} rows: {values.output}")
 
 
@@ -152,9 +154,13 @@ SERVING_COMMANDS = {
         _serve,
     ),
     "predict": Command(
-        "Sends a file's rows to a model server and writes its predictions.",
+        "Sends a file's rows to a model server and writes its predictions, a row for each row in their order. One "
+        "version gives them all: the one that answers first. What is finished is kept in OUTPUT.parts/ until all is: "
+        "however a call ends, the same call goes on where the finished parts end, and OUTPUT is then what one call "
+        "would have written. An input, server, model or batch size other than theirs is an error, and --restart begins "
+        "anew.",
         "FILE --server HOST:PORT [--model NAME] [--version N | --label L] --output FILE [--batch-size N] "
-        "[--ca-file FILE]",
+        "[--concurrency N] [--timeout SECONDS] [--restart] [--ca-file FILE [--cert-file FILE --key-file FILE]]",
         "c2al predict rows.parquet --server localhost:8500 --model census --output predictions.parquet",
         _add_predict,
         _predict,
