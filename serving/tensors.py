@@ -25,7 +25,7 @@ _DTYPES: dict[np.dtype[Any], tuple[int, str]] = {
     np.dtype(np.uint32): (22, "uint32_val"),
     np.dtype(np.uint64): (23, "uint64_val"),
 }
-_MAX_VALUES = 2**28  # a few bytes can declare any shape: this bounds what they make us allocate
+_MAX_REPEATED = 2**18  # a few bytes can declare any shape: this bounds what they make us, or the model, allocate
 _BY_NUMBER = {number: (dtype, field) for dtype, (number, field) in _DTYPES.items()}
 
 
@@ -96,8 +96,10 @@ def from_proto(proto: Any) -> NDArray[Any]:
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
         raise ValueError(f"a tensor must have a known shape. Received: shape={shape}")
     size = math.prod(shape)
-    if size > _MAX_VALUES:
-        raise ValueError(f"a tensor may hold at most {_MAX_VALUES} values. Received: shape={shape}")
+    if math.prod(size or 1 for size in shape) > max(
+        _MAX_REPEATED, len(proto.tensor_content), len(getattr(proto, field))
+    ):
+        raise ValueError(f"a tensor may have at most {_MAX_REPEATED} values that are not sent. Received: shape={shape}")
     if proto.tensor_content:
         values = np.frombuffer(proto.tensor_content, dtype.newbyteorder("<")) if dtype != STRING else np.empty(0, dtype)
         values = values.astype(dtype)
@@ -115,6 +117,9 @@ def _field_values(field: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
         values = np.empty(len(field), dtype)
         values[:] = field
         return values
+    # As in TensorFlow, of an integer that is too large for its dtype the lower bits count.
     if dtype == np.float16:
-        return np.array(field, np.uint16).view(np.float16)
-    return np.array(field, dtype)
+        return np.array(field, np.int32).astype(np.uint16).view(np.float16)
+    return (
+        np.array(field, np.int32).astype(dtype) if dtype.itemsize < 4 and dtype.kind in "iu" else np.array(field, dtype)
+    )
