@@ -140,6 +140,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     timeout = _IDLE_SECONDS
     server: RestServer
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is no request is told in JSON, too."""
+        self.close_connection = True
+        self._send_json(code, {"error": message or self.responses[http.HTTPStatus(code)][0]})
+
     def do_GET(self) -> None:
         if self.path == metrics.PATH:
             self._send(200, self.server.models.metrics.text(), metrics.CONTENT_TYPE)
@@ -148,11 +153,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _MAX_BODY:
-            self.close_connection = True
-            self._send_json(411, {"error": f"Content-Length must be given, at most {_MAX_BODY} bytes."})
-            return
-        self._answer(self.rfile.read(int(length)))
+        if not length.isdecimal():
+            self.send_error(411, "Content-Length must be given: the bytes of the body.")
+        elif len(length) > 18 or int(length) > _MAX_BODY:
+            self.send_error(413, f"Content-Length may be at most {_MAX_BODY}. Received: {length:.20}")
+        elif len(body := self.rfile.read(int(length))) < int(length):
+            self.send_error(400, f"The body must have {length} bytes, as Content-Length says. Received: {len(body)}")
+        else:
+            self._answer(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug(format, *args)
@@ -169,8 +177,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send(status, json.dumps(content).encode(), "application/json")
 
     def _send(self, status: int, data: bytes, content_type: str) -> None:
+        if self.request_version == "HTTP/0.9":  # it knows no status, and is what a line without a version is taken for
+            self.request_version = "HTTP/1.0"
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
