@@ -81,8 +81,16 @@ class Servable:
     def run(
         self, inputs: Mapping[str, Any], signature: str, outputs: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """What `SavedModel.run` gives, batched with other requests where the server batches."""
-        return (self._batcher or self.model).run(inputs, signature, outputs)
+        """What `SavedModel.run` gives, batched with other requests where the server batches.
+
+        All outputs are computed, whatever is asked for: TensorFlow prepares the first call for each choice of them,
+        which takes as long as a hundred calls, and the warm-up has made one for all.
+        """
+        if self._batcher is not None:
+            return self._batcher.run(inputs, signature, outputs)
+        arrays, names = self.model.check(inputs, signature, outputs)
+        values = self.model.call(arrays, list(self.model.signatures[signature].outputs), signature)
+        return {name: values[name] for name in names}
 
     def close(self) -> None:
         """Finishes the calls under way and releases the model."""
