@@ -53,6 +53,8 @@ class Witness:
         asked: Requests.
         problems: Requests that failed, versions that could not be loaded.
         files: What the version folders held when they were first seen, by number.
+        slowest: Seconds that a request took at most.
+        pause: Seconds between two looks at most: more than some milliseconds are the machine's.
     """
 
     server: ServerProcess
@@ -62,6 +64,8 @@ class Witness:
     asked: int = 0
     problems: list[str] = field(default_factory=list)
     files: dict[int, dict[str, int]] = field(default_factory=dict)
+    slowest: float = 0.0
+    pause: float = 0.0
 
     def __enter__(self) -> "Witness":
         self._stopped = threading.Event()
@@ -83,14 +87,17 @@ class Witness:
             predict, get_status = channel.unary_unary(PREDICT), channel.unary_unary(_STATUS)
             while not self._stopped.wait(0.01):
                 self.asked += 1
+                start = time.monotonic()
                 try:
-                    response = messages.PredictResponse.FromString(predict(request, timeout=20))
+                    response = messages.PredictResponse.FromString(predict(request, timeout=120))
                     states = messages.GetModelStatusResponse.FromString(
-                        get_status(status.SerializeToString(), timeout=20)
+                        get_status(status.SerializeToString(), timeout=120)
                     )
                 except grpc.RpcError as error:
                     self.problems.append(f"a request failed: {error.code().name}: {error.details()}")
                     continue
+                finally:
+                    self.slowest = max(self.slowest, time.monotonic() - start)
                 outputs = read_outputs(response)
                 key = b"".join(outputs[name].tobytes() for name in sorted(outputs))
                 self.answers.setdefault(response.model_spec.version.value, {})[key] = outputs
@@ -101,7 +108,9 @@ class Witness:
                 ]
 
     def _look(self) -> None:
+        looked = time.monotonic()
         while not self._stopped.wait(0.003):
+            self.pause, looked = max(self.pause, time.monotonic() - looked), time.monotonic()
             for version in self.base_path.iterdir():
                 if version.name.isdecimal() and int(version.name) not in self.files:
                     self.files[int(version.name)] = _files(version)
@@ -139,6 +148,8 @@ def measure(base_path: Path, *, kills: int, seed: int = 0) -> dict[str, Any]:
     return {
         "kills": kills,
         "asked": witness.asked,
+        "slowest_seconds": witness.slowest,
+        "longest_pause_seconds": witness.pause,
         "versions_published": len(_versions(base_path)),
         "versions_that_answered": len(witness.answers),
         "left_by_the_killed": left,
