@@ -76,7 +76,7 @@ def export_for_serving(
         _write(strip_auxiliary_heads(model), schema, directory)
         _write_warmup(directory, schema, columns)
         facts = inspect_export(directory)
-        with tempfile.TemporaryDirectory() as other:
+        with tempfile.TemporaryDirectory(dir=directory) as other:  # a killed process leaves nothing elsewhere
             _write(reference, schema, Path(other))
             reference_facts = inspect_export(other)
         check_facts(facts, reference_facts)

@@ -181,7 +181,7 @@ class Batcher:
             self._prepare(loop)
 
     def _is_quick(self, batch: Sequence["_Task"]) -> bool:
-        """Whether the loop itself should answer: to hand a short call to a thread and back takes longer than the call."""
+        """Whether the loop itself should answer: to hand a short call to a thread takes longer than the call."""
         return self._parameters.max_batch_size > 1 and sum(task.size for task in batch) <= 2 * self._quick_rows
 
     def _take(self) -> list["_Task"]:
