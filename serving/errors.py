@@ -2,7 +2,7 @@
 
 import grpc
 
-INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, INTERNAL, UNAVAILABLE = 3, 5, 9, 13, 14
+INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 3, 5, 9, 12, 13, 14
 
 GRPC_STATUS: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
 HTTP_STATUS: dict[int, int] = {

@@ -15,7 +15,7 @@ from .batching import Batcher, BatchingParameters
 from .errors import RequestError
 from .messages import PredictResponse
 from .tensors import fill_proto, from_proto
-from .warmup import read_warmup_requests
+from .warmup import warm_up
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Servable:
         self.model = SavedModel(directory)
         self._batcher = None if batching is None else Batcher(self.model, batching)
         try:
-            warmed = self._warm_up(directory)
+            warmed = warm_up(self, directory)
         except ValueError:
             self.close()
             raise
@@ -97,9 +97,3 @@ class Servable:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _warm_up(self, directory: Path) -> int:
-        count = 0
-        for count, request in enumerate(read_warmup_requests(directory), start=1):  # noqa: B007
-            self.predict(request)
-        return count

@@ -1,9 +1,13 @@
+import shlex
 import shutil
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from c2al_serving.model_config import ModelConfig as ServedModel
+from c2al_serving.models import Models
+from c2al_serving.rest import answer
 
 from c2al_tf.config import ModelConfig
 from c2al_tf.data.dataset import make_dataset
@@ -124,6 +128,21 @@ def test_the_readme_names_all_that_goes_in_and_out(exported, small_schema) -> No
     assert "any, hashed to 50 buckets; `-9223372036854775808` is no value, which no training row had" in text
     assert 'up to 2 a row, padded with `""`' in text
     assert "numbers; `NaN` or an infinite one is no value" in text
+
+
+def test_the_readmes_requests_are_answered(exported, small_rows, small_schema) -> None:
+    text = (exported.directory / "assets.extra" / "README.md").read_text()
+    lines = [shlex.split(line) for line in text.splitlines() if line.startswith("    curl ")]
+    with Models([ServedModel("default", exported.directory.parent)], poll_seconds=None) as models:
+        answers = [answer(models, "POST", line[1].removeprefix("localhost:8501"), line[3].encode()) for line in lines]
+    with SavedModel(exported.directory) as served:
+        p = served.run(features(small_rows(200), small_schema))["probabilities"][0, 0]
+    predicted, (((label, score), (_, one)),), (regressed,) = (
+        answers[0]["predictions"],
+        *(a["results"] for a in answers[1:]),
+    )
+    assert label == "0"
+    np.testing.assert_allclose([predicted[0]["probabilities"][0], 1 - score, one, regressed], p, rtol=1e-6)
 
 
 def test_unknown_and_missing_values_are_answered(exported, small_schema, small_rows) -> None:
