@@ -100,8 +100,11 @@ def test_signatures_of_examples_share_one_call(exported) -> None:
     """So MultiInference computes the model once, and the graph holds it twice, not four times."""
     with SavedModel(exported.directory) as served:
         inputs = {name: signature.inputs for name, signature in served.signatures.items()}
+        examples = np.array([b"", b""], object)
+        together = served.run_together({"inputs": examples}, {"classify": ["scores"], "regress": ["outputs"]})
     of_examples = {inputs["serialized_examples"]["examples"].tensor}
     assert {inputs[name]["inputs"].tensor for name in ("classify", "regress")} == of_examples
+    np.testing.assert_array_equal(together["classify"]["scores"][:, 1:], together["regress"]["outputs"])
     loaded = tf.saved_model.load(str(exported.directory))
     assert sorted(loaded.signatures) == ["serialized_examples", "serving_default"]
 
