@@ -92,7 +92,7 @@ def _flush(path: Path) -> None:
 def _removed_at_the_end(temporary: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a file system without locks
-            stack.enter_context(_lock(temporary))
+            stack.enter_context(lock(temporary))
         try:
             yield
         finally:
@@ -103,23 +103,8 @@ def _clean(target: Path) -> None:
     """Makes the parent of `target`, and removes from it what killed processes left of `target`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for path in target.parent.glob(f"{_PREFIX}*-{glob.escape(target.name)}"):
-        with contextlib.suppress(OSError), _lock(path):
+        with contextlib.suppress(OSError), lock(path):
             _remove(path)
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Holds a lock that ends with the process, however it ends: what nobody holds was left behind.
-
-    Raises:
-        OSError: If another holds it.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:
@@ -127,6 +112,22 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Holds a lock on a file or folder that ends with the process, however it ends: what nobody holds was left behind.
+
+    Raises:
+        BlockingIOError: If another holds it.
+        OSError: If the file system has no locks.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

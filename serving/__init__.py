@@ -1,5 +1,5 @@
 """Clients and an embedded server of TensorFlow Serving's API.
 
-`c2al_serving.client` needs grpc, protobuf and NumPy alone; `c2al_serving.server` runs SavedModels on TensorFlow's C++
-runtime. Nothing is imported from here, so that a client does not load a server.
+`c2al_serving.client` and `async_client` need grpc, protobuf and NumPy alone; `c2al_serving.server` runs SavedModels on
+TensorFlow's C++ runtime. Nothing is imported from here, so that a client does not load a server.
 """

@@ -1,22 +1,25 @@
 """Dynamic batching: requests that wait are answered by one call of the model."""
 
+import asyncio
+import functools
 import os
-import threading
-import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from google.protobuf import text_format
 from numpy.typing import NDArray
 
-from c2al_tf.saved_model import SavedModel
+from c2al_tf.saved_model import RawTensor, SavedModel
 
 from . import messages
+from .decoding import Form, Inputs
 from .errors import UNAVAILABLE, RequestError
+from .tensors import Content, join
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,14 @@ class BatchingParameters:
             )
 
 
+_WRAPPED = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
+
+
 def read_batching_parameters(path: Path) -> BatchingParameters:
     """Reads a file of tensorflow_model_server's `--batching_parameters_file`: `max_batch_size { value: 128 }`, ...
+
+    Where it has large batches split, `max_execution_batch_size` is the size of a batch. No input is padded, whatever
+    `pad_variable_length_inputs` says: requests are merged where their inputs have one shape.
 
     Raises:
         ValueError: If it is none; the message names file, line and field.
@@ -62,153 +71,199 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
     try:
         read = text_format.Parse(path.read_text(), messages.BatchingParameters(), descriptor_pool=messages.POOL)
         given: dict[str, Any] = {
-            field.name: getattr(read, field.name).value
-            for field, _ in read.ListFields()
-            if field.name not in ("allowed_batch_sizes", "thread_pool_name")
+            field.name: getattr(read, field.name).value for field, _ in read.ListFields() if field.name in _WRAPPED
         }
+        if read.enable_large_batch_splitting.value and read.HasField("max_execution_batch_size"):
+            given["max_batch_size"] = read.max_execution_batch_size.value
         return BatchingParameters(**given, allowed_batch_sizes=tuple(read.allowed_batch_sizes))
     except (OSError, UnicodeDecodeError, ValueError, text_format.ParseError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 class Batcher:
-    """Calls a model for many requests at once.
+    """Calls a model for many requests at once. For one event loop; `close` is for any thread.
 
     Args:
         model: The model. Each output of a signature has a row for each row of its inputs.
-        parameters: How requests are merged.
+        parameters: How requests are merged; None: they are not, and as many as there are cores are answered at a time.
     """
 
-    def __init__(self, model: SavedModel, parameters: BatchingParameters) -> None:
+    def __init__(self, model: SavedModel, parameters: BatchingParameters | None) -> None:
         self._model = model
-        self._parameters = parameters
+        self._parameters = parameters or _UNBATCHED
+        self._layouts: dict[tuple[str, tuple[Form, ...]], _Layout] = {}
         self._waiting: deque[_Task] = deque()
-        self._num_rows = 0
-        self._closed = False
-        self._changed = threading.Condition()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True)
-            for number in range(parameters.num_batch_threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._num_rows = self._num_running = 0
+        self._threads = ThreadPoolExecutor(self._parameters.num_batch_threads, thread_name_prefix="batch")
 
-    def run(
-        self, inputs: Mapping[str, Any], signature: str, outputs: Sequence[str] | None = None
+    async def run(
+        self, inputs: Inputs, signature: str, outputs: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """What `SavedModel.run` gives for one request's inputs.
+        """The model's outputs for one request's inputs.
 
         Raises:
             SavedModelError: What the model says of these inputs.
             RequestError: If too many rows wait (UNAVAILABLE).
         """
-        arrays, names = self._model.check(inputs, signature, outputs)
-        num_rows = _num_rows(arrays)
-        if num_rows is None or not 0 < num_rows < self._parameters.max_batch_size:
-            return self._model.call(arrays, names, signature)
-        task = _Task(signature, arrays, num_rows)
-        with self._changed:
-            if self._num_rows + num_rows > self._parameters.max_batch_size * self._parameters.max_enqueued_batches:
-                raise RequestError("The batch scheduling queue to which this task was submitted is full", UNAVAILABLE)
-            self._waiting.append(task)
-            self._num_rows += num_rows
-            self._changed.notify()
-        task.done.wait()
-        if task.error is not None:
-            raise task.error
-        return {name: task.outputs[name] for name in names}
+        layout = self._layout(inputs.forms, signature)
+        names = self._model.check_outputs(outputs, signature)
+        loop = asyncio.get_running_loop()
+        limit = self._parameters.max_batch_size
+        task = _Task(signature, layout, [inputs.contents[place] for place in layout.places], limit, loop)
+        limit *= self._parameters.max_enqueued_batches
+        if self._waiting and self._num_rows + task.size > limit:
+            raise RequestError("The batch scheduling queue to which this task was submitted is full", UNAVAILABLE)
+        self._waiting.append(task)
+        self._num_rows += task.size
+        loop.call_soon(self._dispatch)  # after the requests that have come together with it
+        try:
+            answer = await task.answer
+        except asyncio.CancelledError:  # its deadline has passed, or its client has gone
+            if task in self._waiting:
+                self._waiting.remove(task)
+                self._num_rows -= task.size
+            raise
+        return {name: answer[name] for name in names}
 
     def close(self) -> None:
-        """Answers what waits, and ends."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        """Ends when what was asked is answered."""
+        self._threads.shutdown()
 
-    def _work(self) -> None:
-        while batch := self._next_batch():
-            self._answer(batch)
+    def _layout(self, forms: tuple[Form, ...], signature: str) -> "_Layout":
+        """Checks the inputs, once for all requests that look the same."""
+        layout = self._layouts.get((signature, forms))
+        if layout is None:
+            places = {form.name: place for place, form in enumerate(forms)}
+            self._model.check_forms({form.name: (form.dtype, form.shape) for form in forms}, signature)
+            ordered = {name: places[name] for name in self._model.signatures[signature].inputs}
+            layout = _Layout(tuple(forms[place] for place in ordered.values()), tuple(ordered.values()))
+            if len(self._layouts) >= _MAX_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[signature, forms] = layout
+        return layout
 
-    def _next_batch(self) -> list["_Task"]:
-        """Waits for requests; none: it is closed."""
-        with self._changed:
-            while True:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                if not self._waiting:
-                    return []
-                wait = self._waiting[0].asked + self._parameters.batch_timeout_micros / 1e6 - time.monotonic()
-                if wait <= 0 or self._num_rows >= self._parameters.max_batch_size or self._closed:
-                    return self._take()
-                self._changed.wait(wait)
+    def _dispatch(self) -> None:
+        """Hands what waits to the threads that are free, if it has waited long enough."""
+        parameters = self._parameters
+        while self._waiting and self._num_running < parameters.num_batch_threads:
+            loop, oldest = asyncio.get_running_loop(), self._waiting[0]
+            if not oldest.has_waited and self._num_rows < parameters.max_batch_size and parameters.batch_timeout_micros:
+                if not oldest.is_timed:
+                    oldest.is_timed = True
+                    loop.call_at(oldest.asked + parameters.batch_timeout_micros / 1e6, self._time_out, oldest)
+                return
+            batch = self._take()
+            self._num_running += 1
+            running = loop.run_in_executor(self._threads, self._answers, batch)
+            running.add_done_callback(functools.partial(self._finish, batch))
+
+    def _time_out(self, task: "_Task") -> None:
+        task.has_waited = True
+        self._dispatch()
 
     def _take(self) -> list["_Task"]:
         """The first request, and of the others those that can be merged with it."""
         batch, others = [self._waiting.popleft()], deque[_Task]()
-        rows = batch[0].num_rows
-        for task in self._waiting:
-            if task.kind == batch[0].kind and rows + task.num_rows <= self._parameters.max_batch_size:
+        limit = self._parameters.max_batch_size
+        kind, rows = batch[0].kind, batch[0].size
+        for task in self._waiting if kind is not None and rows < limit else ():
+            if task.kind == kind and rows + task.size <= limit:
                 batch.append(task)
-                rows += task.num_rows
+                rows += task.size
             else:
                 others.append(task)
-        self._waiting = others
+        if len(batch) > 1:
+            self._waiting = others
         self._num_rows -= rows
-        if others:
-            self._changed.notify()
         return batch
 
-    def _answer(self, batch: list["_Task"]) -> None:
+    def _finish(self, batch: Sequence["_Task"], running: "asyncio.Future[list[_Answer]]") -> None:
+        self._num_running -= 1
+        for task, answer in zip(batch, running.result(), strict=True):
+            if task.answer.done():  # cancelled
+                continue
+            if isinstance(answer, Exception):
+                task.answer.set_exception(answer)
+            else:
+                task.answer.set_result(answer)
+        self._dispatch()
+
+    def _answers(self, batch: Sequence["_Task"]) -> list["_Answer"]:
+        """What each request of a batch gets; in a thread."""
         try:
             outputs = self._call(batch)
         except Exception as error:
             if len(batch) == 1:
-                batch[0].fail(error)
-                return
-            # One request must not spoil the others.
-            for task in batch:
-                self._answer([task])
-            return
-        start = 0
-        for task in batch:
-            task.finish({name: values[start : start + task.num_rows] for name, values in outputs.items()})
-            start += task.num_rows
+                return [error]
+            return [answer for task in batch for answer in self._answers([task])]  # one must not spoil the others
+        if len(batch) == 1:
+            return [outputs]
+        ends = np.cumsum([task.size for task in batch]).tolist()
+        return [
+            {name: values[end - task.size : end] for name, values in outputs.items()}
+            for task, end in zip(batch, ends, strict=True)
+        ]
 
-    def _call(self, batch: list["_Task"]) -> dict[str, NDArray[Any]]:
-        signature, num_rows = batch[0].signature, sum(task.num_rows for task in batch)
+    def _call(self, batch: Sequence["_Task"]) -> dict[str, NDArray[Any]]:
+        first, num_rows = batch[0], sum(task.size for task in batch)
+        names = list(self._model.signatures[first.signature].outputs)
         size = next((size for size in self._parameters.allowed_batch_sizes if size >= num_rows), num_rows)
+        if len(batch) == 1 and (first.kind is None or size == num_rows):
+            tensors = {
+                form.name: RawTensor(form.dtype, form.shape, content)
+                for form, content in zip(first.layout.forms, first.contents, strict=True)
+            }
+            return self._model.call(tensors, names, first.signature)
         merged = {}
-        for name in batch[0].inputs:
-            parts = [task.inputs[name] for task in batch]
-            merged[name] = np.concatenate([*parts, np.repeat(parts[-1][-1:], size - num_rows, axis=0)])
-        outputs = self._model.call(merged, list(self._model.signatures[signature].outputs), signature)
+        for place, form in enumerate(first.layout.forms):
+            content = join([task.contents[place] for task in batch])
+            if size > num_rows:
+                last = len(content) // num_rows
+                content = join([content, content[len(content) - last :] * (size - num_rows)])
+            merged[form.name] = RawTensor(form.dtype, (size, *form.shape[1:]), content)
+        outputs = self._model.call(merged, names, first.signature)
         wrong = [name for name, values in outputs.items() if values.shape[:1] != (size,)]
         if wrong:
             raise RequestError(f"Outputs {wrong} must have a row for each of the batch's {size} rows")
-        return outputs
+        return {name: values[:num_rows] for name, values in outputs.items()}
+
+
+_Answer: TypeAlias = dict[str, NDArray[Any]] | Exception
+_MAX_LAYOUTS = 1000
+_UNBATCHED = BatchingParameters(max_batch_size=1, max_enqueued_batches=2**31)
+
+
+class _Layout:
+    """The inputs of a signature in a request.
+
+    Attributes:
+        forms: The inputs in the signature's order.
+        places: Where each is among the request's.
+        num_rows: The rows of all of them; None where they differ, or one has none.
+        kind: Requests of the same can be merged.
+    """
+
+    def __init__(self, forms: tuple[Form, ...], places: tuple[int, ...]) -> None:
+        self.forms, self.places = forms, places
+        sizes = {form.shape[:1] for form in forms}
+        self.num_rows = next(iter(sizes))[0] if len(sizes) == 1 and () not in sizes else None
+        self.kind = tuple(form.shape[1:] for form in forms)
 
 
 class _Task:
-    """A request that waits for its outputs."""
+    """A request that waits for its answer."""
 
-    def __init__(self, signature: str, inputs: dict[str, NDArray[Any]], num_rows: int) -> None:
-        self.signature, self.inputs, self.num_rows = signature, inputs, num_rows
-        self.kind = (signature, tuple(values.shape[1:] for values in inputs.values()))
-        self.asked = time.monotonic()
-        self.outputs: dict[str, NDArray[Any]] = {}
-        self.error: Exception | None = None
-        self.done = threading.Event()
-
-    def finish(self, outputs: dict[str, NDArray[Any]]) -> None:
-        self.outputs = outputs
-        self.done.set()
-
-    def fail(self, error: Exception) -> None:
-        self.error = error
-        self.done.set()
-
-
-def _num_rows(arrays: Mapping[str, NDArray[Any]]) -> int | None:
-    """The rows of all inputs; None where they differ, or an input has none."""
-    sizes = {values.shape[:1] for values in arrays.values()}
-    return next(iter(sizes))[0] if len(sizes) == 1 and () not in sizes else None
+    def __init__(
+        self,
+        signature: str,
+        layout: _Layout,
+        contents: list[Content],
+        limit: int,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.signature, self.layout, self.contents = signature, layout, contents
+        self.size = min(layout.num_rows or 1, limit)
+        self.kind = (signature, layout.kind) if layout.num_rows and layout.num_rows < limit else None
+        self.asked = loop.time()
+        self.answer: asyncio.Future[dict[str, NDArray[Any]]] = loop.create_future()
+        self.is_timed = self.has_waited = False

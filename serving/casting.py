@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .frames import values_of
 from .tensors import dtype_name, dtype_of, encode_strings
 
 
@@ -45,7 +46,7 @@ def cast_columns(columns: Mapping[str, Any], specs: Mapping[str, TensorSpec]) ->
     """Casts each column to the declared dtype: integers to other integers that hold them, numbers to floats, strings.
 
     Args:
-        columns: Arrays or lists, by name.
+        columns: Arrays, lists, or columns of a DataFrame or Table, by name.
         specs: The signature's inputs.
 
     Raises:
@@ -60,16 +61,40 @@ def cast_columns(columns: Mapping[str, Any], specs: Mapping[str, TensorSpec]) ->
 
 
 def as_array(name: str, column: Any) -> NDArray[Any]:
-    """A column as an array, strings as `bytes`.
+    """A column as an array, strings as `bytes`, rows of lists as further dimensions.
 
     Raises:
-        ValueError: If it has no common shape, or objects that are no strings; the message names the column.
+        ValueError: If a value is missing, rows differ in length, or objects are no strings; the message names the
+            column, and the row.
     """
     try:
-        array = np.asarray(column)
+        array = _as_rows(values_of(column))
         return encode_strings(array) if array.dtype.kind in "OSUT" else array
     except ValueError as error:
         raise ValueError(f"column {name!r}: {error}") from error
+
+
+def _as_rows(values: Any) -> NDArray[Any]:
+    if not isinstance(values, np.ndarray):
+        try:
+            array = np.asarray(values)
+        except ValueError:  # rows of several lengths
+            array = np.asarray(values, object)
+        # As NumPy's own strings they would lose a NUL at their end, and take in numbers among them.
+        values = np.asarray(values, object) if array.dtype.kind in "SU" else array
+    if values.dtype != object or values.ndim != 1 or not len(values) or not _is_list(values[0]):
+        return values
+    length = len(values[0])
+    for row, value in enumerate(values):
+        if not _is_list(value) or len(value) != length:
+            raise ValueError(
+                f"row {row}: must have {length} values, as row 0 has; pad the short ones. Received: {value}"
+            )
+    return _as_rows(values.tolist())
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def _cast(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

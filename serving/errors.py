@@ -2,7 +2,8 @@
 
 import grpc
 
-INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 3, 5, 9, 12, 13, 14
+INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, FAILED_PRECONDITION = 3, 5, 8, 9
+UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 12, 13, 14
 
 GRPC_STATUS: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
 HTTP_STATUS: dict[int, int] = {
@@ -13,7 +14,7 @@ HTTP_STATUS: dict[int, int] = {
     6: 409,
     7: 403,
     8: 429,
-    9: 412,
+    9: 400,
     10: 409,
     11: 400,
     12: 501,

@@ -1,10 +1,13 @@
 """PredictionService and ModelService over the loaded models."""
 
+import asyncio
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
 
-import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
 
 from . import inference, messages
 from .errors import GRPC_STATUS, INTERNAL, INVALID_ARGUMENT, RequestError
@@ -16,32 +19,32 @@ _MAX_DETAILS = 2000  # gRPC sends details as a header, and a client refuses head
 _log = logging.getLogger(__name__)
 
 
-def predict(models: Models, request: Any) -> Any:
+async def predict(models: Models, request: Any) -> Any:
     """Answers a PredictRequest."""
     spec = _model_spec(request)
     with models.counted(spec.name, "Predict", "GRPC"), models.use(spec) as servable:
-        return servable.predict(request)
+        return await servable.predict(request)
 
 
-def classify(models: Models, request: Any) -> Any:
+async def classify(models: Models, request: Any) -> Any:
     """Answers a ClassificationRequest."""
     spec = _model_spec(request)
     with models.counted(spec.name, "Classify", "GRPC"), models.use(spec) as servable:
-        return inference.classify(servable, request)
+        return await inference.classify(servable, request)
 
 
-def regress(models: Models, request: Any) -> Any:
+async def regress(models: Models, request: Any) -> Any:
     """Answers a RegressionRequest."""
     spec = _model_spec(request)
     with models.counted(spec.name, "Regress", "GRPC"), models.use(spec) as servable:
-        return inference.regress(servable, request)
+        return await inference.regress(servable, request)
 
 
-def multi_inference(models: Models, request: Any) -> Any:
+async def multi_inference(models: Models, request: Any) -> Any:
     """Answers a MultiInferenceRequest, by the version that its first task means."""
     spec = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
     with models.counted(spec.name, "MultiInference", "GRPC"), models.use(spec) as servable:
-        return inference.multi_inference(servable, request)
+        return await inference.multi_inference(servable, request)
 
 
 def get_model_metadata(models: Models, request: Any) -> Any:
@@ -68,15 +71,14 @@ def get_model_status(models: Models, request: Any) -> Any:
     return models.status(_model_spec(request))
 
 
-def reload_config(models: Models, request: Any) -> Any:
-    """Answers a ReloadConfigRequest: the server has these models from now on. What is wrong is told in the answer."""
+async def reload_config(models: Models, request: Any) -> Any:
+    """Answers a ReloadConfigRequest: the server has these models from now on."""
+    try:
+        await asyncio.to_thread(models.reload, from_proto(request.config))
+    except ValueError as error:
+        raise RequestError(str(error), getattr(error, "code", INVALID_ARGUMENT)) from error
     response = messages.ReloadConfigResponse()
     response.status.SetInParent()
-    try:
-        models.reload(from_proto(request.config))
-    except ValueError as error:
-        response.status.error_code = getattr(error, "code", INVALID_ARGUMENT)
-        response.status.error_message = str(error)
     return response
 
 
@@ -88,7 +90,7 @@ def _model_spec(request: Any) -> Any:
 
 _METHODS: dict[str, dict[str, tuple[Callable[[Models, Any], Any], Any]]] = {
     messages.PREDICTION_SERVICE: {
-        "Predict": (predict, messages.PredictRequest),
+        "Predict": (predict, messages.PredictEnvelope),
         "Classify": (classify, messages.ClassificationRequest),
         "Regress": (regress, messages.RegressionRequest),
         "MultiInference": (multi_inference, messages.MultiInferenceRequest),
@@ -102,7 +104,7 @@ _METHODS: dict[str, dict[str, tuple[Callable[[Models, Any], Any], Any]]] = {
 
 
 def handlers(models: Models) -> list[grpc.GenericRpcHandler]:
-    """The two services as handlers for a gRPC server."""
+    """The two services as handlers for a gRPC server of an event loop."""
     return [
         grpc.method_handlers_generic_handler(
             service,
@@ -113,19 +115,20 @@ def handlers(models: Models) -> list[grpc.GenericRpcHandler]:
 
 
 def _handler(models: Models, answer: Callable[[Models, Any], Any], request_class: Any) -> grpc.RpcMethodHandler:
-    def call(request: Any, context: grpc.ServicerContext) -> Any:
-        if not context.is_active():  # it waited beyond its deadline, or its client has gone
-            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The request was not begun before its deadline.")
+    async def call(data: bytes, context: grpc.aio.ServicerContext) -> Any:
         try:
-            return answer(models, request)
+            try:
+                request = request_class.FromString(data)
+            except DecodeError as error:
+                raise RequestError(f"The request cannot be parsed: {error}", INTERNAL) from error
+            response = answer(models, request)
+            if inspect.isawaitable(response):
+                response = await response
+            return response.SerializeToString()
         except ValueError as error:
             code = getattr(error, "code", INTERNAL)
             if code == INTERNAL:
                 _log.exception("a request failed")
-            context.abort(GRPC_STATUS.get(code, grpc.StatusCode.UNKNOWN), str(error)[:_MAX_DETAILS])
+            await context.abort(GRPC_STATUS.get(code, grpc.StatusCode.UNKNOWN), str(error)[:_MAX_DETAILS])
 
-    return grpc.unary_unary_rpc_method_handler(
-        call,
-        request_deserializer=request_class.FromString,
-        response_serializer=lambda response: response.SerializeToString(),
-    )
+    return grpc.unary_unary_rpc_method_handler(call)

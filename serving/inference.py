@@ -3,6 +3,7 @@
 As by default in tensorflow_model_server, any signature of the right form will do, whatever its method name.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,21 +25,21 @@ _CLASSIFY, _REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress
 _Outputs = Mapping[str, NDArray[Any]]
 
 
-def classify(servable: "Servable", request: Any) -> Any:
+async def classify(servable: "Servable", request: Any) -> Any:
     """Answers a ClassificationRequest."""
     response = messages.ClassificationResponse()
-    _answer(servable, request, _CLASSIFY, response)
+    await _answer(servable, request, _CLASSIFY, response)
     return response
 
 
-def regress(servable: "Servable", request: Any) -> Any:
+async def regress(servable: "Servable", request: Any) -> Any:
     """Answers a RegressionRequest."""
     response = messages.RegressionResponse()
-    _answer(servable, request, _REGRESS, response)
+    await _answer(servable, request, _REGRESS, response)
     return response
 
 
-def multi_inference(servable: "Servable", request: Any) -> Any:
+async def multi_inference(servable: "Servable", request: Any) -> Any:
     """Answers a MultiInferenceRequest: all its tasks by one call of the model."""
     wanted: dict[str, list[str]] = {}
     for task in request.tasks:
@@ -54,7 +55,7 @@ def multi_inference(servable: "Servable", request: Any) -> Any:
             raise RequestError(f"Unsupported signature method_name: {task.method_name}", UNIMPLEMENTED)
         wanted[name] = _FORMS[task.method_name].choose(name, signature)
     examples = read_examples(request.input)
-    outputs = servable.model.run_together({INPUTS: examples}, wanted)
+    outputs = await asyncio.to_thread(servable.model.run_together, {INPUTS: examples}, wanted)
     response = messages.MultiInferenceResponse()
     for task in request.tasks:
         form, result = _FORMS[task.method_name], response.results.add()
@@ -81,11 +82,11 @@ def read_examples(given: Any) -> NDArray[Any]:
     return array
 
 
-def _answer(servable: "Servable", request: Any, method: str, response: Any) -> None:
+async def _answer(servable: "Servable", request: Any, method: str, response: Any) -> None:
     name, form = _signature_name(request), _FORMS[method]
     outputs = form.choose(name, _signature(servable, name, "No signature was found with the name"))
     examples = read_examples(request.input)
-    form.fill(response.result, servable.run({INPUTS: examples}, name, outputs), len(examples))
+    form.fill(response.result, await servable.run({INPUTS: examples}, name, outputs), len(examples))
     _fill_model_spec(response.model_spec, servable, name)
 
 

@@ -63,6 +63,9 @@ _SERVING = {
         "map<string, tensorflow.TensorProto> inputs = 2",
         "repeated string output_filter = 3",
     ),
+    # Two readings of PredictRequest's bytes: a map is a list of entries on the wire, and any message in it bytes.
+    "PredictEnvelope": ("ModelSpec model_spec = 1", "repeated bytes inputs = 2", "repeated string output_filter = 3"),
+    "NamedTensor": ("string key = 1", "tensorflow.TensorProto value = 2"),
     "PredictResponse": ("ModelSpec model_spec = 2", "map<string, tensorflow.TensorProto> outputs = 1"),
     "ExampleList": ("repeated bytes examples = 1",),
     "ExampleListWithContext": ("repeated bytes examples = 1", "bytes context = 2"),
@@ -130,6 +133,9 @@ _SERVING = {
         "google.protobuf.Int64Value num_batch_threads = 4",
         "google.protobuf.StringValue thread_pool_name = 5",
         "repeated int64 allowed_batch_sizes = 6",
+        "bool pad_variable_length_inputs = 7",
+        "google.protobuf.BoolValue enable_large_batch_splitting = 8",
+        "google.protobuf.Int64Value max_execution_batch_size = 9",
     ),
     "SSLConfig": (
         "string server_key = 1",
@@ -137,6 +143,8 @@ _SERVING = {
         "string custom_ca = 3",
         "bool client_verify = 4",
     ),
+    "PrometheusConfig": ("bool enable = 1", "string path = 2"),
+    "MonitoringConfig": ("PrometheusConfig prometheus_config = 1",),
     "Metric": ("string name = 1", "oneof value_increase int64 int64_value_increase = 2"),
     "ReloadConfigRequest": ("ModelServerConfig config = 1", "repeated string metric_names = 2"),
     "ReloadConfigResponse": ("StatusProto status = 1", "repeated Metric metric = 2"),
@@ -168,6 +176,20 @@ _SERVING = {
         "oneof log_type MultiInferenceLog multi_inference_log = 4",
         "oneof log_type SessionRunLog session_run_log = 5",
     ),
+}
+
+_SERVICES = {
+    "PredictionService": {
+        "Predict": ("PredictRequest", "PredictResponse"),
+        "Classify": ("ClassificationRequest", "ClassificationResponse"),
+        "Regress": ("RegressionRequest", "RegressionResponse"),
+        "MultiInference": ("MultiInferenceRequest", "MultiInferenceResponse"),
+        "GetModelMetadata": ("GetModelMetadataRequest", "GetModelMetadataResponse"),
+    },
+    "ModelService": {
+        "GetModelStatus": ("GetModelStatusRequest", "GetModelStatusResponse"),
+        "HandleReloadConfigRequest": ("ReloadConfigRequest", "ReloadConfigResponse"),
+    },
 }
 
 _DATA_TYPES = {
@@ -244,6 +266,13 @@ def _add_enum(enums: Any, name: str, values: dict[str, int]) -> None:
         enum.value.add(name=value, number=number)
 
 
+def _add_services(file: descriptor_pb2.FileDescriptorProto, services: dict[str, dict[str, tuple[str, str]]]) -> None:
+    for name, methods in services.items():
+        service = file.service.add(name=name)
+        for method, (request, response) in methods.items():
+            service.method.add(name=method, input_type=request, output_type=response)
+
+
 def _file(package: str, messages: dict[str, tuple[str, ...]], *imports: str) -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
     file.dependency.extend(imports)
@@ -266,6 +295,7 @@ def _pool() -> descriptor_pool.DescriptorPool:
     status = next(message for message in serving.message_type if message.name == "ModelVersionStatus")
     _add_enum(status.enum_type, "State", _STATES)
     _add_enum(serving.enum_type, "ModelType", _MODEL_TYPES)
+    _add_services(serving, _SERVICES)
     pool = descriptor_pool.DescriptorPool()
     for file in known:
         pool.AddSerializedFile(file.serialized_pb)
@@ -285,6 +315,8 @@ TensorProto = _message("tensorflow.TensorProto")
 SignatureDef = _message("tensorflow.SignatureDef")
 ModelSpec = _message("tensorflow.serving.ModelSpec")
 PredictRequest = _message("tensorflow.serving.PredictRequest")
+PredictEnvelope = _message("tensorflow.serving.PredictEnvelope")
+NamedTensor = _message("tensorflow.serving.NamedTensor")
 PredictResponse = _message("tensorflow.serving.PredictResponse")
 Example = _message("tensorflow.Example")
 ClassificationRequest = _message("tensorflow.serving.ClassificationRequest")
@@ -304,6 +336,7 @@ ModelConfigList = _message("tensorflow.serving.ModelConfigList")
 ModelServerConfig = _message("tensorflow.serving.ModelServerConfig")
 BatchingParameters = _message("tensorflow.serving.BatchingParameters")
 SSLConfig = _message("tensorflow.serving.SSLConfig")
+MonitoringConfig = _message("tensorflow.serving.MonitoringConfig")
 ReloadConfigRequest = _message("tensorflow.serving.ReloadConfigRequest")
 ReloadConfigResponse = _message("tensorflow.serving.ReloadConfigResponse")
 

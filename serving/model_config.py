@@ -53,9 +53,19 @@ def read_model_configs(path: Path) -> list[ModelConfig]:
     Raises:
         ValueError: If it is none; the message names file, line and field.
     """
+    return from_proto(read_config(path))
+
+
+def read_config(path: Path) -> Any:
+    """Reads such a file as the ModelServerConfig itself, with what a server may need beyond our `ModelConfig`s.
+
+    Raises:
+        ValueError: As `read_model_configs`.
+    """
     try:
         config = text_format.Parse(path.read_text(), messages.ModelServerConfig(), descriptor_pool=messages.POOL)
-        return from_proto(config)
+        from_proto(config)
+        return config
     except (OSError, UnicodeDecodeError, ValueError, text_format.ParseError) as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -1,9 +1,11 @@
 """The models of a server by name, version and label: which one answers a request."""
 
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,15 +31,15 @@ class Models:
         load: Loads a version.
 
     Attributes:
-        metrics: What was asked of them.
+        metrics: What was asked of them, and loaded.
     """
 
     def __init__(self, configs: Sequence[ModelConfig], poll_seconds: float | None = 1.0, load: Load = Servable) -> None:
         self.poll_seconds = poll_seconds
         self.metrics = Metrics()
-        self._load = load
+        self._load = functools.partial(self._counted_load, load)
         # Both are replaced, never changed: a request sees those of one moment.
-        self._models = {config.name: Versions(config, load) for config in configs}
+        self._models = {config.name: Versions(config, self._load) for config in configs}
         self._labels: dict[str, dict[str, int]] = {}
         # Held while base paths are looked at and versions come and go.
         self._updating = threading.Lock()
@@ -163,6 +165,10 @@ class Models:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _counted_load(self, load: Load, name: str, number: int, directory: Path) -> Servable:
+        with self.metrics.load(directory):
+            return load(name, number, directory)
 
     def _number(self, model_spec: Any) -> int | None:
         """The version that is asked for; None: the latest."""

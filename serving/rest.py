@@ -14,7 +14,8 @@ from google.protobuf import json_format
 from c2al_tf.saved_model import DEFAULT_SIGNATURE
 
 from . import inference, messages, metrics
-from .errors import HTTP_STATUS, INTERNAL, RequestError
+from .errors import HTTP_STATUS, INTERNAL, NOT_FOUND, RESOURCE_EXHAUSTED, RequestError
+from .event_loop import wait_for
 from .grpc_services import SIGNATURE_DEF, get_model_metadata
 from .json_examples import fill_input, write_classifications, write_regressions
 from .json_tensors import ROWS, read_inputs, write_outputs
@@ -25,6 +26,7 @@ _PATH = re.compile(
     r"(?P<action>:predict|:classify|:regress|/metadata)?"
 )
 _MAX_BODY = 256 << 20
+_CHUNK = 1 << 16
 _IDLE_SECONDS = 60
 _log = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ def answer(models: Models, method: str, path: str, body: bytes) -> dict[str, Any
         RequestError: If the request has no such form, or means no loaded model.
         SavedModelError: If the model refuses the inputs.
     """
+    if not path.startswith("/v1/"):
+        raise RequestError(f"Not found: {path}", NOT_FOUND)
     match = _PATH.fullmatch(path.partition("?")[0])
     infer = _INFERENCES.get(match["action"]) if match else None
     if match is None or method != ("POST" if infer else "GET"):
@@ -62,21 +66,21 @@ def _predict(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
                 f'Serving signature name: "{signature}" not found in signature def: {", ".join(model.signatures)}'
             )
         inputs = read_inputs(request, model.signatures[signature].inputs)
-        return write_outputs(servable.run(inputs, signature), as_rows=ROWS in request)
+        return write_outputs(wait_for(servable.run(inputs, signature)), as_rows=ROWS in request)
 
 
 def _classify(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
     request = messages.ClassificationRequest(model_spec=spec)
     _fill(request, body)
     with models.use(spec) as servable:
-        return write_classifications(inference.classify(servable, request).result)
+        return write_classifications(wait_for(inference.classify(servable, request)).result)
 
 
 def _regress(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
     request = messages.RegressionRequest(model_spec=spec)
     _fill(request, body)
     with models.use(spec) as servable:
-        return write_regressions(inference.regress(servable, request).result)
+        return write_regressions(wait_for(inference.regress(servable, request)).result)
 
 
 _INFERENCES = {":predict": _predict, ":classify": _classify, ":regress": _regress}
@@ -130,13 +134,19 @@ class RestServer(http.server.ThreadingHTTPServer):
         host: Address to listen on.
         port: Its port; 0 for a free one.
         models: What answers.
+        max_requests: POST requests under way; beyond it they are refused (429), whose bodies are not kept. Status,
+            metadata and metrics are always answered.
+        metrics_path: Where Prometheus reads; None: nowhere.
     """
 
     daemon_threads = False
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, models: Models) -> None:
-        self.models = models
+    def __init__(
+        self, host: str, port: int, models: Models, max_requests: int, metrics_path: str | None = metrics.PATH
+    ) -> None:
+        self.models, self.max_requests, self.metrics_path = models, max_requests, metrics_path
+        self.room = threading.Semaphore(max_requests)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__((host, port), _Handler)
@@ -171,32 +181,65 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     timeout = _IDLE_SECONDS
+    default_request_version = "HTTP/1.0"  # of a line without one: an answer always has a status line
     server: RestServer
 
+    def parse_request(self) -> bool:
+        """Refuses HTTP/0.9, which knows no status."""
+        parsed = super().parse_request()
+        if parsed and self.request_version == "HTTP/0.9":
+            self.request_version = self.default_request_version
+            self.send_error(505, "HTTP/1.0 or HTTP/1.1 is wanted. Received: HTTP/0.9")
+            return False
+        return parsed
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is no request is told in JSON, too."""
+        self.close_connection = True
+        self._send_json(code, {"error": message or self.responses[http.HTTPStatus(code)][0]})
+
     def do_GET(self) -> None:
-        if self.path == metrics.PATH:
+        if self.path.partition("?")[0] == self.server.metrics_path:
             self._send(200, self.server.models.metrics.text(), metrics.CONTENT_TYPE)
         else:
-            self._answer(b"")
+            self._send_json(*self._answer(b""))
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _MAX_BODY:
-            self.close_connection = True
-            self._send_json(411, {"error": f"Content-Length must be given, at most {_MAX_BODY} bytes."})
-            return
-        self._answer(self.rfile.read(int(length)))
+        if not length.isdecimal():
+            self.send_error(411, "Content-Length must be given: the bytes of the body.")
+        elif len(length) > 18 or int(length) > _MAX_BODY:
+            self.send_error(413, f"Content-Length may be at most {_MAX_BODY}. Received: {length:.20}")
+        elif not self.server.room.acquire(blocking=False):
+            self._discard(int(length))
+            message = f"{self.server.max_requests} requests are under way, which is the bound."
+            self._send_json(HTTP_STATUS[RESOURCE_EXHAUSTED], {"error": message})
+        else:
+            try:
+                body = self.rfile.read(int(length))
+                outcome = self._answer(body) if len(body) == int(length) else None
+            finally:
+                self.server.room.release()
+            if outcome is not None:
+                self._send_json(*outcome)  # only now: who has the answer may ask again
+            else:
+                self.send_error(
+                    400, f"The body must have {length} bytes, as Content-Length says. Received: {len(body)}"
+                )
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug(format, *args)
 
-    def _answer(self, body: bytes) -> None:
+    def _answer(self, body: bytes) -> tuple[int, dict[str, Any]]:
         try:
-            status, content = 200, answer(self.server.models, self.command, self.path, body)
+            return 200, answer(self.server.models, self.command, self.path, body)
         except ValueError as error:
             code = getattr(error, "code", INTERNAL)
-            status, content = HTTP_STATUS.get(code, 500), {"error": str(error)}
-        self._send_json(status, content)
+            return HTTP_STATUS.get(code, 500), {"error": str(error)}
+
+    def _discard(self, length: int) -> None:
+        while length > 0 and (chunk := self.rfile.read(min(length, _CHUNK))):
+            length -= len(chunk)
 
     def _send_json(self, status: int, content: dict[str, Any]) -> None:
         self._send(status, json.dumps(content).encode(), "application/json")
@@ -206,4 +249,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)

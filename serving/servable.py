@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from c2al_tf.saved_model import DEFAULT_SIGNATURE, SavedModel
 
 from .batching import Batcher, BatchingParameters
-from .errors import RequestError
+from .decoding import Decoder, Inputs
 from .messages import PredictResponse
-from .tensors import fill_proto, from_proto
+from .tensors import fill_proto
 from .warmup import warm_up
 
 _log = logging.getLogger(__name__)
@@ -50,8 +50,8 @@ class Servable:
     def __init__(self, name: str, version: int, directory: Path, batching: BatchingParameters | None = None) -> None:
         self.name, self.version = name, version
         started = time.monotonic()
-        self.model = SavedModel(directory)
-        self._batcher = None if batching is None else Batcher(self.model, batching)
+        self.model = SavedModel(directory, num_threads=1)
+        self._decoder, self._batcher = Decoder(), Batcher(self.model, batching)
         try:
             warmed = warm_up(self, directory)
         except ValueError:
@@ -60,34 +60,31 @@ class Servable:
         seconds = time.monotonic() - started
         _log.info("loaded %s version %d in %.1f s, %d warm-up requests", name, version, seconds, warmed)
 
-    def predict(self, request: Any) -> Any:
-        """Answers a PredictRequest."""
-        signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        inputs = {}
-        for name, proto in request.inputs.items():
-            try:
-                inputs[name] = from_proto(proto)
-            except ValueError as error:
-                raise RequestError(f"Input {name!r}: {error}") from error
-        outputs = self.run(inputs, signature, request.output_filter)
+    async def predict(self, envelope: Any) -> Any:
+        """Answers a PredictRequest, read as a PredictEnvelope."""
+        signature = envelope.model_spec.signature_name or DEFAULT_SIGNATURE
+        inputs = self._decoder.decode(envelope.inputs)
+        outputs = await self._batcher.run(inputs, signature, envelope.output_filter)
+        return self.response(outputs, signature)
+
+    async def run(
+        self, arrays: Mapping[str, NDArray[Any]], signature: str, outputs: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """What `SavedModel.run` gives, batched with other requests where the server batches."""
+        return await self._batcher.run(Inputs.of(arrays), signature, outputs)
+
+    def response(self, outputs: Mapping[str, NDArray[Any]], signature: str) -> Any:
+        """The PredictResponse of some outputs."""
         response = PredictResponse()
-        response.model_spec.name = self.name
-        response.model_spec.version.value = self.version
-        response.model_spec.signature_name = signature
+        spec = response.model_spec
+        spec.name, spec.version.value, spec.signature_name = self.name, self.version, signature
         for name, array in outputs.items():
             fill_proto(response.outputs[name], array, as_fields=True)
         return response
 
-    def run(
-        self, inputs: Mapping[str, Any], signature: str, outputs: Sequence[str] | None = None
-    ) -> dict[str, NDArray[Any]]:
-        """What `SavedModel.run` gives, batched with other requests where the server batches."""
-        return (self._batcher or self.model).run(inputs, signature, outputs)
-
     def close(self) -> None:
         """Finishes the calls under way and releases the model."""
-        if self._batcher is not None:
-            self._batcher.close()
+        self._batcher.close()
         self.model.close()
 
     def __enter__(self) -> Self:

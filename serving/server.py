@@ -1,6 +1,5 @@
 """The embedded model server: TensorFlow Serving's gRPC and REST interfaces over base paths of version folders."""
 
-import concurrent.futures
 import contextlib
 import functools
 import os
@@ -12,24 +11,32 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import grpc
+import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from . import grpc_services, messages
 from .batching import BatchingParameters
+from .event_loop import wait_for
+from .metrics import PATH
 from .model_config import ModelConfig
 from .models import Models
+from .reflection import add_reflection
 from .rest import RestServer
 from .servable import Servable
 
 MAX_REQUESTS = 1024
 """Requests under way or waiting, unless told otherwise."""
 
-_THREADS = 32
+HEALTH_SERVICES = ("", "PredictionService", "ModelService", messages.PREDICTION_SERVICE, messages.MODEL_SERVICE)
+"""What the health service is asked for: the short names are tensorflow_model_server's."""
+
 _OPTIONS = [
     ("grpc.so_reuseport", 0),  # else a second server on the port gets half of the requests instead of an error
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
+    # Else gRPC drops what waits beyond 1,000, and clients see CANCELLED; `max_requests` is what refuses here.
+    ("grpc.server.max_pending_requests", 2**31 - 1),
+    ("grpc.server.max_pending_requests_hard_limit", 2**31 - 1),
 ]
 
 
@@ -46,8 +53,10 @@ class Server:
         host: Address to listen on; `0.0.0.0` for all.
         poll_seconds: Seconds between two looks at the base paths. None: versions change by requests alone.
         credentials: TLS of the gRPC interface (`tls.read_server_credentials`); none for plain text.
-        max_requests: gRPC requests under way or waiting; beyond it they are refused (RESOURCE_EXHAUSTED).
+        max_requests: Requests under way or waiting, of gRPC and again of REST; beyond it they are refused
+            (RESOURCE_EXHAUSTED, 429).
         batching: How requests to a model are merged (`batching.read_batching_parameters`); None: they are not.
+        metrics_path: Where Prometheus reads on the REST port (`monitoring.read_metrics_path`); None: nowhere.
 
     Attributes:
         grpc_port: The port listened on.
@@ -70,6 +79,7 @@ class Server:
         credentials: grpc.ServerCredentials | None = None,
         max_requests: int = MAX_REQUESTS,
         batching: BatchingParameters | None = None,
+        metrics_path: str | None = PATH,
     ) -> None:
         if max_requests < 1:
             raise ValueError(f"`max_requests` must be at least 1. Received: max_requests={max_requests}")
@@ -77,42 +87,47 @@ class Server:
         configs = [ModelConfig("default", Path(models))] if isinstance(models, str | os.PathLike) else models
         self.models = Models(configs, poll_seconds, functools.partial(Servable, batching=batching)).start()
         try:
-            self._listen(credentials, max_requests)
+            self._listen(credentials, max_requests, metrics_path)
         except OSError:
             self.models.close()
             raise
 
-    def _listen(self, credentials: grpc.ServerCredentials | None, max_requests: int) -> None:
-        models = self.models
-        self._rest = None if self.rest_port is None else RestServer(self.host, self.rest_port, models)
-        self._health = health.HealthServicer()
-        self._grpc = grpc.server(
-            concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"),
-            handlers=grpc_services.handlers(models),
-            options=_OPTIONS,
-            maximum_concurrent_rpcs=max_requests,
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+    def _listen(self, credentials: grpc.ServerCredentials | None, max_requests: int, metrics_path: str | None) -> None:
+        self._rest = None
+        if self.rest_port is not None:
+            self._rest = RestServer(self.host, self.rest_port, self.models, max_requests, metrics_path)
         try:
-            address = f"{self.host}:{self.grpc_port}"
-            if credentials is None:
-                self.grpc_port = self._grpc.add_insecure_port(address)
-            else:
-                self.grpc_port = self._grpc.add_secure_port(address, credentials)
+            wait_for(self._listen_to_grpc(credentials, max_requests))
         except RuntimeError as error:
             if self._rest is not None:
                 self._rest.server_close()
             raise OSError(f"cannot listen on gRPC port {self.grpc_port} of {self.host}: {error}") from error
+
+    async def _listen_to_grpc(self, credentials: grpc.ServerCredentials | None, max_requests: int) -> None:
+        self._grpc = grpc.aio.server(
+            handlers=grpc_services.handlers(self.models), options=_OPTIONS, maximum_concurrent_rpcs=max_requests
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        add_reflection(self._grpc)
+        address = f"{self.host}:{self.grpc_port}"
+        if credentials is None:
+            self.grpc_port = self._grpc.add_insecure_port(address)
+        else:
+            self.grpc_port = self._grpc.add_secure_port(address, credentials)
 
     def start(self) -> Self:
         """Begins to answer; returns at once."""
         if self._rest is not None:
             self.rest_port = self._rest.server_port
             threading.Thread(target=self._rest.serve_forever, args=(0.1,), name="rest", daemon=True).start()
-        self._grpc.start()
-        for service in ("", messages.PREDICTION_SERVICE, messages.MODEL_SERVICE):
-            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        wait_for(self._start_grpc())
         return self
+
+    async def _start_grpc(self) -> None:
+        for service in HEALTH_SERVICES:
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await self._grpc.start()
 
     def stop(self, grace: float = 10.0) -> None:
         """Takes no new requests, finishes those under way, releases the models. After `start`.
@@ -120,13 +135,15 @@ class Server:
         Args:
             grace: Seconds that gRPC requests under way may still take; those left then are cancelled.
         """
-        self._health.enter_graceful_shutdown()
-        stopped = self._grpc.stop(grace)
+        wait_for(self._stop_grpc(grace))
         if self._rest is not None:
             self._rest.shutdown()
             self._rest.server_close()
-        stopped.wait()
         self.models.close()
+
+    async def _stop_grpc(self, grace: float) -> None:
+        await self._health.enter_graceful_shutdown()
+        await self._grpc.stop(grace)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -152,6 +169,7 @@ def serve(
     credentials: grpc.ServerCredentials | None = None,
     max_requests: int = MAX_REQUESTS,
     batching: BatchingParameters | None = None,
+    metrics_path: str | None = PATH,
     on_ready: Callable[[Server], None] | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then finishes the requests under way. For the main thread.
@@ -163,8 +181,9 @@ def serve(
         host: Address to listen on; `0.0.0.0` for all.
         poll_seconds: Seconds between two looks at the base paths.
         credentials: TLS of the gRPC interface.
-        max_requests: gRPC requests under way or waiting.
+        max_requests: Requests under way or waiting, of gRPC and again of REST.
         batching: How requests to a model are merged.
+        metrics_path: Where Prometheus reads on the REST port.
         on_ready: Called once requests are answered.
     """
     with _stop_signals() as wait_for_one:
@@ -177,6 +196,7 @@ def serve(
             credentials=credentials,
             max_requests=max_requests,
             batching=batching,
+            metrics_path=metrics_path,
         )
         with server:
             if on_ready is not None:

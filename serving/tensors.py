@@ -1,13 +1,18 @@
 """NumPy arrays to TensorProtos and back."""
 
+import itertools
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 STRING = np.dtype(object)
 """Strings are arrays of objects: `str` or `bytes` are sent, `bytes` received."""
+
+Content: TypeAlias = bytes | list[bytes]
+"""The values of a tensor in C order: numbers as little-endian bytes, or a list of strings."""
 
 # DataType's number, then the field that holds the values where they are not in `tensor_content`.
 _DTYPES: dict[np.dtype[Any], tuple[int, str]] = {
@@ -25,7 +30,7 @@ _DTYPES: dict[np.dtype[Any], tuple[int, str]] = {
     np.dtype(np.uint32): (22, "uint32_val"),
     np.dtype(np.uint64): (23, "uint64_val"),
 }
-_MAX_VALUES = 2**28  # a few bytes can declare any shape: this bounds what they make us allocate
+_MAX_REPEATED = 2**20  # a few bytes can declare any shape: this bounds what they make us, or the model, allocate
 _BY_NUMBER = {number: (dtype, field) for dtype, (number, field) in _DTYPES.items()}
 
 
@@ -39,6 +44,11 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
     return "string" if dtype.kind in "OSUT" else dtype.name
 
 
+def array_dtype(array: NDArray[Any]) -> np.dtype[Any]:
+    """An array's dtype as a tensor has it: strings of any kind are objects, numbers of the machine's byte order."""
+    return STRING if array.dtype.kind in "OSUT" else array.dtype if array.dtype.isnative else array.dtype.newbyteorder()
+
+
 def fill_proto(proto: Any, array: NDArray[Any], as_fields: bool = False) -> None:
     """Writes an array into an empty TensorProto, its dtype as it is.
 
@@ -48,7 +58,7 @@ def fill_proto(proto: Any, array: NDArray[Any], as_fields: bool = False) -> None
         as_fields: Put numbers into the field of their type, as tensorflow_model_server does and as clients that read
             `float_val` expect, rather than into `tensor_content`, which is faster.
     """
-    dtype = STRING if dtype_name(array.dtype) == "string" else array.dtype.newbyteorder("=")
+    dtype = array_dtype(array)
     if dtype not in _DTYPES:
         raise ValueError(f"a tensor cannot hold {array.dtype}. It can hold: {', '.join(map(dtype_name, _DTYPES))}")
     proto.dtype, field = _DTYPES[dtype]
@@ -81,7 +91,13 @@ def encode_strings(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def from_proto(proto: Any) -> NDArray[Any]:
-    """Decodes a tensor; strings come as `bytes`.
+    """Decodes a tensor; strings come as `bytes`. Raises what `read_proto` raises."""
+    array = to_array(*read_proto(proto))
+    return array if array.flags.writeable else array.copy()
+
+
+def read_proto(proto: Any) -> tuple[np.dtype[Any], tuple[int, ...], Content]:
+    """The dtype, shape and content of a tensor.
 
     As TensorFlow reads it: fewer values than the shape has places stand for themselves and then for the last one again.
 
@@ -93,28 +109,44 @@ def from_proto(proto: Any) -> NDArray[Any]:
         raise ValueError(f"a tensor's dtype must be one of {known}. Received: DataType {proto.dtype}")
     dtype, field = _BY_NUMBER[proto.dtype]
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+    if proto.tensor_shape.unknown_rank or (shape and min(shape) < 0):
         raise ValueError(f"a tensor must have a known shape. Received: shape={shape}")
     size = math.prod(shape)
-    if size > _MAX_VALUES:
-        raise ValueError(f"a tensor may hold at most {_MAX_VALUES} values. Received: shape={shape}")
-    if proto.tensor_content:
-        values = np.frombuffer(proto.tensor_content, dtype.newbyteorder("<")) if dtype != STRING else np.empty(0, dtype)
-        values = values.astype(dtype)
-    else:
-        values = _field_values(getattr(proto, field), dtype)
-        if 0 < len(values) < size:
-            values = np.concatenate([values, np.repeat(values[-1:], size - len(values))])
-    if len(values) != size:
-        raise ValueError(f"a tensor of shape {shape} must hold {size} values. Received: {len(values)}")
-    return values.reshape(shape)
+    values: Content = proto.tensor_content
+    sent = max(_MAX_REPEATED, len(values), len(getattr(proto, field)))
+    if math.prod(size or 1 for size in shape) > sent:
+        raise ValueError(f"a tensor may have at most {_MAX_REPEATED} values that are not sent. Received: shape={shape}")
+    content = values if values and dtype != STRING else _field_content(getattr(proto, field), dtype, size)
+    width = 1 if isinstance(content, list) else dtype.itemsize
+    if len(content) != size * width:
+        raise ValueError(f"a tensor of shape {shape} must hold {size} values. Received: {len(content) / width:g}")
+    return dtype, shape, content
 
 
-def _field_values(field: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+def to_array(dtype: np.dtype[Any], shape: Sequence[int], content: Content) -> NDArray[Any]:
+    """The array of a dtype, shape and content that fit each other; numbers are a read-only view."""
+    if isinstance(content, bytes):
+        return np.frombuffer(content, dtype.newbyteorder("<")).reshape(shape)
+    strings = np.empty(len(content), STRING)
+    strings[:] = content
+    return strings.reshape(shape)
+
+
+def join(contents: Sequence[Content]) -> Content:
+    """The content of tensors of one dtype, one after the other."""
+    if isinstance(contents[0], bytes):
+        return b"".join(contents)  # type: ignore[arg-type]
+    return list(itertools.chain.from_iterable(contents))  # type: ignore[arg-type]
+
+
+def _field_content(field: Any, dtype: np.dtype[Any], size: int) -> Content:
+    """What a `..._val` field holds, its last value repeated up to a size."""
+    missing = size - len(field) if field else 0
     if dtype == STRING:
-        values = np.empty(len(field), dtype)
-        values[:] = field
-        return values
-    if dtype == np.float16:
-        return np.array(field, np.uint16).view(np.float16)
-    return np.array(field, dtype)
+        return [*field, *field[-1:] * missing]
+    if dtype.itemsize < 4 and dtype.kind in "iuf":  # the lower bits count, as in TensorFlow
+        bits = dtype if dtype.kind in "iu" else np.dtype(np.uint16)
+        values = np.array(field, np.int32).astype(bits).view(dtype)
+    else:
+        values = np.array(field, dtype)
+    return (np.concatenate([values, np.repeat(values[-1:], missing)]) if missing > 0 else values).tobytes()

@@ -2,7 +2,7 @@
 
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ from google.protobuf.message import DecodeError
 
 from . import inference
 from .errors import UNIMPLEMENTED, RequestError
-from .messages import PredictionLog
+from .event_loop import wait_for
+from .messages import PredictEnvelope, PredictionLog
 
 if TYPE_CHECKING:
     from .servable import Servable
@@ -19,7 +20,8 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_REQUESTS = 1000
 """What tensorflow_model_server accepts."""
 
-_ANSWERS = {
+_ANSWERS: dict[str, Callable[["Servable", Any], Coroutine[Any, Any, Any]]] = {
+    "predict_log": lambda servable, request: servable.predict(request),
     "classify_log": inference.classify,
     "regress_log": inference.regress,
     "multi_inference_log": inference.multi_inference,
@@ -38,9 +40,8 @@ def warm_up(servable: "Servable", directory: Path) -> int:
         kind = log.WhichOneof("log_type")
         request = getattr(log, kind).request
         if kind == "predict_log":
-            servable.predict(request)
-        else:
-            _ANSWERS[kind](servable, request)
+            request = PredictEnvelope.FromString(request.SerializeToString())
+        wait_for(_ANSWERS[kind](servable, request))
         count += 1
     return count
 
@@ -65,7 +66,7 @@ def read_warmup_logs(directory: Path) -> Iterator[Any]:
         kind = log.WhichOneof("log_type")
         if kind is None:
             _log.warning("%s: record %d skipped: it has no request", path, number)
-        elif kind == "predict_log" or kind in _ANSWERS:
+        elif kind in _ANSWERS:
             yield log
         else:
             raise RequestError(f"{path}: record {number}: Unsupported log_type for warmup: {kind}", UNIMPLEMENTED)

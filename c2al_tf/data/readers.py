@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from ..schema import Column
 from ..types import Array, Columns
 from .arrow import ARROW_TYPES, check_type, coded_from_arrow, from_arrow
-from .examples import ExampleReader, read_serialized
 from .raw import Coded, CodedColumns, num_rows, rebatch
 
 Paths: TypeAlias = str | Path | Sequence[str | Path]
@@ -55,7 +54,11 @@ class Chunk:
 
 
 def read_columns(
-    paths: Paths, columns: Mapping[str, Column], batch_size: int = 65_536, csv_format: CsvFormat | None = None
+    paths: Paths,
+    columns: Mapping[str, Column],
+    batch_size: int = 65_536,
+    csv_format: CsvFormat | None = None,
+    first_row: int = 0,
 ) -> Iterator[Columns]:
     """Yields batches of raw columns, in the order of the files and of their rows.
 
@@ -68,13 +71,21 @@ def read_columns(
         columns: What to read; other columns are left alone.
         batch_size: Rows per batch; the last of a file may be smaller.
         csv_format: How CSV files are written.
+        first_row: Where to begin in each file.
 
     Raises:
         ValueError: If a file is absent, empty, corrupt, lacks a column, or holds a value of a wrong type.
     """
     for path in as_paths(paths):
         chunks = read_chunks(path, columns, batch_size, csv_format)
-        yield from rebatch((_decoded(chunk.load()) for chunk in chunks), batch_size)
+        yield from rebatch(_load_from(chunks, first_row), batch_size)
+
+
+def _load_from(chunks: Iterable[Chunk], first_row: int) -> Iterator[Columns]:
+    for chunk in chunks:
+        skipped = max(first_row - chunk.first_row, 0)
+        if skipped < chunk.num_rows:
+            yield {name: values[skipped:] for name, values in _decoded(chunk.load()).items()}
 
 
 def _decoded(columns: CodedColumns) -> Columns:
@@ -127,6 +138,8 @@ def _count_rows(path: Path, csv_format: CsvFormat, version: tuple[int, int]) -> 
     if path.name.endswith((".csv", ".csv.gz")):
         first = _csv_names(path, csv_format)[0]
         return sum(num_rows(block) for block in _csv_texts(path, {first: Column(first, "string")}, csv_format))
+    from .examples import read_serialized  # TensorFlow, which the other formats do without
+
     return sum(len(batch) for batch in read_serialized(path, 65_536))
 
 
@@ -274,6 +287,8 @@ def _convert_text(texts: pa.Array, column: Column, path: Path, first_row: int) -
 
 
 def _tfrecord_chunks(path: Path, columns: Mapping[str, Column], size: int) -> Iterator[Chunk]:
+    from .examples import ExampleReader, read_serialized  # TensorFlow, which the other formats do without
+
     reader = None
     first_row = 0
     for serialized in read_serialized(path, size):

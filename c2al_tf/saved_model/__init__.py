@@ -3,3 +3,4 @@
 from .model import DEFAULT_SIGNATURE as DEFAULT_SIGNATURE, SavedModel as SavedModel
 from .native import SavedModelError as SavedModelError
 from .signatures import Signature as Signature, TensorSpec as TensorSpec
+from .tensors import RawTensor as RawTensor

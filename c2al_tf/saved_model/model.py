@@ -14,9 +14,10 @@ from typing import Any, Self
 import numpy as np
 
 from ..types import Array
-from .native import FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, Output, SavedModelError, set_xla
-from .session import load_session
+from .native import FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, SavedModelError, set_xla
+from .session import Call, load_session
 from .signatures import TensorSpec, dtype_name, read_meta_graph, shape_text
+from .tensors import RawTensor
 
 DEFAULT_SIGNATURE = "serving_default"
 _TAG = "serve"
@@ -31,6 +32,8 @@ class SavedModel:
         directory: The version folder: `saved_model.pb`, `variables/`, `assets/`.
         disable_xla: Forbid XLA compilation, as tensorflow_model_server does. It holds for the whole process, a training
             beside it included, until the last model loaded so is closed.
+        num_threads: Threads that work on one call; 1: the caller's own, which is the least work for small batches.
+            None: TensorFlow's pools of as many as there are cores.
 
     Attributes:
         signatures: What can be called, by name.
@@ -40,21 +43,23 @@ class SavedModel:
         SavedModelError: If files are missing or TensorFlow cannot load them.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], disable_xla: bool = True) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], disable_xla: bool = True, num_threads: int | None = None
+    ) -> None:
         self.directory = Path(directory)
         _check_folder(self.directory)
         self._idle, self._running, self._closed = threading.Condition(), 0, False
         with contextlib.ExitStack() as undo:
             if disable_xla:
                 undo.enter_context(_without_xla())
-            self._session, serialized = load_session(str(self.directory), _TAG)
+            self._session, serialized = load_session(str(self.directory), _TAG, num_threads)
             undo.callback(self._session.close)
             meta_graph = read_meta_graph(serialized)
             if meta_graph.is_tensorflow_2:
                 _check_variables(self.directory)
             self._undo = undo.pop_all()
         self.signatures, self.signature_defs = meta_graph.signatures, meta_graph.signature_defs
-        self._tensors: dict[str, Output] = {}
+        self._calls: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Call] = {}
 
     def run(
         self,
@@ -74,13 +79,16 @@ class SavedModel:
         """
         return self.call(*self.check(inputs, signature, outputs), signature)
 
-    def call(self, arrays: Mapping[str, Array], names: Sequence[str], signature: str) -> dict[str, Array]:
-        """What `run` does with what `check` returned, or with arrays that were put together from such."""
+    def call(self, inputs: Mapping[str, Array | RawTensor], names: Sequence[str], signature: str) -> dict[str, Array]:
+        """What `run` does with what `check` returned, or with tensors of forms that `check_forms` accepts."""
         called = self.signatures[signature]
+        key = (signature, tuple(inputs), tuple(names))
         with self._call():
-            feeds = [(self._tensor(called.inputs[name].tensor), array) for name, array in arrays.items()]
-            fetches = [self._tensor(called.outputs[name].tensor) for name in names]
-            return dict(zip(names, self._session.run(feeds, fetches), strict=True))
+            if key not in self._calls:
+                self._calls[key] = self._session.call(
+                    [called.inputs[name].tensor for name in inputs], [called.outputs[name].tensor for name in names]
+                )
+            return dict(zip(names, self._session.run(self._calls[key], list(inputs.values())), strict=True))
 
     def run_together(
         self, inputs: Mapping[str, Any], outputs: Mapping[str, Sequence[str]]
@@ -100,21 +108,51 @@ class SavedModel:
             feeds |= {self.signatures[signature].inputs[name].tensor: array for name, array in arrays.items()}
         wanted = [self.signatures[signature].outputs[name] for signature, names in outputs.items() for name in names]
         with self._call():
-            fed = [(self._tensor(tensor), array) for tensor, array in feeds.items()]
-            results = iter(self._session.run(fed, [self._tensor(spec.tensor) for spec in wanted]))
+            call = self._session.call(list(feeds), [spec.tensor for spec in wanted])
+            results = iter(self._session.run(call, list(feeds.values())))
         return {signature: {name: next(results) for name in names} for signature, names in outputs.items()}
 
     def check(
         self, inputs: Mapping[str, Any], signature: str = DEFAULT_SIGNATURE, outputs: Sequence[str] | None = None
     ) -> tuple[dict[str, Array], list[str]]:
         """Raises what `run` would raise for the arguments alone; returns the arrays and the outputs' names."""
+        arrays = {name: np.asarray(values) for name, values in inputs.items()}
+        self.check_forms({name: (_dtype(array), array.shape) for name, array in arrays.items()}, signature)
+        for name, array in arrays.items():
+            _check_strings(name, array)
+        return {name: arrays[name] for name in self.signatures[signature].inputs}, self.check_outputs(
+            outputs, signature
+        )
+
+    def check_forms(self, forms: Mapping[str, tuple[np.dtype[Any], Sequence[int]]], signature: str) -> None:
+        """Raises what `run` would raise for inputs of these dtypes (strings: object) and shapes."""
         if signature not in self.signatures:
             raise SavedModelError(
                 f"Serving signature key {signature!r} not found. The model has: {_names(self.signatures)}.",
                 FAILED_PRECONDITION,
             )
-        called = self.signatures[signature]
-        return _check_inputs(inputs, called.inputs), _check_outputs(outputs, called.outputs)
+        specs = self.signatures[signature].inputs
+        if forms.keys() != specs.keys():
+            raise SavedModelError(
+                f"Inputs do not match the signature. Sent extra: {_names(forms.keys() - specs.keys())}. "
+                f"Missing but required: {_names(specs.keys() - forms.keys())}. Declared: {_names(specs)}.",
+                INVALID_ARGUMENT,
+            )
+        for name, spec in specs.items():
+            _check_form(name, *forms[name], spec)
+
+    def check_outputs(self, names: Sequence[str] | None, signature: str) -> list[str]:
+        """The outputs to compute: all of them if none is named. Raises what `run` would raise for them."""
+        specs = self.signatures[signature].outputs
+        chosen = list(names) if names else list(specs)
+        for name in chosen:
+            if name not in specs:
+                raise SavedModelError(
+                    f"Output {name!r} not found in the signature, which has: {_names(specs)}.", INVALID_ARGUMENT
+                )
+        if len(set(chosen)) < len(chosen):
+            raise SavedModelError(f"Outputs must differ from each other. Received: {_names(chosen)}", INVALID_ARGUMENT)
+        return chosen
 
     def close(self) -> None:
         """Waits for the calls under way, then releases the model."""
@@ -146,53 +184,31 @@ class SavedModel:
                 self._running -= 1
                 self._idle.notify_all()
 
-    def _tensor(self, name: str) -> Output:
-        if name not in self._tensors:
-            self._tensors[name] = self._session.output(name)
-        return self._tensors[name]
+
+def _dtype(array: Array) -> np.dtype[Any]:
+    return np.dtype(object) if array.dtype.kind in "SUT" else array.dtype
 
 
-def _check_inputs(inputs: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
-    if inputs.keys() != specs.keys():
-        raise SavedModelError(
-            f"Inputs do not match the signature. Sent extra: {_names(inputs.keys() - specs.keys())}. "
-            f"Missing but required: {_names(specs.keys() - inputs.keys())}. Declared: {_names(specs)}.",
-            INVALID_ARGUMENT,
-        )
-    return {name: _check_input(name, np.asarray(inputs[name]), spec) for name, spec in specs.items()}
-
-
-def _check_input(name: str, array: Array, spec: TensorSpec) -> Array:
-    dtype = np.dtype(object) if array.dtype.kind in "SUT" else array.dtype
+def _check_form(name: str, dtype: np.dtype[Any], shape: Sequence[int], spec: TensorSpec) -> None:
     if dtype != spec.dtype:
         raise SavedModelError(
             f"Input {name!r} must have dtype {dtype_name(spec.dtype)}. Received: {dtype_name(dtype)}",
             INVALID_ARGUMENT,
         )
+    if spec.shape is not None and not _shape_fits(shape, spec.shape):
+        raise SavedModelError(
+            f"Input {name!r} must have shape {shape_text(spec.shape)}. Received: {shape_text(shape)}",
+            INVALID_ARGUMENT,
+        )
+
+
+def _check_strings(name: str, array: Array) -> None:
     if array.dtype == object:
         for kind in set(map(type, array.flat)):
             if not issubclass(kind, (str, bytes)):
                 raise SavedModelError(
                     f"Input {name!r} must hold strings (str or bytes). Received: {kind.__name__}", INVALID_ARGUMENT
                 )
-    if spec.shape is not None and not _shape_fits(array.shape, spec.shape):
-        raise SavedModelError(
-            f"Input {name!r} must have shape {shape_text(spec.shape)}. Received: {shape_text(array.shape)}",
-            INVALID_ARGUMENT,
-        )
-    return array
-
-
-def _check_outputs(names: Sequence[str] | None, specs: Mapping[str, TensorSpec]) -> list[str]:
-    chosen = list(names) if names else list(specs)
-    for name in chosen:
-        if name not in specs:
-            raise SavedModelError(
-                f"Output {name!r} not found in the signature, which has: {_names(specs)}.", INVALID_ARGUMENT
-            )
-    if len(set(chosen)) < len(chosen):
-        raise SavedModelError(f"Outputs must differ from each other. Received: {_names(chosen)}", INVALID_ARGUMENT)
-    return chosen
 
 
 def _shape_fits(shape: Sequence[int], declared: Sequence[int | None]) -> bool:

@@ -57,6 +57,7 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
         None,
         [_void, _void, _void, _void, _int, _void, _void, _int, _void, _int, _void, _void],
     ),
+    "TF_SetConfig": (None, [_void, _text, _size, _void]),
     "TF_StringCopy": (None, [_void, _text, _size]),
     "TF_StringDealloc": (None, [_void]),
     "TF_StringGetDataPointer": (_void, [_void]),

@@ -3,23 +3,31 @@
 import ctypes
 import os
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ..types import Array
 from .native import NOT_FOUND, Output, SavedModelError, Status, libraries
-from .tensors import new_tensor, read_tensor
+from .signatures import session_config
+from .tensors import RawTensor, new_tensor, read_tensor
 
 
-def load_session(directory: str, tag: str) -> tuple["Session", bytes]:
+def load_session(directory: str, tag: str, num_threads: int | None = None) -> tuple["Session", bytes]:
     """Loads a SavedModel: variables restored, init op run with the assets' paths; also its MetaGraphDef, serialized.
 
     Args:
         directory: Folder with `saved_model.pb`.
         tag: Tag of the meta graph.
+        num_threads: Threads for one call of the session; 1: the caller's own. None: TensorFlow's pools.
     """
     slow, quick = libraries()
     options, buffer, graph = quick.TF_NewSessionOptions(), quick.TF_NewBuffer(), quick.TF_NewGraph()
     tags = (ctypes.c_char_p * 1)(tag.encode())
     try:
+        if num_threads is not None:
+            # Of one thread: operations in the caller's (-1), and each in one piece.
+            config = session_config(-1 if num_threads == 1 else num_threads, num_threads)
+            with Status() as status:
+                slow.TF_SetConfig(options, config, len(config), status)
         with Status() as status:
             handle = slow.TF_LoadSessionFromSavedModel(
                 options, None, os.fsencode(directory), tags, 1, graph, buffer, status
@@ -33,6 +41,13 @@ def load_session(directory: str, tag: str) -> tuple["Session", bytes]:
         quick.TF_DeleteBuffer(buffer)
 
 
+class Call(NamedTuple):
+    """Arrays of `TF_Output`: the tensors that a call of the session feeds, and those that it fetches."""
+
+    inputs: Any
+    outputs: Any
+
+
 class Session:
     """A `TF_Session` and its `TF_Graph`."""
 
@@ -40,25 +55,26 @@ class Session:
         self._slow, self._quick = libraries()
         self._handle, self._graph = handle, graph
 
-    def output(self, name: str) -> Output:
-        """The tensor `operation:index` of the graph."""
+    def call(self, inputs: Sequence[str], outputs: Sequence[str]) -> "Call":
+        """What `run` needs to feed some tensors of the graph, each an `operation:index`, and to fetch others."""
+        return Call(*((Output * len(names))(*map(self._output, names)) for names in (inputs, outputs)))
+
+    def _output(self, name: str) -> Output:
         operation, _, index = name.partition(":")
         handle = self._quick.TF_GraphOperationByName(self._graph, operation.encode())
         if not handle or int(index or 0) >= self._quick.TF_OperationNumOutputs(handle):
             raise SavedModelError(f"The graph has no tensor {name!r}.", NOT_FOUND)
         return Output(handle, int(index or 0))
 
-    def run(self, feeds: Sequence[tuple[Output, Array]], fetches: Sequence[Output]) -> list[Array]:
-        """Feeds arrays, whose dtypes TensorFlow checks, and returns the fetched ones."""
-        inputs = (Output * len(feeds))(*(output for output, _ in feeds))
-        values = (ctypes.c_void_p * len(feeds))()
-        outputs = (Output * len(fetches))(*fetches)
-        results = (ctypes.c_void_p * len(fetches))()
+    def run(self, call: "Call", feeds: Sequence[Array | RawTensor]) -> list[Array]:
+        """Feeds tensors, whose dtypes TensorFlow checks, and returns the fetched ones."""
+        inputs, outputs = call
+        values, results = (ctypes.c_void_p * len(inputs))(), (ctypes.c_void_p * len(outputs))()
         try:
-            for index, (_, array) in enumerate(feeds):
-                values[index] = new_tensor(array)
+            for index, feed in enumerate(feeds):
+                values[index] = new_tensor(feed)
             with Status() as status:
-                fed, fetched = (inputs, values, len(feeds)), (outputs, results, len(fetches))
+                fed, fetched = (inputs, values, len(inputs)), (outputs, results, len(outputs))
                 self._slow.TF_SessionRun(self._handle, None, *fed, *fetched, None, 0, None, status)
             return [read_tensor(result) for result in results if result is not None]
         finally:

@@ -1,6 +1,7 @@
 """The signatures of a SavedModel, read from its MetaGraphDef."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,13 +48,21 @@ class MetaGraph:
 
 def read_meta_graph(serialized: bytes) -> MetaGraph:
     """Parses a MetaGraphDef; the init op, stored among the signatures, is not one."""
-    meta_graph = _MetaGraphDef.FromString(serialized)
+    meta_graph = _message("MetaGraphDef").FromString(serialized)
     stored = {entry.key: entry.value for entry in sorted(meta_graph.signature_def, key=lambda entry: entry.key)}
     return MetaGraph(
         {name: _signature(value) for name, value in stored.items() if name != _INIT_OP},
         {name: value.SerializeToString() for name, value in stored.items()},
         bool(meta_graph.object_graph_def),
     )
+
+
+def session_config(inter_op_threads: int, intra_op_threads: int) -> bytes:
+    """A serialized ConfigProto."""
+    config = _message("ConfigProto")(
+        inter_op_parallelism_threads=inter_op_threads, intra_op_parallelism_threads=intra_op_threads
+    )
+    return bytes(config.SerializeToString())
 
 
 def shape_text(shape: Sequence[int | None] | None) -> str:
@@ -80,8 +89,9 @@ def _tensor_spec(info: Any) -> TensorSpec:
     return TensorSpec(info.name, dtype, None if info.tensor_shape.unknown_rank else sizes)
 
 
-def _meta_graph_class() -> Any:
-    """The part of tensorflow/core/protobuf/meta_graph.proto that is read here.
+@functools.cache
+def _pool() -> descriptor_pool.DescriptorPool:
+    """The parts of tensorflow/core/protobuf's meta_graph.proto and config.proto that are used here.
 
     In a pool of its own: the same names may be declared in the default one. A map is, on the wire, a list of entries.
     """
@@ -93,6 +103,7 @@ def _meta_graph_class() -> Any:
         "TensorInfo": [("name", 1, "string"), ("dtype", 2, "int32"), ("tensor_shape", 3, "TensorShapeProto")],
         "TensorShapeProto": [("dim", 2, "Dim*"), ("unknown_rank", 3, "bool")],
         "Dim": [("size", 1, "int64")],
+        "ConfigProto": [("intra_op_parallelism_threads", 2, "int32"), ("inter_op_parallelism_threads", 5, "int32")],
     }
     field_type = descriptor_pb2.FieldDescriptorProto.Type
     file = descriptor_pb2.FileDescriptorProto(name="saved_model.proto", package="c2al", syntax="proto3")
@@ -106,7 +117,8 @@ def _meta_graph_class() -> Any:
                 added.type = field_type.Value(f"TYPE_{kind.upper()}")
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("c2al.MetaGraphDef"))
+    return pool
 
 
-_MetaGraphDef = _meta_graph_class()
+def _message(name: str) -> Any:
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"c2al.{name}"))

@@ -1,7 +1,7 @@
 """NumPy arrays to the C API's tensors and back, strings included."""
 
 import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,21 +31,35 @@ _CELL, _INLINE = 24, 22
 """Bytes of a `TF_TString`, and of the longest string that it holds within itself (ctstring_internal.h)."""
 
 
-def new_tensor(array: Array) -> int:
-    """Copies an array into a new `TF_Tensor`; `U`, `S` and object arrays become strings."""
-    quick = libraries()[1]
-    dims = (ctypes.c_int64 * array.ndim)(*array.shape)
-    if array.dtype.kind in "OSUT":
-        return _new_string_tensor(array, dims)
-    tensor: int = quick.TF_AllocateTensor(_CODES[array.dtype], dims, array.ndim, array.nbytes)
-    values = np.ascontiguousarray(array)
-    ctypes.memmove(quick.TF_TensorData(tensor), values.__array_interface__["data"][0], values.nbytes)
+class RawTensor(NamedTuple):
+    """A tensor that is no array: its values in C order as bytes, or, where the dtype is object, a list of strings."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    content: bytes | list[bytes]
+
+
+def new_tensor(source: Array | RawTensor) -> int:
+    """Copies an array or a raw tensor into a new `TF_Tensor`; `U`, `S` and object arrays become strings."""
+    quick, rank = libraries()[1], len(source.shape)
+    dims = (ctypes.c_int64 * rank)(*source.shape)
+    if isinstance(source, RawTensor):
+        data: Any = source.content
+        if isinstance(data, list):
+            return _new_string_tensor(data, dims)
+        size = len(data)
+    elif source.dtype.kind in "OSUT":
+        return _new_string_tensor([v.encode() if isinstance(v, str) else v for v in source.ravel().tolist()], dims)
+    else:
+        values = np.ascontiguousarray(source)
+        data, size = values.__array_interface__["data"][0], values.nbytes
+    tensor: int = quick.TF_AllocateTensor(_CODES[source.dtype], dims, rank, size)
+    ctypes.memmove(quick.TF_TensorData(tensor), data, size)
     return tensor
 
 
-def _new_string_tensor(array: Array, dims: Any) -> int:
+def _new_string_tensor(values: list[bytes], dims: Any) -> int:
     quick = libraries()[1]
-    values = [value.encode() if isinstance(value, str) else value for value in array.ravel().tolist()]
     sizes = np.fromiter(map(len, values), np.int64, len(values))
     cells = np.zeros((len(values), _CELL), np.uint8)
     # A short string: its size times 4 in the first byte, then its bytes, all within the cell.
@@ -56,7 +70,7 @@ def _new_string_tensor(array: Array, dims: Any) -> int:
         cells[index] = 0
         quick.TF_StringCopy(address + index * _CELL, values[index], len(values[index]))
     _lent[address] = cells
-    tensor: int = quick.TF_NewTensor(_STRING, dims, array.ndim, address, cells.nbytes, _take_back, None)
+    tensor: int = quick.TF_NewTensor(_STRING, dims, len(dims), address, cells.nbytes, _take_back, None)
     return tensor
 
 

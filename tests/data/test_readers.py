@@ -49,6 +49,17 @@ def test_every_format_gives_the_rows_that_were_written(tmp_path, schema, rows, w
     assert count_rows([path, path]) == 46
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("first_row", [4, 10, 22, 23])
+def test_reading_may_begin_at_any_row(tmp_path, schema, rows, write, suffix, first_row):
+    batch = rows(23)
+    path = write(tmp_path / f"a.{suffix}", batch, schema)
+    batches = list(read_columns(path, schema.columns, batch_size=10, first_row=first_row))
+    got = [age for batch in batches for age in batch["age"].tolist()]
+    np.testing.assert_array_equal(got, batch["age"][first_row:])
+    assert [len(batch["age"]) for batch in batches[:-1]] == [10] * (len(batches) - 1)
+
+
 def test_row_groups_do_not_show_in_the_batches(tmp_path):
     pq.write_table(pa.table({"x": np.arange(20)}), tmp_path / "a.parquet", row_group_size=7)
     assert [b["x"].tolist() for b in read(tmp_path / "a.parquet", INTS, batch_size=8)] == [

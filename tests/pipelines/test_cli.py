@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from c2al_pipelines import cli
 
-COMMANDS = ("run", "prepare", "train", "discover", "evaluate", "export", "report", "serve", "predict")
+COMMANDS = ("run", "prepare", "train", "discover", "evaluate", "export", "report", "serve", "predict", "reload-config")
 CONFIG = """
 title: A run
 data: {name: synthetic_ads}
@@ -45,7 +45,7 @@ def test_the_commands_are_listed(c2al) -> None:
         assert "Start with: c2al run pipelines/configs/demo.yaml" in outcome.output
 
 
-@pytest.mark.parametrize("command", ["serve", "predict", "train", "export"])
+@pytest.mark.parametrize("command", ["serve", "predict", "reload-config", "train", "export"])
 def test_help_loads_no_tensorflow(command) -> None:
     heavy = "{'tensorflow', 'keras', 'pyarrow', 'scipy', 'sklearn', 'matplotlib', 'c2al_tf'}"
     code = f"""

@@ -1,6 +1,6 @@
 """Requests that are merged: each gets its own answer, whatever the others are."""
 
-import threading
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from c2al_serving.batching import Batcher, BatchingParameters, read_batching_parameters
 from c2al_serving.client import PredictClient, PredictError
+from c2al_serving.decoding import Inputs
 from c2al_serving.errors import RequestError
 from c2al_serving.server import Server
 
@@ -22,9 +23,9 @@ class Watched(SavedModel):
 
     sizes: list[int]
 
-    def call(self, arrays, names, signature):
-        self.sizes = [*getattr(self, "sizes", []), len(next(iter(arrays.values())))]
-        return super().call(arrays, names, signature)
+    def call(self, inputs, names, signature):
+        self.sizes = [*getattr(self, "sizes", []), next(iter(inputs.values())).shape[0]]
+        return super().call(inputs, names, signature)
 
 
 @pytest.fixture
@@ -49,14 +50,15 @@ def piece(columns, start, stop):
 def ask_all(batcher, requests):
     """All at once; a request's outputs, or its error."""
 
-    def ask(request):
-        try:
-            return batcher.run(*request)
-        except ValueError as error:
-            return error
+    async def ask():
+        calls = [batcher.run(Inputs.of(inputs), *rest) for inputs, *rest in requests]
+        return await asyncio.gather(*calls, return_exceptions=True)
 
-    with ThreadPoolExecutor(len(requests)) as pool:
-        return list(pool.map(ask, requests))
+    return asyncio.run(ask())
+
+
+def ask_one(batcher, inputs, *rest):
+    return asyncio.run(batcher.run(Inputs.of(inputs), *rest))
 
 
 def test_requests_become_one_call(batched, export) -> None:
@@ -77,7 +79,7 @@ def test_no_more_rows_are_merged_than_allowed(batched, export) -> None:
 def test_batches_are_filled_up_to_allowed_sizes(batched, export) -> None:
     batcher, model = batched(max_batch_size=64, allowed_batch_sizes=(16, 64))
     for rows in (10, 16, 17):
-        outputs = batcher.run(piece(export.columns, 0, rows), "serving_default", ["logits"])
+        outputs = ask_one(batcher, piece(export.columns, 0, rows), "serving_default", ["logits"])
         assert list(outputs) == ["logits"]
         np.testing.assert_allclose(outputs["logits"], export.logits[:rows], rtol=1e-6)
     assert model.sizes == [16, 16, 64]
@@ -115,26 +117,40 @@ def test_a_bad_request_spoils_no_other(batched, export) -> None:
 def test_wrong_inputs_are_refused_before_they_wait(batched, export) -> None:
     batcher, _ = batched(batch_timeout_micros=LONG)
     with pytest.raises(SavedModelError, match="Missing but required: {city}"):
-        batcher.run({name: v for name, v in export.columns.items() if name != "city"}, "serving_default")
+        ask_one(batcher, {name: v for name, v in export.columns.items() if name != "city"}, "serving_default")
     with pytest.raises(SavedModelError, match="Output 'score' not found"):
-        batcher.run(export.columns, "serving_default", ["score"])
+        ask_one(batcher, export.columns, "serving_default", ["score"])
 
 
 def test_a_full_queue(batched, export) -> None:
     batcher, _ = batched(max_batch_size=10, max_enqueued_batches=1, batch_timeout_micros=LONG)
-    answers = []
-    waiting = threading.Thread(
-        target=lambda: answers.append(batcher.run(piece(export.columns, 0, 6), "serving_default"))
-    )
-    waiting.start()
-    while not batcher._num_rows:
-        pass
-    with pytest.raises(RequestError, match="The batch scheduling queue to which this task was submitted is full") as no:
-        batcher.run(piece(export.columns, 0, 6), "serving_default")
-    assert no.value.code == grpc.StatusCode.UNAVAILABLE.value[0]
-    batcher.close()  # what waits is answered
-    waiting.join()
-    np.testing.assert_allclose(answers[0]["logits"], export.logits[:6], rtol=1e-6)
+
+    async def ask():
+        first = asyncio.create_task(batcher.run(Inputs.of(piece(export.columns, 0, 6)), "serving_default"))
+        await asyncio.sleep(0)
+        with pytest.raises(RequestError, match="queue to which this task was submitted is full") as no:
+            await batcher.run(Inputs.of(piece(export.columns, 0, 6)), "serving_default")
+        assert no.value.code == grpc.StatusCode.UNAVAILABLE.value[0]
+        second = await batcher.run(Inputs.of(piece(export.columns, 6, 10)), "serving_default")  # fills the batch
+        return await first, second
+
+    answers = asyncio.run(ask())
+    np.testing.assert_allclose(np.concatenate([a["logits"] for a in answers]), export.logits[:10], rtol=1e-6)
+
+
+def test_a_request_that_is_given_up_is_not_begun(batched, export) -> None:
+    batcher, model = batched(max_batch_size=16, batch_timeout_micros=LONG)
+
+    async def ask():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(batcher.run(Inputs.of(piece(export.columns, 0, 12)), "serving_default"), 0.01)
+        return await asyncio.gather(
+            *(batcher.run(Inputs.of(piece(export.columns, i, i + 8)), "serving_default") for i in (0, 8))
+        )
+
+    answers = asyncio.run(ask())
+    assert model.sizes == [16]
+    np.testing.assert_allclose(np.concatenate([a["logits"] for a in answers]), export.logits[:16], rtol=1e-6)
 
 
 def test_a_server_that_batches(export) -> None:
@@ -163,6 +179,11 @@ def test_parameters_of_the_real_server(tmp_path) -> None:
     assert read_batching_parameters(path) == BatchingParameters(128, 500, 7, 3, (32, 128))
     path.write_text("")
     assert read_batching_parameters(path) == BatchingParameters()
+    path.write_text(
+        "max_batch_size { value: 512 } enable_large_batch_splitting { value: true } pad_variable_length_inputs: true\n"
+        "max_execution_batch_size { value: 128 }"
+    )
+    assert read_batching_parameters(path) == BatchingParameters(128)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,12 @@ def cast(column, dtype):
     return cast_columns({"x": column}, {"x": TensorSpec(np.dtype(dtype), (None,))})["x"]
 
 
+def object_array(*values):
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
 @pytest.mark.parametrize(
     ("column", "dtype", "expected"),
     [
@@ -21,6 +27,11 @@ def cast(column, dtype):
         ([True], np.bool_, [True]),
         ([], np.int64, []),
         ([], object, []),
+        (["a\0"], object, [b"a\0"]),
+        ([["a", "b"], ("c", b"d\0")], object, [[b"a", b"b"], [b"c", b"d\0"]]),
+        (object_array([1, 2], (3, 4)), np.int64, [[1, 2], [3, 4]]),
+        (object_array(np.array(["a"]), ["b"]), object, [[b"a"], [b"b"]]),
+        ([[], []], object, [[], []]),
     ],
 )
 def test_casts_that_keep_the_values(column, dtype, expected):
@@ -41,7 +52,11 @@ def test_casts_that_keep_the_values(column, dtype, expected):
         (np.array([2**63], np.uint64), np.int64, "beyond the range of int64"),
         ([-1], np.uint8, "beyond the range of uint8"),
         ([1e39], np.float32, r"beyond the range of float32. Received: 1e\+39"),
-        ([[1], [1, 2]], np.int64, "column 'x': .*inhomogeneous"),
+        ([[1], [1, 2]], np.int64, r"column 'x': row 1: must have 1 values, as row 0 has.* Received: \[1, 2\]"),
+        ([["a"], "b"], object, "column 'x': row 1: must have 1 values, as row 0 has.* Received: b"),
+        ([["a", "b"], ["c", None]], object, "column 'x': row 1: must be a string"),
+        ([[[1], [2]], [[1], [2, 3]]], np.int64, "column 'x'"),
+        (["a", 1], object, "column 'x': row 1: must be a string.* Received: 1"),
     ],
 )
 def test_casts_that_would_not(column, dtype, message):

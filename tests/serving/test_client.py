@@ -8,8 +8,8 @@ import time
 import grpc
 import numpy as np
 import pytest
-from c2al_serving import client as client_module
 from c2al_serving.client import PredictClient, PredictError
+from c2al_serving.pieces import MAX_REQUEST_BYTES
 from c2al_serving.server import Server
 
 
@@ -19,13 +19,24 @@ def client(server):
         yield client
 
 
-def test_imports_neither_tensorflow_nor_the_library():
-    code = """
-import sys, c2al_serving.client
-loaded = {name.partition(".")[0] for name in sys.modules}
-assert not loaded & {"tensorflow", "tensorflow_serving", "keras", "c2al_tf"}, loaded
+@pytest.mark.parametrize("module", ["client", "async_client"])
+def test_a_client_is_thin(module):
+    """0.3 s and 60 MB, best of three; the seconds are the processor's, for others may be at work beside the test."""
+    code = f"""
+import sys, time
+start = time.process_time()
+import c2al_serving.{module}
+seconds = time.process_time() - start
+loaded = {{name.partition(".")[0] for name in sys.modules}}
+assert not loaded & {{"tensorflow", "tensorflow_serving", "keras", "pandas", "pyarrow", "c2al_tf"}}, loaded
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(seconds, peak)
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+    command = [sys.executable, "-W", "error", "-c", code]
+    outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)]
+    seconds, kilobytes = (min(map(float, column)) for column in zip(*map(str.split, outputs), strict=True))
+    assert seconds <= 0.3
+    assert kilobytes <= 60_000
 
 
 def test_predictions_are_the_models(client, export):
@@ -109,6 +120,17 @@ def test_metadata_and_status(client):
     assert [(status.version, status.state, status.error) for status in client.status()] == [(2, "AVAILABLE", "")]
 
 
+def test_a_pinned_client_stays_with_its_version(server, export):
+    with PredictClient(f"127.0.0.1:{server.grpc_port}") as client:
+        assert client.version is None
+        assert (client.pin(), client.version) == (2, 2)
+        assert client.predict(export.columns)["logits"].shape == (64, 1)
+    with PredictClient(f"127.0.0.1:{server.grpc_port}", version=1) as client:
+        with pytest.raises(PredictError, match="NOT_FOUND"):
+            client.pin()
+        assert client.version == 1
+
+
 def test_unknown_signature_names_the_right_ones(client, export):
     with pytest.raises(ValueError, match=r"no signature 'other'. It has: serialized_examples, serving_default"):
         client.predict(export.columns, signature_name="other")
@@ -143,7 +165,7 @@ def test_max_rows_must_be_positive():
 
 
 def test_the_limit_is_grpcs_default():
-    assert client_module.MAX_REQUEST_BYTES == 4 * 1024 * 1024
+    assert MAX_REQUEST_BYTES == 4 * 1024 * 1024
 
 
 @pytest.mark.parametrize(("retries", "found"), [(4, "AVAILABLE"), (0, "UNAVAILABLE")])

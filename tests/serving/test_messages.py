@@ -1,7 +1,7 @@
 """Our messages against the official ones, in one process: each has its own descriptor pool."""
 
 import pytest
-from c2al_serving import messages
+from c2al_serving import grpc_services, messages
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from tensorflow.core.example import example_pb2
 from tensorflow.core.framework import tensor_pb2
@@ -13,8 +13,10 @@ from tensorflow_serving.apis import (
     inference_pb2,
     model_management_pb2,
     model_pb2,
+    model_service_pb2,
     predict_pb2,
     prediction_log_pb2,
+    prediction_service_pb2,
     regression_pb2,
 )
 from tensorflow_serving.config import model_server_config_pb2
@@ -135,3 +137,17 @@ def test_fields_unknown_here_are_passed_on():
     theirs = predict_pb2.PredictRequest(client_id=b"me")
     ours = messages.PredictRequest.FromString(theirs.SerializeToString())
     assert predict_pb2.PredictRequest.FromString(ours.SerializeToString()) == theirs
+
+
+@pytest.mark.parametrize(
+    ("name", "official"),
+    [(messages.PREDICTION_SERVICE, prediction_service_pb2), (messages.MODEL_SERVICE, model_service_pb2)],
+)
+def test_services_have_the_methods_that_answer_as_theirs_are_declared(name, official):
+    service = messages.POOL.FindServiceByName(name)
+    assert set(service.methods_by_name) == set(grpc_services._METHODS[name])
+    theirs = official.DESCRIPTOR.services_by_name[service.name].methods_by_name
+    for method in service.methods:
+        other = theirs[method.name]
+        assert method.input_type.full_name == other.input_type.full_name
+        assert method.output_type.full_name == other.output_type.full_name

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from c2al_serving.model_config import ModelConfig, VersionPolicy, from_proto, read_model_configs, to_proto
+from c2al_serving.model_config import ModelConfig, VersionPolicy, from_proto, read_config, read_model_configs, to_proto
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -36,6 +36,7 @@ def test_a_file_of_the_real_server(tmp_path) -> None:
     path = tmp_path / "models.config"
     path.write_text(FILE)
     assert read_model_configs(path) == CONFIGS
+    assert read_config(path).model_config_list.config[0].logging_config.sampling_config.sampling_rate == 0.1
 
 
 def test_what_is_sent_is_what_the_real_server_reads() -> None:

@@ -1,9 +1,13 @@
 import base64
+import contextlib
 import http.client
 import json
+import socket
+import time
 
 import numpy as np
 import pytest
+from c2al_serving.server import Server
 
 
 @pytest.fixture
@@ -140,9 +144,60 @@ def test_special_floats_and_shortest_decimals(ask):
     assert logits[1:] == [float("inf"), float(str(np.float32(3) - np.float32(2.8)))]
 
 
-def test_a_body_needs_its_length(server):
-    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=10)
-    connection.putrequest("POST", "/v1/models/default:predict")
-    connection.endheaders()
-    assert connection.getresponse().status == 411
-    connection.close()
+def test_too_many_requests_are_refused_and_the_others_answered(export):
+    data = json.dumps({"inputs": as_json(export.columns)}).encode()
+    predict = "/v1/models/default:predict"
+    with Server(export.base_path, rest_port=0, max_requests=1) as server:
+        slow, other = (http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=10) for _ in range(2))
+        with contextlib.closing(slow), contextlib.closing(other):
+            slow.putrequest("POST", predict)
+            slow.putheader("Content-Length", str(len(data)))
+            slow.endheaders(data[:1])
+            deadline = time.monotonic() + 10
+            while server._rest.room._value and time.monotonic() < deadline:  # until it is under way, not whole yet
+                time.sleep(0.001)
+            other.request("POST", predict, data)
+            answer = other.getresponse()
+            status, content = answer.status, json.loads(answer.read())
+            assert (status, content) == (429, {"error": "1 requests are under way, which is the bound."})
+            other.request("GET", "/v1/models/default")  # the refused body was read: the connection is still good
+            answer = other.getresponse()
+            assert (answer.status, b"AVAILABLE" in answer.read()) == (200, True)
+            slow.send(data[1:])
+            assert slow.getresponse().status == 200
+            other.request("POST", predict, data)  # there is room again
+            status = other.getresponse().status
+            assert status == 200
+
+
+PREDICT = b"POST /v1/models/default:predict HTTP/1.1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "message"),
+    [
+        (PREDICT + b"\r\n", 411, "Content-Length must be given"),
+        (PREDICT + b"Content-Length: -1\r\n\r\n", 411, "Content-Length must be given"),
+        (PREDICT + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 413, "Content-Length may be at most 268435456"),
+        (
+            PREDICT + b"Content-Length: 9\r\n\r\n{}",
+            400,
+            "The body must have 9 bytes, as Content-Length says. Received: 2",
+        ),
+        (PREDICT + b"X: x\r\n" * 150 + b"\r\n", 431, "Too many headers"),
+        (b"PUT /v1/models/default HTTP/1.1\r\n\r\n", 501, "Unsupported method ('PUT')"),
+        (b"GET /v1/models/default HTTP/0.9\r\n\r\n", 505, "Received: HTTP/0.9"),
+        (b"GET /v1/models/default HTTP/2.0\r\n\r\n", 505, "Invalid HTTP version (2.0)"),
+        (b"GET /v1/models/default HTTP/x\r\n\r\n", 400, "Bad request version ('HTTP/x')"),
+        (b"\x16\x03\x01\n", 400, "Bad request syntax"),
+    ],
+)
+def test_what_is_no_request_is_told_so(server, request_bytes, status, message):
+    with socket.create_connection(("127.0.0.1", server.rest_port), timeout=10) as connection:
+        connection.sendall(request_bytes)
+        connection.shutdown(socket.SHUT_WR)
+        with http.client.HTTPResponse(connection) as response:
+            response.begin()
+            answer = json.loads(response.read())
+    assert (response.status, response.headers["Content-Type"]) == (status, "application/json")
+    assert message in answer["error"]

@@ -64,14 +64,33 @@ def test_few_values_stand_for_the_last_one_again():
 
 
 @pytest.mark.parametrize(
+    ("dtype", "field", "value"),
+    [
+        ("int8", "int_val", 300),
+        ("uint8", "int_val", -1),
+        ("uint16", "int_val", 2**31 - 1),
+        ("half", "half_val", 80_000),
+    ],
+)
+def test_integers_too_large_for_their_dtype_are_read_as_tensorflow_does(dtype, field, value):
+    theirs = tf.make_tensor_proto([1], tf.as_dtype(dtype))
+    theirs.ClearField("tensor_content")
+    getattr(theirs, field)[:] = [value]
+    (expected,) = tf.io.parse_tensor(theirs.SerializeToString(), dtype).numpy()
+    assert from_proto(TensorProto.FromString(theirs.SerializeToString())).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"dtype": 20}, "dtype must be one of float32, .*Received: DataType 20"),
         ({"float_val": [1.0] * 4}, "must hold 3 values. Received: 4"),
         ({"float_val": []}, "must hold 3 values. Received: 0"),
-        ({"tensor_content": b"12345"}, "buffer size must be a multiple"),
+        ({"tensor_content": b"12345"}, r"must hold 3 values. Received: 1\.25"),
         ({"tensor_shape": {"dim": [{"size": -1}]}}, "known shape"),
         ({"tensor_shape": {"dim": [{"size": 2**40}, {"size": 2**40}]}}, "at most"),
+        ({"tensor_shape": {"dim": [{"size": 2**24}]}}, "at most 1048576 values that are not sent"),
+        ({"tensor_shape": {"dim": [{"size": 2**40}, {"size": 0}]}}, "at most 1048576 values that are not sent"),
     ],
 )
 def test_broken_tensors_are_refused(change, message):

@@ -1,9 +1,12 @@
 """TLS and mutual TLS between our server and clients, ours and grpc's own, with certificates made here."""
 
+import asyncio
+
 import grpc
 import numpy as np
 import pytest
 import trustme
+from c2al_serving.async_client import AsyncPredictClient
 from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.messages import SSLConfig
 from c2al_serving.server import Server
@@ -50,6 +53,12 @@ def test_tls(export, write_config, files) -> None:
         target = f"localhost:{server.grpc_port}"
         with PredictClient(target, credentials=read_channel_credentials(files / "ca.pem")) as client:
             np.testing.assert_allclose(client.predict(export.columns)["logits"], export.logits, rtol=1e-6)
+
+        async def ask():
+            async with AsyncPredictClient(target, credentials=read_channel_credentials(files / "ca.pem")) as client:
+                return await client.predict(export.columns)
+
+        np.testing.assert_allclose(asyncio.run(ask())["logits"], export.logits, rtol=1e-6)
         for credentials in (None, read_channel_credentials()):  # plain text; authorities that do not know this one
             with PredictClient(target, credentials=credentials) as client, pytest.raises(PredictError) as refused:
                 client.status()

@@ -36,13 +36,13 @@ def test_a_version_without_a_file_has_none(tmp_path):
 
 def test_requests_are_replayed_before_serving(export, folder, monkeypatch):
     calls = []
-    run = SavedModel.run
+    call = SavedModel.call
 
-    def recorded(model, inputs, signature, outputs):
-        calls.append((signature, len(inputs["city"])))
-        return run(model, inputs, signature, outputs)
+    def recorded(model, inputs, names, signature):
+        calls.append((signature, inputs["city"].shape[0]))
+        return call(model, inputs, names, signature)
 
-    monkeypatch.setattr(SavedModel, "run", recorded)
+    monkeypatch.setattr(SavedModel, "call", recorded)
     with Servable("default", 1, folder):
         assert calls == [("serving_default", 64)]
 

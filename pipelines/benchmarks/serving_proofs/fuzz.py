@@ -1,0 +1,237 @@
+"""Does the server bear requests that are not quite right? Sends mutated ones over gRPC and REST, and good ones between.
+
+Hypothesis, which comes with the development requirements, draws them: messages with fields changed, cleared, repeated;
+bytes of messages flipped, cut and spliced; JSON with parts replaced; HTTP whose lines, headers and lengths lie. Some
+connections stay open half-way through a request. The server must live, answer each with a proper status in time, and
+good requests rightly all along.
+
+Example: python -m c2al_pipelines.benchmarks.serving_proofs.fuzz --requests 20000 --output fuzz.json
+"""
+
+import contextlib
+import itertools
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import jsonargparse
+from c2al_serving import messages
+from google.protobuf.message import DecodeError
+from hypothesis import HealthCheck, Phase, given, seed, settings, strategies as st
+
+from ...native_log import hide_native_notes
+from . import mutations, rest_calls
+from .exports import prepare_base_path, publish_small
+from .load import PREDICT
+from .questions import Marker, Question, read_questions
+from .server_process import ServerProcess, serve
+from .verdict import report
+
+SECONDS = 20.0
+"""A request that takes longer hangs."""
+
+_ABSENT = "/absent/folder/of/no/model"
+_IMPROPER = {"UNKNOWN", "INTERNAL", "CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE", "DATA_LOSS"}
+_GOOD_EVERY = 10
+_LOITERERS = 20
+
+
+@dataclass
+class Fuzz:
+    """Mutated requests to one server, and what they led to.
+
+    Attributes:
+        server: The server.
+        questions: Requests whose right answers are known.
+        statuses: Answers by interface and status.
+        findings: What must not be, each with the first request that led to it.
+        right: Right answers to good requests.
+        distinct: Mutated requests that differ from each other.
+        slowest: Seconds that one took at most, and the request.
+    """
+
+    server: ServerProcess
+    questions: Sequence[Question]
+    statuses: Counter[str] = field(default_factory=Counter)
+    findings: dict[str, str] = field(default_factory=dict)
+    right: int = 0
+    distinct: set[int] = field(default_factory=set)
+    slowest: tuple[float, str] = (0.0, "")
+
+    def run(self, count: int, number: int = 0) -> dict[str, Any]:
+        """Sends so many; returns the verdict.
+
+        Args:
+            count: Mutated requests.
+            number: Chooses them.
+        """
+        memory = self.server.memory_mb()
+        with contextlib.ExitStack() as stack:
+            self._channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}"))
+            self._marker, self._turns = Marker(self.questions), itertools.count()
+            for line in itertools.islice(itertools.cycle(rest_calls.HALF_SENT), _LOITERERS):
+                stack.enter_context(rest_calls.connect(self.server.rest_port, SECONDS)).sendall(line)
+            self._ask_messages(count * 4 // 10, number)
+            self._ask_bytes(count * 3 // 10, number)
+            self._ask_rest(count - count * 4 // 10 - count * 3 // 10, number)
+        return {
+            "requests": sum(self.statuses.values()),
+            "distinct": len(self.distinct),
+            "good_requests_right": self.right,
+            "statuses": dict(sorted(self.statuses.items())),
+            "memory_mb": {"before": memory, "after": self.server.memory_mb() if self.server.is_alive() else None},
+            "slowest": self.slowest,
+            "alive": self.server.is_alive(),
+            "findings": self.findings,
+        }
+
+    def _ask_messages(self, count: int, number: int) -> None:
+        methods = self._methods()
+        drawn = st.sampled_from([PREDICT] * 5 + list(methods)).flatmap(
+            lambda method: st.tuples(st.just(method), mutations.messages(methods[method]))
+        )
+        self._each(
+            drawn, count, number, lambda pair: self._call(pair[0], pair[1].SerializeToString(deterministic=True))
+        )
+
+    def _ask_bytes(self, count: int, number: int) -> None:
+        methods = {
+            method: [original.SerializeToString(deterministic=True) for original in originals]
+            for method, originals in self._methods().items()
+        }
+        drawn = st.sampled_from([PREDICT] * 5 + list(methods)).flatmap(
+            lambda method: st.tuples(st.just(method), mutations.bytes_of(methods[method]))
+        )
+        self._each(drawn, count, number, lambda pair: self._call(*pair))
+
+    def _ask_rest(self, count: int, number: int) -> None:
+        bodies = [rest_calls.to_json(question, rows=rows) for question in self.questions for rows in (True, False)]
+        self._each(mutations.http_requests(rest_calls.PATHS, bodies), count, number, self._send)
+
+    def _each(self, drawn: st.SearchStrategy[Any], count: int, number: int, act: Callable[[Any], None]) -> None:
+        @seed(number)
+        @settings(
+            max_examples=count,
+            phases=[Phase.generate],
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(drawn)
+        def ask(request: Any) -> None:
+            start = time.monotonic()
+            act(request)
+            self.slowest = max(self.slowest, (time.monotonic() - start, repr(request)[:2000]))
+            if next(self._turns) % _GOOD_EVERY == 0:
+                self._ask_good()
+
+        ask()
+
+    def _call(self, method: str, request: bytes) -> None:
+        """One call, whose bytes may be no message at all."""
+        kind = _KINDS[method]
+        try:
+            parsed = kind.FromString(request)
+        except DecodeError:
+            parsed = None
+        if parsed is not None and kind is messages.ReloadConfigRequest and not _is_harmless(parsed):
+            return
+        future = self._channel.unary_unary(method).future(request, timeout=SECONDS)
+        code, details = future.code().name, future.details()
+        name = method.rpartition("/")[2]
+        self._count(f"gRPC {name} {code}", request)
+        if code in _IMPROPER and not (parsed is None and code == "INTERNAL"):
+            self._find(f"gRPC {name}: {code}: {details[:80]}", request)
+
+    def _send(self, request: bytes) -> None:
+        """One HTTP request, or what is none."""
+        status, problem = rest_calls.exchange(self.server.rest_port, request, SECONDS)
+        self._count(f"REST {status}", request)
+        if problem:
+            self._find(f"REST: {problem}", request)
+
+    def _ask_good(self) -> None:
+        turn = next(self._turns)
+        number = turn // 2 % len(self.questions)
+        question = self.questions[number]
+        if turn % 4 < 2:
+            future = self._channel.unary_unary(PREDICT).future(question.serialized(), timeout=SECONDS)
+            code = future.code()
+            problem = self._marker.problem(number, future.result()) if code is grpc.StatusCode.OK else code.name
+        else:
+            problem = rest_calls.ask(self.server.rest_port, question, SECONDS)
+        if problem:
+            self._find(f"a good request: {problem}", b"")
+        else:
+            self.right += 1
+
+    def _count(self, status: str, request: bytes) -> None:
+        self.statuses[status] += 1
+        self.distinct.add(hash(request))
+
+    def _find(self, what: str, request: bytes) -> None:
+        self.findings.setdefault(what, repr(request[:2000]))
+
+    def _methods(self) -> dict[str, list[Any]]:
+        """Valid messages by method, from which mutated ones are made."""
+        predict = [question.request() for question in self.questions]
+        metadata = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
+        status, reload = messages.GetModelStatusRequest(), messages.ReloadConfigRequest()
+        for request in (metadata, status):
+            request.model_spec.name = "default"
+            request.model_spec.version.value = 1
+        absent = reload.config.model_config_list.config.add(
+            name="other", base_path=_ABSENT, model_platform="tensorflow"
+        )
+        absent.model_version_policy.specific.versions.append(1)
+        absent.version_labels["stable"] = 1
+        return dict(zip(_KINDS, [predict, [metadata], [status], [reload]], strict=True))
+
+
+_KINDS = {
+    PREDICT: messages.PredictRequest,
+    f"/{messages.PREDICTION_SERVICE}/GetModelMetadata": messages.GetModelMetadataRequest,
+    f"/{messages.MODEL_SERVICE}/GetModelStatus": messages.GetModelStatusRequest,
+    f"/{messages.MODEL_SERVICE}/HandleReloadConfigRequest": messages.ReloadConfigRequest,
+}
+
+
+def _is_harmless(reload: Any) -> bool:
+    """Whether a server must refuse it: what it accepts would change what it serves."""
+    if reload.config.WhichOneof("config") != "model_config_list":
+        return True
+    return any(not Path(model.base_path).is_dir() for model in reload.config.model_config_list.config)
+
+
+def problems(verdict: dict[str, Any]) -> list[str]:
+    """What does not hold of what has to."""
+    alive = [] if verdict["alive"] else ["the server lives"]
+    return [*alive, *verdict["findings"]]
+
+
+def main(requests: int = 20_000, number: int = 0, export: Path | None = None, output: Path = Path("fuzz.json")) -> None:
+    """Prints and writes what mutated requests lead to.
+
+    Args:
+        requests: So many.
+        number: Chooses them.
+        export: Base path of the model; by default a small one with features of every kind.
+        output: JSON file.
+    """
+    hide_native_notes()
+    with tempfile.TemporaryDirectory() as folder:
+        if export is None:
+            publish_small(Path(folder) / "served", seed=0)
+        base = Path(folder) / "served" if export is None else prepare_base_path(Path(folder), export)
+        with serve(base) as server:
+            verdict = Fuzz(server, read_questions(base / "1")).run(requests, number)
+    report(verdict, problems(verdict), output)
+
+
+if __name__ == "__main__":
+    jsonargparse.auto_cli(main, as_positional=False)

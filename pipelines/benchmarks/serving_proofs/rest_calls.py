@@ -1,0 +1,104 @@
+"""HTTP as it is sent: a question over REST, and what comes back to bytes that may be no request at all."""
+
+import base64
+import http.client
+import json
+import socket
+from typing import Any
+
+import numpy as np
+
+from .questions import Question
+
+PREDICT_PATH = "/v1/models/default:predict"
+PATHS = [
+    *[PREDICT_PATH] * 6,
+    "/v1/models/default",
+    "/v1/models/default/metadata",
+    "/v1/models/default/versions/1:predict",
+    "/v1/models/default/labels/stable:predict",
+    "/monitoring/prometheus/metrics",
+]
+HALF_SENT = [
+    b"POST /v1/models/default:predict HTTP/1.1\r\nContent-Length: 1000\r\n\r\n{",
+    b"GET /v1/mod",
+    b"POST /v1/models/default:predict HTTP/1.1\r\nX:",
+]
+"""Requests that are never finished."""
+
+
+def to_json(question: Question, *, rows: bool) -> dict[str, Any]:
+    """The body of a predict request, by rows or by columns."""
+    columns = {name: _plain(values.tolist()) for name, values in question.inputs.items()}
+    if not rows:
+        return {"signature_name": question.signature, "inputs": columns}
+    count = len(next(iter(columns.values())))
+    instances = [{name: values[row] for name, values in columns.items()} for row in range(count)]
+    return {"signature_name": question.signature, "instances": instances}
+
+
+def ask(port: int, question: Question, seconds: float) -> str:
+    """Asks over REST; what is wrong with the answer, nothing if it is right."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+    try:
+        connection.request("POST", PREDICT_PATH, json.dumps(to_json(question, rows=False)))
+        response = connection.getresponse()
+        content = json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return f"REST: {error!r}"
+    finally:
+        connection.close()
+    if response.status != 200:
+        return f"REST: {response.status}: {content}"
+    return question.problem({name: np.float32(values) for name, values in content["outputs"].items()})
+
+
+def connect(port: int, seconds: float) -> socket.socket:
+    """A connection to a REST server, that waits so long for anything."""
+    return socket.create_connection(("127.0.0.1", port), timeout=seconds)
+
+
+def exchange(port: int, request: bytes, seconds: float) -> tuple[str, str]:
+    """Sends bytes and no more, and reads the first answer.
+
+    Returns:
+        Its status (`none`: the connection was closed without one), and what is wrong with it; nothing if it is proper.
+    """
+    with connect(port, seconds) as connection:
+        try:
+            try:
+                connection.sendall(request)
+                connection.shutdown(socket.SHUT_WR)
+            except OSError:  # refused before it was sent to its end: the answer says why
+                pass
+            response = http.client.HTTPResponse(connection, method=request.split(b" ", 1)[0].decode("latin-1"))
+            response.begin()
+            content = response.read()
+        except TimeoutError:
+            return "none", f"no answer in {seconds:g} s"
+        except http.client.RemoteDisconnected:
+            return "none", "" if not request.split(b"\n", 1)[0].strip() else "closed without an answer"
+        except (OSError, http.client.HTTPException) as error:
+            return "none", f"no proper answer: {type(error).__name__}"
+    return str(response.status), _problem(response, content)
+
+
+def _problem(response: http.client.HTTPResponse, content: bytes) -> str:
+    status = response.status
+    if status >= 500 and status not in (501, 503, 505):
+        return f"{status}: {content[:80]!r}"
+    if status >= 400 and response._method != "HEAD":  # type: ignore[attr-defined]
+        try:
+            if isinstance(json.loads(content)["error"], str):
+                return ""
+        except (ValueError, LookupError, TypeError):
+            pass
+        return f"{status} without the JSON of an error: {content[:40]!r}"
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    """JSON of what NumPy gives: bytes as base64."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
