@@ -1,7 +1,7 @@
 """Export for serving: the primary heads alone, every variable once, proved on the C++ loader before it is published."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .data.examples import to_examples
 from .data.features import FeatureEncoder
 from .export_facts import ExportError, ExportFacts, check_facts, inspect_export
+from .export_readme import export_readme
+from .export_signatures import CLASSIFY, REGRESS, signature_inputs, signature_outputs, write_saved_model
 from .files import replace_directory
 from .model import strip_auxiliary_heads
 from .saved_model import SavedModel
 from .saved_model.conformance import check_calls
 from .schema import Schema
-from .types import Array, Columns, Tensor
+from .types import Array, Columns
 
 MAX_ERROR = 1e-5
 """Bound on the difference between the export's logits and the model's: two executables round differently."""
@@ -45,8 +46,14 @@ def export_for_serving(
     """Writes `base_path/<version>/`, a SavedModel of the primary heads that takes raw columns.
 
     `serving_default` takes the features' raw columns by name, (batch,) or (batch, length); `serialized_examples` takes
-    tf.Example strings, (batch,), as `examples`. Both give `logits` and `probabilities`, float32 (batch, 1); with
-    several primary tasks `<task>_logits` and `<task>_probabilities`. Warm-up requests made of `sample` are included.
+    tf.Example strings, (batch,), as `examples`. Both give `logits` and `probabilities`, float32 (batch, 1).
+
+    `classify` and `regress` are for TensorFlow Serving's Classify and Regress: tf.Example strings as `inputs`;
+    `classes`, the strings "0" and "1", and their `scores`, both (batch, 2); `outputs`, the probabilities (batch, 1).
+    TensorFlow's Python loader does not know these two: they are tensors of the graph, and no functions.
+
+    With several primary tasks the names are `<task>_logits`, `<task>_probabilities`, `<task>_classify`,
+    `<task>_regress`. Warm-up requests made of `sample` and a README that documents all this are included.
 
     The export is written aside, loaded by TensorFlow's C++ loader with XLA off, as tensorflow_model_server does, and
     renamed into place only if it gives the model's logits, answers batches of any size and refuses wrong inputs (see
@@ -73,105 +80,69 @@ def export_for_serving(
         raise ValueError(f"{base}: a version is never overwritten. Received: version={version}, which exists")
     columns = {feature.name: np.asarray(sample[feature.name]) for feature in schema.features}
     with replace_directory(base / str(version)) as directory:
-        _write(strip_auxiliary_heads(model), schema, directory)
-        _write_warmup(directory, schema, columns)
+        write_saved_model(strip_auxiliary_heads(model), schema, directory)
         facts = inspect_export(directory)
         with tempfile.TemporaryDirectory(dir=directory) as other:  # a killed process leaves nothing elsewhere
-            _write(reference, schema, Path(other))
+            write_saved_model(reference, schema, Path(other))
             reference_facts = inspect_export(other)
         check_facts(facts, reference_facts)
-        _check_logits(directory, model, schema, columns)
+        with SavedModel(directory) as served:
+            _check_outputs(served, model, schema, columns)
+            _write_extra(served, schema, columns)
     return Export(base / str(version), facts, reference_facts)
 
 
-class _ServingModule(tf.Module):
-    """Holds what serving needs and nothing else: through a tracked Keras model every variable would be stored twice."""
-
-    def __init__(self, model: keras.Model, schema: Schema) -> None:
-        super().__init__()
-        self.encoder = FeatureEncoder(schema)
-        self.weights = [weight.value for weight in model.weights]
-
-        def serve(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return _named_outputs(model(self.encoder(columns), training=False))
-
-        @tf.function
-        def serving_default(**columns: Tensor) -> dict[str, Tensor]:
-            return serve(columns)
-
-        @tf.function
-        def serialized_examples(examples: Tensor) -> dict[str, Tensor]:
-            return serve(self.encoder.parse_examples(examples))
-
-        specs = {
-            name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in self.encoder.raw_specs.items()
-        }
-        self.signatures = {
-            "serving_default": serving_default.get_concrete_function(**specs),
-            "serialized_examples": serialized_examples.get_concrete_function(
-                tf.TensorSpec((None,), tf.string, name="examples")
-            ),
-        }
+def _write_extra(served: SavedModel, schema: Schema, columns: Columns) -> None:
+    extra = served.directory / "assets.extra"
+    extra.mkdir()
+    (extra / "README.md").write_text(export_readme(schema, served.signatures, columns), encoding="utf-8")
+    _write_warmup(extra / "tf_serving_warmup_requests", schema, served.signatures, columns)
 
 
-def _named_outputs(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    outputs = {}
-    for task, values in logits.items():
-        prefix = "" if len(logits) == 1 else f"{task}_"
-        outputs[f"{prefix}logits"] = tf.cast(values, tf.float32)
-        outputs[f"{prefix}probabilities"] = tf.sigmoid(tf.cast(values, tf.float32))
-    return outputs
-
-
-def _write(model: keras.Model, schema: Schema, directory: Path) -> None:
-    module = _ServingModule(model, schema)
-    signatures = module.signatures
-    del module.signatures
-    tf.saved_model.save(module, str(directory), signatures=signatures)
-
-
-def _write_warmup(directory: Path, schema: Schema, columns: Columns, sizes: tuple[int, ...] = (1, 64)) -> None:
+def _write_warmup(
+    path: Path, schema: Schema, signatures: Iterable[str], columns: Columns, sizes: tuple[int, ...] = (1, 64)
+) -> None:
     """Requests that a server replays before it takes traffic: each signature at some batch sizes."""
     # Imported here: it takes seconds, and nothing else needs it.
-    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-    extra = directory / "assets.extra"
-    extra.mkdir()
     rows = len(next(iter(columns.values())))
-    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
+    with tf.io.TFRecordWriter(str(path)) as writer:
         for size in sizes:
             some = {name: values[np.arange(size) % rows] for name, values in columns.items()}
-            for signature, inputs in _calls(schema, some).items():
-                request = predict_pb2.PredictRequest()
-                request.model_spec.signature_name = signature
-                for name, values in inputs.items():
-                    request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
-                log = prediction_log_pb2.PredictLog(request=request)
-                writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+            for signature, inputs in signature_inputs(some, schema, signatures).items():
+                log = PredictionLog()
+                _fill_log(log, signature, inputs)
+                writer.write(log.SerializeToString())
 
 
-def _check_logits(directory: Path, model: keras.Model, schema: Schema, columns: Columns) -> None:
+def _fill_log(log: Any, signature: str, inputs: Columns) -> None:
+    form = next((form for form in (CLASSIFY, REGRESS) if signature.endswith(form)), "predict")
+    request = getattr(log, f"{form}_log").request
+    request.model_spec.signature_name = signature
+    for name, values in inputs.items():
+        if form == "predict":
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
+        else:
+            for example in values:
+                request.input.example_list.examples.add().MergeFromString(example)
+
+
+def _check_outputs(served: SavedModel, model: keras.Model, schema: Schema, columns: Columns) -> None:
     x = FeatureEncoder(schema)({name: tf.constant(values) for name, values in columns.items()})
-    expected = _named_outputs(strip_auxiliary_heads(model)(x, training=False))
-    with SavedModel(directory) as served:
-        calls = _calls(schema, columns)
-        for signature, inputs in calls.items():
-            _compare(expected, served.run(inputs, signature), signature)
-        for check in check_calls(served, calls):
-            if not check.passed:
-                raise ExportError(f"{check.what}: this must hold for every export. Received: {check.found}")
-
-
-def _calls(schema: Schema, columns: Columns) -> dict[str, Columns]:
-    """The same rows as the inputs of each signature."""
-    examples = to_examples(columns, {feature.name: feature.column for feature in schema.features})
-    return {"serving_default": columns, "serialized_examples": {"examples": np.array(examples, object)}}
+    expected = signature_outputs(strip_auxiliary_heads(model)(x, training=False))
+    calls = signature_inputs(columns, schema, expected)
+    for signature, inputs in calls.items():
+        _compare(expected[signature], served.run(inputs, signature), signature)
+    for check in check_calls(served, calls):
+        if not check.passed:
+            raise ExportError(f"{check.what}: this must hold for every export. Received: {check.found}")
 
 
 def _compare(expected: Mapping[str, Any], got: Mapping[str, Array], signature: str) -> None:
     for name, values in expected.items():
         wanted = np.asarray(values)
-        error = np.abs(got[name] - wanted)
+        error = np.abs(got[name] - wanted) if wanted.dtype != object else got[name] != wanted
         if not error.max() <= MAX_ERROR:
             row = int(error.argmax())
             raise ExportError(

@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from c2al_serving.inference import INPUTS, read_examples
 from c2al_serving.servable import Servable
 from c2al_serving.tensors import from_proto
-from c2al_serving.warmup import read_warmup_requests
+from c2al_serving.warmup import read_warmup_logs
 from rich.console import Console
 from rich.table import Table
 
 from c2al_tf.export_facts import ExportError, check_facts, inspect_export
+from c2al_tf.saved_model import DEFAULT_SIGNATURE
 from c2al_tf.saved_model.conformance import Check, check_calls
 from c2al_tf.types import Array
 
@@ -42,9 +44,16 @@ def print_checks(checks: list[Check], console: Console) -> None:
 def _warmup_rows(directory: Path) -> dict[str, dict[str, Array]]:
     """By signature the inputs of the largest warm-up request."""
     rows: dict[str, dict[str, Array]] = {}
-    for request in read_warmup_requests(directory):
-        name = request.model_spec.signature_name or "serving_default"
-        inputs = {key: from_proto(proto) for key, proto in request.inputs.items()}
+    for log in read_warmup_logs(directory):
+        kind = log.WhichOneof("log_type")
+        if kind == "multi_inference_log":  # of several signatures
+            continue
+        request = getattr(log, kind).request
+        name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        if kind == "predict_log":
+            inputs = {key: from_proto(proto) for key, proto in request.inputs.items()}
+        else:
+            inputs = {INPUTS: read_examples(request.input)}
         if name not in rows or _num_rows(inputs) > _num_rows(rows[name]):
             rows[name] = inputs
     return rows

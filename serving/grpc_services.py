@@ -9,7 +9,7 @@ from typing import Any
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from . import messages
+from . import inference, messages
 from .errors import GRPC_STATUS, INTERNAL, INVALID_ARGUMENT, RequestError
 from .model_config import from_proto
 from .models import Models
@@ -24,6 +24,27 @@ async def predict(models: Models, request: Any) -> Any:
     spec = _model_spec(request)
     with models.counted(spec.name, "Predict", "GRPC"), models.use(spec) as servable:
         return await servable.predict(request)
+
+
+async def classify(models: Models, request: Any) -> Any:
+    """Answers a ClassificationRequest."""
+    spec = _model_spec(request)
+    with models.counted(spec.name, "Classify", "GRPC"), models.use(spec) as servable:
+        return await inference.classify(servable, request)
+
+
+async def regress(models: Models, request: Any) -> Any:
+    """Answers a RegressionRequest."""
+    spec = _model_spec(request)
+    with models.counted(spec.name, "Regress", "GRPC"), models.use(spec) as servable:
+        return await inference.regress(servable, request)
+
+
+async def multi_inference(models: Models, request: Any) -> Any:
+    """Answers a MultiInferenceRequest, by the version that its first task means."""
+    spec = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
+    with models.counted(spec.name, "MultiInference", "GRPC"), models.use(spec) as servable:
+        return await inference.multi_inference(servable, request)
 
 
 def get_model_metadata(models: Models, request: Any) -> Any:
@@ -70,6 +91,9 @@ def _model_spec(request: Any) -> Any:
 _METHODS: dict[str, dict[str, tuple[Callable[[Models, Any], Any], Any]]] = {
     messages.PREDICTION_SERVICE: {
         "Predict": (predict, messages.PredictEnvelope),
+        "Classify": (classify, messages.ClassificationRequest),
+        "Regress": (regress, messages.RegressionRequest),
+        "MultiInference": (multi_inference, messages.MultiInferenceRequest),
         "GetModelMetadata": (get_model_metadata, messages.GetModelMetadataRequest),
     },
     messages.MODEL_SERVICE: {

@@ -52,7 +52,7 @@ def write_outputs(outputs: Mapping[str, NDArray[Any]], as_rows: bool) -> dict[st
 
 
 def _columns(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
-    if isinstance(value, dict) and not _is_base64(value):
+    if isinstance(value, dict) and not is_base64(value):
         return value
     return {_only_input(specs): value}
 
@@ -60,7 +60,7 @@ def _columns(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
 def _columns_of_rows(rows: Any, specs: Mapping[str, TensorSpec]) -> dict[str, list[Any]]:
     if not isinstance(rows, list) or not rows:
         raise RequestError(f"{ROWS!r} must be a list of at least one row.")
-    if not isinstance(rows[0], dict) or _is_base64(rows[0]):
+    if not isinstance(rows[0], dict) or is_base64(rows[0]):
         return {_only_input(specs): rows}
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or row.keys() != rows[0].keys():
@@ -78,7 +78,7 @@ def _to_array(name: str, value: Any, spec: TensorSpec) -> NDArray[Any]:
     shape, leaves = _flatten(name, value)
     if spec.dtype.kind == "O":
         array = np.empty(len(leaves), object)
-        array[:] = [_to_bytes(name, leaf) for leaf in leaves]
+        array[:] = [to_bytes(name, leaf) for leaf in leaves]
         return array.reshape(shape)
     allowed = _JSON_TYPES.get(spec.dtype.kind, set())
     for kind in {type(leaf) for leaf in leaves} - allowed:
@@ -105,14 +105,21 @@ def _flatten(name: str, value: Any) -> tuple[list[int], list[Any]]:
     return shape, leaves
 
 
-def _is_base64(value: Any) -> bool:
+def shortest_decimals(array: NDArray[Any]) -> Any:
+    """The numbers of an array of floats by way of their shortest decimal form: 0.2 for 0.20000000298023224."""
+    return array.astype(str).astype(np.float64).tolist()
+
+
+def is_base64(value: Any) -> bool:
+    """Whether a JSON value is `{"b64": ...}`."""
     return isinstance(value, dict) and value.keys() == {"b64"}
 
 
-def _to_bytes(name: str, value: Any) -> bytes:
+def to_bytes(name: str, value: Any) -> bytes:
+    """The bytes of a JSON string or `{"b64": ...}`; `name` is for messages."""
     if isinstance(value, str):
         return value.encode(errors="surrogatepass")
-    if not _is_base64(value) or not isinstance(value["b64"], str):
+    if not is_base64(value) or not isinstance(value["b64"], str):
         raise RequestError(f"{name}: JSON Value: {value!r} is not of expected type: string")
     try:
         return base64.b64decode(value["b64"], validate=True)
@@ -124,8 +131,7 @@ def _to_json(name: str, array: NDArray[Any]) -> Any:
     if array.dtype.kind == "O":
         return _strings_to_json(array.tolist(), as_base64=name.endswith("_bytes"))
     if array.dtype in (np.float16, np.float32):
-        # By way of its shortest decimal form: 0.2 instead of 0.20000000298023224.
-        return array.astype(str).astype(np.float64).tolist()
+        return shortest_decimals(array)
     return array.tolist()
 
 

@@ -3,6 +3,9 @@
 They are declared here because the official ones, `tensorflow_serving.apis`, import all of TensorFlow. They live in a
 descriptor pool of their own, so both can be used in one process. Fields left out are kept when a message is passed on,
 as protobuf does with every field that it does not know.
+
+One thing is declared otherwise: the `tf.Example`s of an `Input` are `bytes` here, which is the same on the wire. The
+model wants them serialized, so they need not be parsed and serialized again on the way.
 """
 
 import re
@@ -28,6 +31,7 @@ _TENSORFLOW = {
         "repeated uint32 uint32_val = 16",
         "repeated uint64 uint64_val = 17",
     ),
+    "NamedTensorProto": ("string name = 1", "TensorProto tensor = 2"),
     "TensorInfo": ("oneof encoding string name = 1", "DataType dtype = 2", "TensorShapeProto tensor_shape = 3"),
     "SignatureDef": (
         "map<string, TensorInfo> inputs = 1",
@@ -35,6 +39,16 @@ _TENSORFLOW = {
         "string method_name = 3",
         "map<string, TensorProto> defaults = 4",
     ),
+    "BytesList": ("repeated bytes value = 1",),
+    "FloatList": ("repeated float value = 1",),
+    "Int64List": ("repeated int64 value = 1",),
+    "Feature": (
+        "oneof kind BytesList bytes_list = 1",
+        "oneof kind FloatList float_list = 2",
+        "oneof kind Int64List int64_list = 3",
+    ),
+    "Features": ("map<string, Feature> feature = 1",),
+    "Example": ("Features features = 1",),
 }
 
 _SERVING = {
@@ -53,6 +67,29 @@ _SERVING = {
     "PredictEnvelope": ("ModelSpec model_spec = 1", "repeated bytes inputs = 2", "repeated string output_filter = 3"),
     "NamedTensor": ("string key = 1", "tensorflow.TensorProto value = 2"),
     "PredictResponse": ("ModelSpec model_spec = 2", "map<string, tensorflow.TensorProto> outputs = 1"),
+    "ExampleList": ("repeated bytes examples = 1",),
+    "ExampleListWithContext": ("repeated bytes examples = 1", "bytes context = 2"),
+    "Input": (
+        "oneof kind ExampleList example_list = 1",
+        "oneof kind ExampleListWithContext example_list_with_context = 2",
+    ),
+    "Class": ("string label = 1", "float score = 2"),
+    "Classifications": ("repeated Class classes = 1",),
+    "ClassificationResult": ("repeated Classifications classifications = 1",),
+    "ClassificationRequest": ("ModelSpec model_spec = 1", "Input input = 2"),
+    "ClassificationResponse": ("ModelSpec model_spec = 2", "ClassificationResult result = 1"),
+    "Regression": ("float value = 1",),
+    "RegressionResult": ("repeated Regression regressions = 1",),
+    "RegressionRequest": ("ModelSpec model_spec = 1", "Input input = 2"),
+    "RegressionResponse": ("ModelSpec model_spec = 2", "RegressionResult result = 1"),
+    "InferenceTask": ("ModelSpec model_spec = 1", "string method_name = 2"),
+    "InferenceResult": (
+        "ModelSpec model_spec = 1",
+        "oneof result ClassificationResult classification_result = 2",
+        "oneof result RegressionResult regression_result = 3",
+    ),
+    "MultiInferenceRequest": ("repeated InferenceTask tasks = 1", "Input input = 2"),
+    "MultiInferenceResponse": ("repeated InferenceResult results = 1",),
     "SignatureDefMap": ("map<string, tensorflow.SignatureDef> signature_def = 1",),
     "GetModelMetadataRequest": ("ModelSpec model_spec = 1", "repeated string metadata_field = 2"),
     "GetModelMetadataResponse": (
@@ -111,13 +148,42 @@ _SERVING = {
     "Metric": ("string name = 1", "oneof value_increase int64 int64_value_increase = 2"),
     "ReloadConfigRequest": ("ModelServerConfig config = 1", "repeated string metric_names = 2"),
     "ReloadConfigResponse": ("StatusProto status = 1", "repeated Metric metric = 2"),
+    "LogMetadata": (
+        "ModelSpec model_spec = 1",
+        "SamplingConfig sampling_config = 2",
+        "repeated string saved_model_tags = 3",
+    ),
+    "ClassifyLog": ("ClassificationRequest request = 1", "ClassificationResponse response = 2"),
+    "RegressLog": ("RegressionRequest request = 1", "RegressionResponse response = 2"),
     "PredictLog": ("PredictRequest request = 1", "PredictResponse response = 2"),
-    "PredictionLog": ("oneof log_type PredictLog predict_log = 6",),
+    "PredictStreamedLog": ("repeated PredictRequest request = 1", "repeated PredictResponse response = 2"),
+    "MultiInferenceLog": ("MultiInferenceRequest request = 1", "MultiInferenceResponse response = 2"),
+    "SessionRunRequest": (
+        "ModelSpec model_spec = 1",
+        "repeated tensorflow.NamedTensorProto feed = 2",
+        "repeated string fetch = 3",
+        "repeated string target = 4",
+        "bool tensor_name_is_alias = 6",
+    ),
+    "SessionRunResponse": ("ModelSpec model_spec = 3", "repeated tensorflow.NamedTensorProto tensor = 1"),
+    "SessionRunLog": ("SessionRunRequest request = 1", "SessionRunResponse response = 2"),
+    "PredictionLog": (
+        "LogMetadata log_metadata = 1",
+        "oneof log_type ClassifyLog classify_log = 2",
+        "oneof log_type RegressLog regress_log = 3",
+        "oneof log_type PredictLog predict_log = 6",
+        "oneof log_type PredictStreamedLog predict_streamed_log = 7",
+        "oneof log_type MultiInferenceLog multi_inference_log = 4",
+        "oneof log_type SessionRunLog session_run_log = 5",
+    ),
 }
 
 _SERVICES = {
     "PredictionService": {
         "Predict": ("PredictRequest", "PredictResponse"),
+        "Classify": ("ClassificationRequest", "ClassificationResponse"),
+        "Regress": ("RegressionRequest", "RegressionResponse"),
+        "MultiInference": ("MultiInferenceRequest", "MultiInferenceResponse"),
         "GetModelMetadata": ("GetModelMetadataRequest", "GetModelMetadataResponse"),
     },
     "ModelService": {
@@ -252,6 +318,13 @@ PredictRequest = _message("tensorflow.serving.PredictRequest")
 PredictEnvelope = _message("tensorflow.serving.PredictEnvelope")
 NamedTensor = _message("tensorflow.serving.NamedTensor")
 PredictResponse = _message("tensorflow.serving.PredictResponse")
+Example = _message("tensorflow.Example")
+ClassificationRequest = _message("tensorflow.serving.ClassificationRequest")
+ClassificationResponse = _message("tensorflow.serving.ClassificationResponse")
+RegressionRequest = _message("tensorflow.serving.RegressionRequest")
+RegressionResponse = _message("tensorflow.serving.RegressionResponse")
+MultiInferenceRequest = _message("tensorflow.serving.MultiInferenceRequest")
+MultiInferenceResponse = _message("tensorflow.serving.MultiInferenceResponse")
 SignatureDefMap = _message("tensorflow.serving.SignatureDefMap")
 GetModelMetadataRequest = _message("tensorflow.serving.GetModelMetadataRequest")
 GetModelMetadataResponse = _message("tensorflow.serving.GetModelMetadataResponse")

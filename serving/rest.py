@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API over the loaded models: predict, status, metadata; and what Prometheus reads."""
+"""TensorFlow Serving's REST API over the loaded models: inference, status, metadata; and what Prometheus reads."""
 
 import contextlib
 import http.server
@@ -13,16 +13,17 @@ from google.protobuf import json_format
 
 from c2al_tf.saved_model import DEFAULT_SIGNATURE
 
-from . import messages, metrics
+from . import inference, messages, metrics
 from .errors import HTTP_STATUS, INTERNAL, NOT_FOUND, RESOURCE_EXHAUSTED, RequestError
 from .event_loop import wait_for
 from .grpc_services import SIGNATURE_DEF, get_model_metadata
+from .json_examples import fill_input, write_classifications, write_regressions
 from .json_tensors import ROWS, read_inputs, write_outputs
 from .models import Models
 
 _PATH = re.compile(
     r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
-    r"(?P<action>:predict|/metadata)?"
+    r"(?P<action>:predict|:classify|:regress|/metadata)?"
 )
 _MAX_BODY = 256 << 20
 _CHUNK = 1 << 16
@@ -40,23 +41,62 @@ def answer(models: Models, method: str, path: str, body: bytes) -> dict[str, Any
     if not path.startswith("/v1/"):
         raise RequestError(f"Not found: {path}", NOT_FOUND)
     match = _PATH.fullmatch(path.partition("?")[0])
-    wanted = "POST" if match and match["action"] == ":predict" else "GET"
-    if match is None or method != wanted:
+    infer = _INFERENCES.get(match["action"]) if match else None
+    if match is None or method != ("POST" if infer else "GET"):
         raise RequestError(f"Malformed request: {method} {path}")
     spec = messages.ModelSpec(name=match["name"])
     if match["version"]:
         spec.version.value = int(match["version"])
     if match["label"]:
         spec.version_label = match["label"]
-    if match["action"] == ":predict":
-        with models.counted(spec.name, "Predict", "REST"):
-            return _predict(models, spec, body)
+    if infer is not None:
+        with models.counted(spec.name, match["action"][1:].title(), "REST"):
+            return infer(models, spec, body)
     if match["action"] == "/metadata":
         return _metadata(models, spec)
     return _to_dict(models.status(spec))
 
 
 def _predict(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
+    request, signature = _parse(body)
+    with models.use(spec) as servable:
+        model = servable.model
+        if signature not in model.signatures:
+            raise RequestError(
+                f'Serving signature name: "{signature}" not found in signature def: {", ".join(model.signatures)}'
+            )
+        inputs = read_inputs(request, model.signatures[signature].inputs)
+        return write_outputs(wait_for(servable.run(inputs, signature)), as_rows=ROWS in request)
+
+
+def _classify(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
+    request = messages.ClassificationRequest(model_spec=spec)
+    _fill(request, body)
+    with models.use(spec) as servable:
+        return write_classifications(wait_for(inference.classify(servable, request)).result)
+
+
+def _regress(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
+    request = messages.RegressionRequest(model_spec=spec)
+    _fill(request, body)
+    with models.use(spec) as servable:
+        return write_regressions(wait_for(inference.regress(servable, request)).result)
+
+
+_INFERENCES = {":predict": _predict, ":classify": _classify, ":regress": _regress}
+
+
+def _fill(request: Any, body: bytes) -> None:
+    given, signature = _parse(body)
+    try:
+        request.model_spec.signature_name = signature
+        fill_input(request.input, given)
+    except UnicodeEncodeError as error:  # half of a surrogate pair
+        raise RequestError(f"JSON Parse error: {error}") from error
+
+
+def _parse(body: bytes) -> tuple[dict[str, Any], str]:
+    """The request, and the signature that it names."""
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -66,14 +106,7 @@ def _predict(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
     signature = request.get("signature_name") or DEFAULT_SIGNATURE
     if not isinstance(signature, str):
         raise RequestError(f"'signature_name' key must be a string value. Received: {signature!r}")
-    with models.use(spec) as servable:
-        model = servable.model
-        if signature not in model.signatures:
-            raise RequestError(
-                f'Serving signature name: "{signature}" not found in signature def: {", ".join(model.signatures)}'
-            )
-        inputs = read_inputs(request, model.signatures[signature].inputs)
-        return write_outputs(wait_for(servable.run(inputs, signature)), as_rows=ROWS in request)
+    return request, signature
 
 
 def _metadata(models: Models, spec: Any) -> dict[str, Any]:

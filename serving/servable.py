@@ -14,8 +14,8 @@ from c2al_tf.saved_model import DEFAULT_SIGNATURE, SavedModel
 from .batching import Batcher, BatchingParameters
 from .decoding import Decoder, Inputs
 from .encoding import Encoder
-from .messages import PredictEnvelope, PredictResponse
-from .warmup import read_warmup_requests
+from .messages import PredictResponse
+from .warmup import warm_up
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Servable:
         self._decoder, self._encoder, self._specs = Decoder(), Encoder(), dict[str, bytes]()
         self._batcher = Batcher(self.model, batching)
         try:
-            warmed = self._warm_up(directory)
+            warmed = warm_up(self, directory)
         except ValueError:
             self.close()
             raise
@@ -96,13 +96,3 @@ class Servable:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _warm_up(self, directory: Path) -> int:
-        count = 0
-        for count, request in enumerate(read_warmup_requests(directory), start=1):  # noqa: B007
-            signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
-            envelope = PredictEnvelope.FromString(request.SerializeToString())
-            inputs = self._decoder.decode(envelope.inputs).arrays()
-            # Of all outputs, as the batcher asks for them: TensorFlow prepares each set of outputs apart.
-            self.response(self.model.run(inputs, signature), signature)
-        return count

@@ -2,26 +2,56 @@
 
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
-from .messages import PredictionLog
+from . import inference
+from .errors import UNIMPLEMENTED, RequestError
+from .event_loop import wait_for
+from .messages import PredictEnvelope, PredictionLog
+
+if TYPE_CHECKING:
+    from .servable import Servable
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_REQUESTS = 1000
 """What tensorflow_model_server accepts."""
 
+_ANSWERS: dict[str, Callable[["Servable", Any], Coroutine[Any, Any, Any]]] = {
+    "predict_log": lambda servable, request: servable.predict(request),
+    "classify_log": inference.classify,
+    "regress_log": inference.regress,
+    "multi_inference_log": inference.multi_inference,
+}
 _log = logging.getLogger(__name__)
 
 
-def read_warmup_requests(directory: Path) -> Iterator[Any]:
-    """Yields the PredictRequests of a version folder's warm-up file, if it has one.
+def warm_up(servable: "Servable", directory: Path) -> int:
+    """Replays the warm-up file of a version folder; returns the number of requests.
 
     Raises:
-        ValueError: If the file is truncated, holds something else or too much; the message names the record.
+        ValueError: What `read_warmup_logs` raises, and what the model says of a request.
+    """
+    count = 0
+    for log in read_warmup_logs(directory):
+        kind = log.WhichOneof("log_type")
+        request = getattr(log, kind).request
+        if kind == "predict_log":
+            request = PredictEnvelope.FromString(request.SerializeToString())
+        wait_for(_ANSWERS[kind](servable, request))
+        count += 1
+    return count
+
+
+def read_warmup_logs(directory: Path) -> Iterator[Any]:
+    """Yields the PredictionLogs of a version folder's warm-up file, if it has one; those without a request are skipped.
+
+    Raises:
+        ValueError: If the file is truncated, holds something else or too much, or a request that is not replayed
+            (Predict, Classify, Regress and MultiInference are); the message names the record.
     """
     path = directory / WARMUP_FILE
     if not path.is_file():
@@ -33,10 +63,13 @@ def read_warmup_requests(directory: Path) -> Iterator[Any]:
             raise ValueError(f"{path}: record {number}: not a PredictionLog: {error}") from error
         if number > MAX_REQUESTS:
             raise ValueError(f"{path}: at most {MAX_REQUESTS} warm-up requests are allowed.")
-        if log.WhichOneof("log_type") != "predict_log":
-            _log.warning("%s: record %d skipped: it has no predict_log", path, number)
-            continue
-        yield log.predict_log.request
+        kind = log.WhichOneof("log_type")
+        if kind is None:
+            _log.warning("%s: record %d skipped: it has no request", path, number)
+        elif kind in _ANSWERS:
+            yield log
+        else:
+            raise RequestError(f"{path}: record {number}: Unsupported log_type for warmup: {kind}", UNIMPLEMENTED)
 
 
 def _read_records(path: Path) -> Iterator[bytes]:

@@ -1,7 +1,13 @@
+import shlex
+import shutil
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from c2al_serving.model_config import ModelConfig as ServedModel
+from c2al_serving.models import Models
+from c2al_serving.rest import answer
 
 from c2al_tf.config import ModelConfig
 from c2al_tf.data.dataset import make_dataset
@@ -71,6 +77,77 @@ def test_serialized_examples_give_the_same(exported, small_schema, small_rows) -
         np.testing.assert_allclose(by_example["logits"], served.run(rows)["logits"], rtol=1e-6, atol=1e-6)
 
 
+def test_classify_and_regress_give_the_probabilities(exported, small_schema, small_rows) -> None:
+    rows = features(small_rows(50, seed=9), small_schema)
+    examples = np.array(to_examples(rows, {f.name: f.column for f in small_schema.features}), object)
+    with SavedModel(exported.directory) as served:
+        probabilities = served.run({"examples": examples}, "serialized_examples")["probabilities"]
+        classified, regressed = (served.run({"inputs": examples}, name) for name in ("classify", "regress"))
+        methods = {name: signature.method_name for name, signature in served.signatures.items()}
+    assert methods == {
+        "classify": "tensorflow/serving/classify",
+        "regress": "tensorflow/serving/regress",
+        "serialized_examples": "tensorflow/serving/predict",
+        "serving_default": "tensorflow/serving/predict",
+    }
+    assert classified["classes"].tolist() == [[b"0", b"1"]] * 50
+    assert (classified["scores"].dtype, regressed["outputs"].dtype) == (np.float32, np.float32)
+    np.testing.assert_allclose(classified["scores"], np.hstack([1 - probabilities, probabilities]), rtol=1e-6)
+    np.testing.assert_allclose(regressed["outputs"], probabilities, rtol=1e-6)
+
+
+def test_signatures_of_examples_share_one_call(exported) -> None:
+    """So MultiInference computes the model once, and the graph holds it twice, not four times."""
+    with SavedModel(exported.directory) as served:
+        inputs = {name: signature.inputs for name, signature in served.signatures.items()}
+        examples = np.array([b"", b""], object)
+        together = served.run_together({"inputs": examples}, {"classify": ["scores"], "regress": ["outputs"]})
+    of_examples = {inputs["serialized_examples"]["examples"].tensor}
+    assert {inputs[name]["inputs"].tensor for name in ("classify", "regress")} == of_examples
+    np.testing.assert_array_equal(together["classify"]["scores"][:, 1:], together["regress"]["outputs"])
+    loaded = tf.saved_model.load(str(exported.directory))
+    assert sorted(loaded.signatures) == ["serialized_examples", "serving_default"]
+
+
+def test_the_fingerprint_is_that_of_the_file(exported, tmp_path) -> None:
+    from tensorflow.python.saved_model import fingerprinting_utils
+
+    stored = tf.saved_model.experimental.read_fingerprint(str(exported.directory))
+    copy = shutil.copytree(exported.directory, tmp_path / "copy")
+    (copy / "fingerprint.pb").unlink()
+    fingerprinting_utils.write_fingerprint(str(copy))
+    assert tf.saved_model.experimental.read_fingerprint(str(copy)).saved_model_checksum == stored.saved_model_checksum
+
+
+def test_the_readme_names_all_that_goes_in_and_out(exported, small_schema) -> None:
+    text = (exported.directory / "assets.extra" / "README.md").read_text()
+    with SavedModel(exported.directory) as served:
+        for name, signature in served.signatures.items():
+            part = text[text.index(f"## `{name}`") :].split("\n## ")[0]
+            for key, spec in {**signature.inputs, **signature.outputs}.items():
+                dtype, shape = str(spec).split(" ", 1)
+                assert f"| `{key}` | {dtype} | `{shape}` | " in part
+    assert '3 known ones; any other is taken as out of vocabulary, as in training; `""` is no value' in text
+    assert "any, hashed to 50 buckets; `-9223372036854775808` is no value, which no training row had" in text
+    assert 'up to 2 a row, padded with `""`' in text
+    assert "numbers; `NaN` or an infinite one is no value" in text
+
+
+def test_the_readmes_requests_are_answered(exported, small_rows, small_schema) -> None:
+    text = (exported.directory / "assets.extra" / "README.md").read_text()
+    lines = [shlex.split(line) for line in text.splitlines() if line.startswith("    curl ")]
+    with Models([ServedModel("default", exported.directory.parent)], poll_seconds=None) as models:
+        answers = [answer(models, "POST", line[1].removeprefix("localhost:8501"), line[3].encode()) for line in lines]
+    with SavedModel(exported.directory) as served:
+        p = served.run(features(small_rows(200), small_schema))["probabilities"][0, 0]
+    predicted, (((label, score), (_, one)),), (regressed,) = (
+        answers[0]["predictions"],
+        *(a["results"] for a in answers[1:]),
+    )
+    assert label == "0"
+    np.testing.assert_allclose([predicted[0]["probabilities"][0], 1 - score, one, regressed], p, rtol=1e-6)
+
+
 def test_unknown_and_missing_values_are_answered(exported, small_schema, small_rows) -> None:
     rows = features(small_rows(3), small_schema)
     rows["color"] = np.array(["never seen", "", "red"], object)
@@ -105,8 +182,11 @@ def test_warm_up_requests_are_for_each_signature(exported) -> None:
 
     records = tf.data.TFRecordDataset(str(exported.directory / "assets.extra" / "tf_serving_warmup_requests"))
     logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in records]
-    specs = [log.predict_log.request.model_spec.signature_name for log in logs]
-    assert specs == ["serving_default", "serialized_examples"] * 2
+    kinds = [log.WhichOneof("log_type") for log in logs]
+    names = [getattr(log, kind).request.model_spec.signature_name for log, kind in zip(logs, kinds, strict=True)]
+    assert names == ["classify", "regress", "serialized_examples", "serving_default"] * 2
+    assert kinds == ["classify_log", "regress_log", "predict_log", "predict_log"] * 2
+    assert [len(log.regress_log.request.input.example_list.examples) for log in logs[1::4]] == [1, 64]
 
 
 def test_versions_count_up_and_are_never_overwritten(models, small_schema, small_rows, tmp_path) -> None:
@@ -159,3 +239,19 @@ def test_several_primary_tasks(small_rows, tmp_path) -> None:
         assert set(served.signatures["serving_default"].outputs) == {
             "click_logits", "click_probabilities", "buy_logits", "buy_probabilities"
         }  # fmt: skip
+        assert set(served.signatures) == {
+            "serving_default", "serialized_examples", "click_classify", "click_regress", "buy_classify", "buy_regress"
+        }  # fmt: skip
+        empty = {"inputs": np.array([b""], object)}
+        outputs = served.run({"examples": empty["inputs"]}, "serialized_examples")
+        for task in ("click", "buy"):
+            np.testing.assert_allclose(
+                served.run(empty, f"{task}_regress")["outputs"], outputs[f"{task}_probabilities"], rtol=1e-6
+            )
+            np.testing.assert_allclose(
+                served.run(empty, f"{task}_classify")["scores"][:, 1:], outputs[f"{task}_probabilities"], rtol=1e-6
+            )
+    text = (export.directory / "assets.extra" / "README.md").read_text()
+    assert "| `buy_logits` | float32 | `(?, 1)` | log-odds that `buy` is 1 |" in text
+    assert "| `outputs` | float32 | `(?, 1)` | probability that `buy` is 1 |" in text.split("## `buy_regress`")[1]
+    assert "| `outputs` | float32 | `(?, 1)` | probability that `click` is 1 |" in text.split("## `click_regress`")[1]

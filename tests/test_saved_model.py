@@ -61,6 +61,7 @@ def directory(tmp_path_factory):
     signatures = {
         "serving_default": module.predict,
         "echo": module.echo,
+        "echo_again": module.echo,
         "any_rank": module.any_rank,
         "compiled": module.compiled,
     }
@@ -100,7 +101,7 @@ def test_equals_tensorflows_python(model, directory, columns):
 
 
 def test_signatures_are_described(model):
-    assert list(model.signatures) == ["any_rank", "compiled", "echo", "serving_default"]
+    assert list(model.signatures) == ["any_rank", "compiled", "echo", "echo_again", "serving_default"]
     called = model.signatures["serving_default"]
     assert {name: str(spec) for name, spec in called.inputs.items()} == {
         "city": "string (?)",
@@ -157,6 +158,19 @@ def test_no_rows(model, columns):
 
 def test_chosen_outputs_in_their_order(model, columns):
     assert list(model.run(columns, outputs=["tags", "logits"])) == ["tags", "logits"]
+
+
+def test_signatures_called_together_give_what_each_gives(model):
+    text = np.array(["é", "long" * 20], object)
+    together = model.run_together({"text": text}, {"echo": ["bytes"], "echo_again": ["text", "bytes"]})
+    assert {name: list(outputs) for name, outputs in together.items()} == {
+        "echo": ["bytes"], "echo_again": ["text", "bytes"]
+    }  # fmt: skip
+    for name, outputs in together.items():
+        for key, values in model.run({"text": text}, name, list(outputs)).items():
+            assert outputs[key].tolist() == values.tolist()
+    with pytest.raises(SavedModelError, match="'text' must have dtype string"):
+        model.run_together({"text": np.zeros(2)}, {"echo": ["bytes"]})
 
 
 INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION = 3, 5, 9

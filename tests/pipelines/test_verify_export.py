@@ -24,7 +24,7 @@ def test_a_good_export(c2al, version, tmp_path) -> None:
     checks = json.loads((tmp_path / "verdict.json").read_text())
     assert all(check["passed"] for check in checks)
     what = "\n".join(check["what"] for check in checks)
-    for signature in ("serving_default", "serialized_examples"):
+    for signature in ("serving_default", "serialized_examples", "classify", "regress"):
         for said in ("0 rows", "4,096 rows", "without", "another dtype", "another rank", "an input that it has not"):
             assert any(line.startswith(f"{signature}: ") and said in line for line in what.splitlines()), said
 
