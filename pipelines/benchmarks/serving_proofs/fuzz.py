@@ -22,6 +22,7 @@ from typing import Any
 import grpc
 import jsonargparse
 from c2al_serving import messages
+from c2al_serving.requests import EXAMPLES_INPUT
 from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, Phase, given, seed, settings, strategies as st
 
@@ -183,11 +184,27 @@ class Fuzz:
         )
         absent.model_version_policy.specific.versions.append(1)
         absent.version_labels["stable"] = 1
-        return dict(zip(_KINDS, [predict, [metadata], [status], [reload]], strict=True))
+        examples = [x for q in self.questions for x in q.inputs.get(EXAMPLES_INPUT, ())]
+        classify, regress = messages.ClassificationRequest(), messages.RegressionRequest()
+        both, context = messages.MultiInferenceRequest(), messages.ClassificationRequest()
+        for request, signature in ((classify, "classify"), (context, "classify"), (regress, "regress")):
+            request.model_spec.name, request.model_spec.signature_name = "default", signature
+        for name in ("classify", "regress"):
+            task = both.tasks.add(method_name=f"tensorflow/serving/{name}")
+            task.model_spec.name, task.model_spec.signature_name = "default", name
+        for request in (classify, regress, both):
+            request.input.example_list.examples.extend(examples)
+        context.input.example_list_with_context.context = examples[0]
+        context.input.example_list_with_context.examples.extend(examples)
+        originals = [predict, [classify, context], [regress], [both], [metadata], [status], [reload]]
+        return dict(zip(_KINDS, originals, strict=True))
 
 
 _KINDS = {
     PREDICT: messages.PredictRequest,
+    f"/{messages.PREDICTION_SERVICE}/Classify": messages.ClassificationRequest,
+    f"/{messages.PREDICTION_SERVICE}/Regress": messages.RegressionRequest,
+    f"/{messages.PREDICTION_SERVICE}/MultiInference": messages.MultiInferenceRequest,
     f"/{messages.PREDICTION_SERVICE}/GetModelMetadata": messages.GetModelMetadataRequest,
     f"/{messages.MODEL_SERVICE}/GetModelStatus": messages.GetModelStatusRequest,
     f"/{messages.MODEL_SERVICE}/HandleReloadConfigRequest": messages.ReloadConfigRequest,

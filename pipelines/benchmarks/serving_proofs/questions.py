@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from c2al_serving import messages
 from c2al_serving.tensors import fill_proto, from_proto
-from c2al_serving.warmup import read_warmup_requests
+from c2al_serving.warmup import read_warmup_logs
 
 from c2al_tf.saved_model import SavedModel
 from c2al_tf.types import Array, Columns
@@ -101,7 +101,7 @@ def read_questions(version: Path, *, rows: int = 1, count: int = 4) -> list[Ques
         ValueError: If it has no warm-up requests.
     """
     largest: dict[str, Columns] = {}
-    for request in read_warmup_requests(version):
+    for request in (log.predict_log.request for log in read_warmup_logs(version) if log.HasField("predict_log")):
         columns = {name: from_proto(proto) for name, proto in request.inputs.items()}
         signature = request.model_spec.signature_name
         if _num_rows(columns) > _num_rows(largest.get(signature, {})):
