@@ -82,7 +82,7 @@ def export_for_serving(
     with replace_directory(base / str(version)) as directory:
         write_saved_model(strip_auxiliary_heads(model), schema, directory)
         facts = inspect_export(directory)
-        with tempfile.TemporaryDirectory() as other:
+        with tempfile.TemporaryDirectory(dir=directory) as other:  # a killed process leaves nothing elsewhere
             write_saved_model(reference, schema, Path(other))
             reference_facts = inspect_export(other)
         check_facts(facts, reference_facts)

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import os
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,8 @@ class Batcher:
         self._layouts: dict[tuple[str, tuple[Form, ...]], _Layout] = {}
         self._waiting: deque[_Task] = deque()
         self._num_rows = self._num_running = 0
+        self._quick_rows = 0  # as many are known to be answered within a moment
+        self._next: asyncio.Handle | None = None
         self._threads = ThreadPoolExecutor(self._parameters.num_batch_threads, thread_name_prefix="batch")
 
     async def run(
@@ -115,7 +118,7 @@ class Batcher:
             raise RequestError("The batch scheduling queue to which this task was submitted is full", UNAVAILABLE)
         self._waiting.append(task)
         self._num_rows += task.size
-        loop.call_soon(self._dispatch)  # after the requests that have come together with it
+        self._prepare(loop)
         try:
             answer = await task.answer
         except asyncio.CancelledError:  # its deadline has passed, or its client has gone
@@ -142,24 +145,44 @@ class Batcher:
             self._layouts[signature, forms] = layout
         return layout
 
-    def _dispatch(self) -> None:
-        """Hands what waits to the threads that are free, if it has waited long enough."""
-        parameters = self._parameters
-        while self._waiting and self._num_running < parameters.num_batch_threads:
-            loop, oldest = asyncio.get_running_loop(), self._waiting[0]
-            if not oldest.has_waited and self._num_rows < parameters.max_batch_size and parameters.batch_timeout_micros:
-                if not oldest.is_timed:
-                    oldest.is_timed = True
-                    loop.call_at(oldest.asked + parameters.batch_timeout_micros / 1e6, self._time_out, oldest)
-                return
-            batch = self._take()
-            self._num_running += 1
-            running = loop.run_in_executor(self._threads, self._answers, batch)
-            running.add_done_callback(functools.partial(self._finish, batch))
+    def _prepare(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hands the next batch to a thread that is free, now or once it has waited long enough."""
+        if not self._waiting or self._num_running == self._parameters.num_batch_threads:
+            return
+        if self._num_rows >= self._parameters.max_batch_size:
+            self._dispatch(loop)
+        elif self._next is None:
+            if self._parameters.batch_timeout_micros:
+                due = self._waiting[0].asked + self._parameters.batch_timeout_micros / 1e6
+                self._next = loop.call_at(due, self._dispatch, loop)
+            else:
+                self._settle(loop, 0, 0)
 
-    def _time_out(self, task: "_Task") -> None:
-        task.has_waited = True
-        self._dispatch()
+    def _settle(self, loop: asyncio.AbstractEventLoop, num_waiting: int, num_turns: int) -> None:
+        """Waits for the requests that are on their way through the loop: until some turns of it have brought none."""
+        num_turns = num_turns + 1 if len(self._waiting) == num_waiting else 0
+        if not self._waiting or num_turns == _SETTLED or loop.time() >= self._waiting[0].asked + _MAX_SETTLE:
+            self._dispatch(loop)
+        else:
+            self._next = loop.call_soon(self._settle, loop, len(self._waiting), num_turns)
+
+    def _dispatch(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        if self._waiting and self._num_running < self._parameters.num_batch_threads:
+            batch = self._take()
+            if self._is_quick(batch):
+                self._finish(batch, self._answers(batch))
+            else:
+                self._num_running += 1
+                running = loop.run_in_executor(self._threads, self._answers, batch)
+                running.add_done_callback(functools.partial(self._finish_running, batch))
+            self._prepare(loop)
+
+    def _is_quick(self, batch: Sequence["_Task"]) -> bool:
+        """Whether the loop itself should answer: to hand a short call to a thread takes longer than the call."""
+        return self._parameters.max_batch_size > 1 and sum(task.size for task in batch) <= 2 * self._quick_rows
 
     def _take(self) -> list["_Task"]:
         """The first request, and of the others those that can be merged with it."""
@@ -177,25 +200,33 @@ class Batcher:
         self._num_rows -= rows
         return batch
 
-    def _finish(self, batch: Sequence["_Task"], running: "asyncio.Future[list[_Answer]]") -> None:
+    def _finish_running(self, batch: Sequence["_Task"], running: "asyncio.Future[list[_Answer]]") -> None:
         self._num_running -= 1
-        for task, answer in zip(batch, running.result(), strict=True):
+        self._finish(batch, running.result())
+        self._prepare(running.get_loop())
+
+    def _finish(self, batch: Sequence["_Task"], answers: Sequence["_Answer"]) -> None:
+        for task, answer in zip(batch, answers, strict=True):
             if task.answer.done():  # cancelled
                 continue
             if isinstance(answer, Exception):
                 task.answer.set_exception(answer)
             else:
                 task.answer.set_result(answer)
-        self._dispatch()
 
     def _answers(self, batch: Sequence["_Task"]) -> list["_Answer"]:
-        """What each request of a batch gets; in a thread."""
+        """What each request of a batch gets."""
+        start, num_rows = time.perf_counter(), sum(task.size for task in batch)
         try:
             outputs = self._call(batch)
         except Exception as error:
             if len(batch) == 1:
                 return [error]
             return [answer for task in batch for answer in self._answers([task])]  # one must not spoil the others
+        if time.perf_counter() - start <= _QUICK_SECONDS:
+            self._quick_rows = max(self._quick_rows, num_rows)
+        elif num_rows <= self._quick_rows:
+            self._quick_rows //= 2
         if len(batch) == 1:
             return [outputs]
         ends = np.cumsum([task.size for task in batch]).tolist()
@@ -230,6 +261,10 @@ class Batcher:
 
 _Answer: TypeAlias = dict[str, NDArray[Any]] | Exception
 _MAX_LAYOUTS = 1000
+_QUICK_SECONDS = 0.003
+_SETTLED, _MAX_SETTLE = 25, 0.005
+"""Turns of the loop without a new request after which no more are on their way, and seconds after which it is time."""
+
 _UNBATCHED = BatchingParameters(max_batch_size=1, max_enqueued_batches=2**31)
 
 
@@ -266,4 +301,3 @@ class _Task:
         self.kind = (signature, layout.kind) if layout.num_rows and layout.num_rows < limit else None
         self.asked = loop.time()
         self.answer: asyncio.Future[dict[str, NDArray[Any]]] = loop.create_future()
-        self.is_timed = self.has_waited = False

@@ -73,14 +73,16 @@ def _classify(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
     request = messages.ClassificationRequest(model_spec=spec)
     _fill(request, body)
     with models.use(spec) as servable:
-        return write_classifications(wait_for(inference.classify(servable, request)).result)
+        asked = inference.classify(servable, request)
+        return write_classifications(wait_for(inference.answer(servable, asked)).result)
 
 
 def _regress(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
     request = messages.RegressionRequest(model_spec=spec)
     _fill(request, body)
     with models.use(spec) as servable:
-        return write_regressions(wait_for(inference.regress(servable, request)).result)
+        asked = inference.regress(servable, request)
+        return write_regressions(wait_for(inference.answer(servable, asked)).result)
 
 
 _INFERENCES = {":predict": _predict, ":classify": _classify, ":regress": _regress}
@@ -181,17 +183,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     timeout = _IDLE_SECONDS
-    default_request_version = "HTTP/1.0"  # of a line without one: an answer always has a status line
     server: RestServer
-
-    def parse_request(self) -> bool:
-        """Refuses HTTP/0.9, which knows no status."""
-        parsed = super().parse_request()
-        if parsed and self.request_version == "HTTP/0.9":
-            self.request_version = self.default_request_version
-            self.send_error(505, "HTTP/1.0 or HTTP/1.1 is wanted. Received: HTTP/0.9")
-            return False
-        return parsed
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What is no request is told in JSON, too."""
@@ -245,6 +237,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send(status, json.dumps(content).encode(), "application/json")
 
     def _send(self, status: int, data: bytes, content_type: str) -> None:
+        if self.request_version == "HTTP/0.9":  # it knows no status, and is what a line without a version is taken for
+            self.request_version = "HTTP/1.0"
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))

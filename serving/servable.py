@@ -13,7 +13,7 @@ from c2al_tf.saved_model import DEFAULT_SIGNATURE, SavedModel
 
 from .batching import Batcher, BatchingParameters
 from .decoding import Decoder, Inputs
-from .messages import PredictResponse
+from .messages import PredictEnvelope, PredictResponse
 from .tensors import fill_proto
 from .warmup import warm_up
 
@@ -81,6 +81,14 @@ class Servable:
         for name, array in outputs.items():
             fill_proto(response.outputs[name], array, as_fields=True)
         return response
+
+    def warm_up(self, request: Any) -> None:
+        """Answers a PredictRequest to nobody, outside any event loop."""
+        signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        envelope = PredictEnvelope.FromString(request.SerializeToString())
+        inputs = self._decoder.decode(envelope.inputs).arrays()
+        # Of all outputs, as the batcher asks for them: TensorFlow prepares each set of outputs apart.
+        self.response(self.model.run(inputs, signature), signature)
 
     def close(self) -> None:
         """Finishes the calls under way and releases the model."""

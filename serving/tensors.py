@@ -30,7 +30,7 @@ _DTYPES: dict[np.dtype[Any], tuple[int, str]] = {
     np.dtype(np.uint32): (22, "uint32_val"),
     np.dtype(np.uint64): (23, "uint64_val"),
 }
-_MAX_REPEATED = 2**20  # a few bytes can declare any shape: this bounds what they make us, or the model, allocate
+_MAX_REPEATED = 2**18  # a few bytes can declare any shape: this bounds what they make us, or the model, allocate
 _BY_NUMBER = {number: (dtype, field) for dtype, (number, field) in _DTYPES.items()}
 
 

@@ -89,8 +89,8 @@ def test_integers_too_large_for_their_dtype_are_read_as_tensorflow_does(dtype, f
         ({"tensor_content": b"12345"}, r"must hold 3 values. Received: 1\.25"),
         ({"tensor_shape": {"dim": [{"size": -1}]}}, "known shape"),
         ({"tensor_shape": {"dim": [{"size": 2**40}, {"size": 2**40}]}}, "at most"),
-        ({"tensor_shape": {"dim": [{"size": 2**24}]}}, "at most 1048576 values that are not sent"),
-        ({"tensor_shape": {"dim": [{"size": 2**40}, {"size": 0}]}}, "at most 1048576 values that are not sent"),
+        ({"tensor_shape": {"dim": [{"size": 2**24}]}}, "at most 262144 values that are not sent"),
+        ({"tensor_shape": {"dim": [{"size": 2**40}, {"size": 0}]}}, "at most 262144 values that are not sent"),
     ],
 )
 def test_broken_tensors_are_refused(change, message):

@@ -10,6 +10,7 @@ Example: python -m c2al_pipelines.benchmarks.serving_proofs.fuzz --requests 2000
 
 import contextlib
 import itertools
+import os
 import tempfile
 import time
 from collections import Counter
@@ -51,7 +52,6 @@ class Fuzz:
         statuses: Answers by interface and status.
         findings: What must not be, each with the first request that led to it.
         right: Right answers to good requests.
-        distinct: Mutated requests that differ from each other.
         slowest: Seconds that one took at most, and the request.
     """
 
@@ -60,8 +60,8 @@ class Fuzz:
     statuses: Counter[str] = field(default_factory=Counter)
     findings: dict[str, str] = field(default_factory=dict)
     right: int = 0
-    distinct: set[int] = field(default_factory=set)
     slowest: tuple[float, str] = (0.0, "")
+    _sent: set[tuple[str, bytes]] = field(default_factory=set)
 
     def run(self, count: int, number: int = 0) -> dict[str, Any]:
         """Sends so many; returns the verdict.
@@ -73,7 +73,7 @@ class Fuzz:
         memory = self.server.memory_mb()
         with contextlib.ExitStack() as stack:
             self._channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}"))
-            self._marker, self._turns = Marker(self.questions), itertools.count()
+            self._marker = Marker(self.questions)
             for line in itertools.islice(itertools.cycle(rest_calls.HALF_SENT), _LOITERERS):
                 stack.enter_context(rest_calls.connect(self.server.rest_port, SECONDS)).sendall(line)
             self._ask_messages(count * 4 // 10, number)
@@ -81,7 +81,6 @@ class Fuzz:
             self._ask_rest(count - count * 4 // 10 - count * 3 // 10, number)
         return {
             "requests": sum(self.statuses.values()),
-            "distinct": len(self.distinct),
             "good_requests_right": self.right,
             "statuses": dict(sorted(self.statuses.items())),
             "memory_mb": {"before": memory, "after": self.server.memory_mb() if self.server.is_alive() else None},
@@ -93,11 +92,11 @@ class Fuzz:
     def _ask_messages(self, count: int, number: int) -> None:
         methods = self._methods()
         drawn = st.sampled_from([PREDICT] * 5 + list(methods)).flatmap(
-            lambda method: st.tuples(st.just(method), mutations.messages(methods[method]))
+            lambda method: mutations.messages(methods[method]).map(
+                lambda message: (method, message.SerializeToString(deterministic=True))
+            )
         )
-        self._each(
-            drawn, count, number, lambda pair: self._call(pair[0], pair[1].SerializeToString(deterministic=True))
-        )
+        self._each(drawn, count, number, self._call)
 
     def _ask_bytes(self, count: int, number: int) -> None:
         methods = {
@@ -105,74 +104,68 @@ class Fuzz:
             for method, originals in self._methods().items()
         }
         drawn = st.sampled_from([PREDICT] * 5 + list(methods)).flatmap(
-            lambda method: st.tuples(st.just(method), mutations.bytes_of(methods[method]))
+            lambda method: mutations.bytes_of(methods[method]).map(lambda request: (method, request))
         )
-        self._each(drawn, count, number, lambda pair: self._call(*pair))
+        self._each(drawn, count, number, self._call)
 
     def _ask_rest(self, count: int, number: int) -> None:
         bodies = [rest_calls.to_json(question, rows=rows) for question in self.questions for rows in (True, False)]
-        self._each(mutations.http_requests(rest_calls.PATHS, bodies), count, number, self._send)
+        drawn = mutations.http_requests(rest_calls.PATHS, bodies).map(lambda request: ("REST", request))
+        self._each(drawn, count, number, self._send)
 
-    def _each(self, drawn: st.SearchStrategy[Any], count: int, number: int, act: Callable[[Any], None]) -> None:
-        @seed(number)
-        @settings(
-            max_examples=count,
-            phases=[Phase.generate],
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(drawn)
-        def ask(request: Any) -> None:
+    def _each(self, drawn: st.SearchStrategy[Any], count: int, number: int, act: Callable[[str, bytes], None]) -> None:
+        """Sends so many that differ from each other and from all before: Hypothesis repeats itself."""
+        goal = len(self._sent) + count
+
+        def ask(request: tuple[str, bytes]) -> None:
+            if request in self._sent or len(self._sent) == goal or not _is_harmless(*request):
+                return
+            self._sent.add(request)
             start = time.monotonic()
-            act(request)
+            act(*request)
             self.slowest = max(self.slowest, (time.monotonic() - start, repr(request)[:2000]))
-            if next(self._turns) % _GOOD_EVERY == 0:
-                self._ask_good()
+            if len(self._sent) % _GOOD_EVERY == 0:
+                self._ask_good(len(self._sent) // _GOOD_EVERY)
 
-        ask()
+        while (left := goal - len(self._sent)) > 0:
+            more = settings(
+                max_examples=left + 10,
+                phases=[Phase.generate],
+                database=None,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            )
+            seed(f"{number} {left}")(more(given(drawn)(ask)))()
 
     def _call(self, method: str, request: bytes) -> None:
         """One call, whose bytes may be no message at all."""
-        kind = _KINDS[method]
-        try:
-            parsed = kind.FromString(request)
-        except DecodeError:
-            parsed = None
-        if parsed is not None and kind is messages.ReloadConfigRequest and not _is_harmless(parsed):
-            return
         future = self._channel.unary_unary(method).future(request, timeout=SECONDS)
         code, details = future.code().name, future.details()
         name = method.rpartition("/")[2]
-        self._count(f"gRPC {name} {code}", request)
-        if code in _IMPROPER and not (parsed is None and code == "INTERNAL"):
+        self.statuses[f"gRPC {name} {code}"] += 1
+        if code in _IMPROPER and not (code == "INTERNAL" and _parse(method, request) is None):
             self._find(f"gRPC {name}: {code}: {details[:80]}", request)
 
-    def _send(self, request: bytes) -> None:
+    def _send(self, _: str, request: bytes) -> None:
         """One HTTP request, or what is none."""
         status, problem = rest_calls.exchange(self.server.rest_port, request, SECONDS)
-        self._count(f"REST {status}", request)
+        self.statuses[f"REST {status}"] += 1
         if problem:
             self._find(f"REST: {problem}", request)
 
-    def _ask_good(self) -> None:
-        turn = next(self._turns)
+    def _ask_good(self, turn: int) -> None:
         number = turn // 2 % len(self.questions)
         question = self.questions[number]
-        if turn % 4 < 2:
+        if turn % 2:
+            problem = rest_calls.ask(self.server.rest_port, question, SECONDS)
+        else:
             future = self._channel.unary_unary(PREDICT).future(question.serialized(), timeout=SECONDS)
             code = future.code()
             problem = self._marker.problem(number, future.result()) if code is grpc.StatusCode.OK else code.name
-        else:
-            problem = rest_calls.ask(self.server.rest_port, question, SECONDS)
         if problem:
             self._find(f"a good request: {problem}", b"")
         else:
             self.right += 1
-
-    def _count(self, status: str, request: bytes) -> None:
-        self.statuses[status] += 1
-        self.distinct.add(hash(request))
 
     def _find(self, what: str, request: bytes) -> None:
         self.findings.setdefault(what, repr(request[:2000]))
@@ -201,11 +194,22 @@ _KINDS = {
 }
 
 
-def _is_harmless(reload: Any) -> bool:
-    """Whether a server must refuse it: what it accepts would change what it serves."""
-    if reload.config.WhichOneof("config") != "model_config_list":
+def _parse(method: str, request: bytes) -> Any:
+    """The message; None if the bytes are none."""
+    try:
+        return _KINDS[method].FromString(request)
+    except DecodeError:
+        return None
+
+
+def _is_harmless(method: str, request: bytes) -> bool:
+    """Whether it cannot change what a server serves: a config that is accepted would."""
+    if _KINDS.get(method) is not messages.ReloadConfigRequest:
         return True
-    return any(not Path(model.base_path).is_dir() for model in reload.config.model_config_list.config)
+    config = getattr(_parse(method, request), "config", None)
+    if config is None or config.WhichOneof("config") != "model_config_list":
+        return True
+    return any(not os.path.isdir(model.base_path) for model in config.model_config_list.config)
 
 
 def problems(verdict: dict[str, Any]) -> list[str]:

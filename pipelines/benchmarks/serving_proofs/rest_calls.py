@@ -77,7 +77,8 @@ def exchange(port: int, request: bytes, seconds: float) -> tuple[str, str]:
         except TimeoutError:
             return "none", f"no answer in {seconds:g} s"
         except http.client.RemoteDisconnected:
-            return "none", "" if not request.split(b"\n", 1)[0].strip() else "closed without an answer"
+            line = request.split(b"\n", 1)[0].decode("latin-1")
+            return "none", "closed without an answer" if line.split() else ""  # an empty line is no request
         except (OSError, http.client.HTTPException) as error:
             return "none", f"no proper answer: {type(error).__name__}"
     return str(response.status), _problem(response, content)

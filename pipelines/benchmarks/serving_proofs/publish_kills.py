@@ -1,0 +1,256 @@
+"""Is the served version always a whole one? Kills publishers at random moments, while a server follows and is asked.
+
+Each publisher exports one version after the other into the base path that the server polls. Two are published whole;
+during the next it is killed by SIGKILL, at a moment drawn evenly over the time that the second took.
+
+Example: python -m c2al_pipelines.benchmarks.serving_proofs.publish_kills --kills 20 --output publish_kills.json
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import jsonargparse
+import numpy as np
+from c2al_serving import messages
+
+from c2al_tf.saved_model import SavedModel
+
+from ...native_log import hide_native_notes
+from .load import PREDICT
+from .questions import Question, read_outputs, read_questions
+from .server_process import ServerProcess, serve
+from .verdict import report
+
+_PUBLISHER = """
+import sys, pathlib
+from c2al_pipelines.benchmarks.serving_proofs.exports import publish_small
+for seed in sys.stdin:
+    print(publish_small(pathlib.Path(sys.argv[1]), int(seed)), flush=True)
+"""
+_STATUS = f"/{messages.MODEL_SERVICE}/GetModelStatus"
+
+
+@dataclass
+class Witness:
+    """Asks a server without a pause, and looks at the base path between. A context manager.
+
+    Args:
+        server: The server.
+        base_path: What it serves.
+        question: What is asked; each version answers it otherwise.
+
+    Attributes:
+        answers: The answers by version, each once.
+        asked: Requests.
+        problems: Requests that failed, versions that could not be loaded.
+        files: What the version folders held when they were first seen, by number.
+        slowest: Seconds that a request took at most.
+        pause: Seconds between two looks at most: more than some milliseconds are the machine's.
+    """
+
+    server: ServerProcess
+    base_path: Path
+    question: Question
+    answers: dict[int, dict[bytes, Any]] = field(default_factory=dict)
+    asked: int = 0
+    problems: list[str] = field(default_factory=list)
+    files: dict[int, dict[str, int]] = field(default_factory=dict)
+    slowest: float = 0.0
+    pause: float = 0.0
+
+    def __enter__(self) -> "Witness":
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._ask, self._look)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        request = self.question.serialized()
+        status = messages.GetModelStatusRequest()
+        status.model_spec.name = "default"
+        with grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}") as channel:
+            predict, get_status = channel.unary_unary(PREDICT), channel.unary_unary(_STATUS)
+            while not self._stopped.wait(0.01):
+                self.asked += 1
+                start = time.monotonic()
+                try:
+                    response = messages.PredictResponse.FromString(predict(request, timeout=120))
+                    states = messages.GetModelStatusResponse.FromString(
+                        get_status(status.SerializeToString(), timeout=120)
+                    )
+                except grpc.RpcError as error:
+                    self.problems.append(f"a request failed: {error.code().name}: {error.details()}")
+                    continue
+                finally:
+                    self.slowest = max(self.slowest, time.monotonic() - start)
+                outputs = read_outputs(response)
+                key = b"".join(outputs[name].tobytes() for name in sorted(outputs))
+                self.answers.setdefault(response.model_spec.version.value, {})[key] = outputs
+                self.problems += [
+                    f"version {version.version}: {version.status.error_message}"
+                    for version in states.model_version_status
+                    if version.status.error_code
+                ]
+
+    def _look(self) -> None:
+        looked = time.monotonic()
+        while not self._stopped.wait(0.003):
+            self.pause, looked = max(self.pause, time.monotonic() - looked), time.monotonic()
+            for version in self.base_path.iterdir():
+                if version.name.isdecimal() and int(version.name) not in self.files:
+                    self.files[int(version.name)] = _files(version)
+
+
+def measure(base_path: Path, *, kills: int, seed: int = 0) -> dict[str, Any]:
+    """The verdict; publishes into an empty base path.
+
+    Args:
+        base_path: The base path.
+        kills: Publishers that are killed.
+        seed: Chooses the moments.
+    """
+    rng = np.random.default_rng(seed)
+    left: list[str] = []
+    with contextlib.ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        publisher, _ = _start(stack, base_path, temporary, seed=0)
+        question = read_questions(base_path / "1", count=1)[0]
+        server = stack.enter_context(serve(base_path, "--poll-seconds=0.05"))
+        witness = stack.enter_context(Witness(server, base_path, question))
+        for number in range(1, kills + 1):
+            start = time.monotonic()
+            version = _publish(publisher, 3 * number)
+            duration = time.monotonic() - start
+            _begin(publisher, 3 * number + 1)
+            time.sleep(float(rng.uniform(0, duration)))
+            publisher.kill()
+            publisher.wait()
+            left.append(", ".join(_leftovers(base_path)) or f"{max(_versions(base_path)) - version} versions, whole")
+            publisher, last = _start(stack, base_path, temporary, seed=3 * number + 2)
+            _wait_for(witness, last)
+        # What autograph writes there, one file for each function, is TensorFlow's to clean.
+        remaining = _leftovers(base_path) + [path.name for path in temporary.iterdir() if path.is_dir()]
+    return {
+        "kills": kills,
+        "asked": witness.asked,
+        "slowest_seconds": witness.slowest,
+        "longest_pause_seconds": witness.pause,
+        "versions_published": len(_versions(base_path)),
+        "versions_that_answered": len(witness.answers),
+        "left_by_the_killed": left,
+        "left_at_the_end": remaining,
+        "problems": sorted(set(witness.problems))[:10] + _halves(witness) + _wrong_answers(witness),
+    }
+
+
+def _halves(witness: Witness) -> list[str]:
+    """Version folders that held something else when they were first seen."""
+    return [
+        f"version {number} was seen when it was not whole: {files}"
+        for number, files in witness.files.items()
+        if files != _files(witness.base_path / str(number))
+    ]
+
+
+def _wrong_answers(witness: Witness) -> list[str]:
+    """Versions whose answers are not those of their files."""
+    wrong = []
+    for number, answers in witness.answers.items():
+        with SavedModel(witness.base_path / str(number)) as model:
+            question = witness.question.answered_by(model)
+        found = [question.problem(outputs) for outputs in answers.values()]
+        wrong += [f"version {number}: {problem}" for problem in found if problem]
+    return wrong
+
+
+def _start(
+    stack: contextlib.ExitStack, base_path: Path, temporary: Path, seed: int
+) -> tuple[subprocess.Popen[str], int]:
+    """A process that publishes a version for each line it gets, and the first one that it has published.
+
+    Args:
+        stack: Ends it.
+        base_path: Where it publishes.
+        temporary: Its folder for temporary files.
+        seed: Draws the weights of the first one.
+    """
+    command = [sys.executable, "-c", _PUBLISHER, str(base_path)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    process = stack.enter_context(subprocess.Popen(command, text=True, env=environment, **pipes))
+    stack.callback(process.kill)
+    return process, _publish(process, seed)
+
+
+def _begin(publisher: subprocess.Popen[str], seed: int) -> None:
+    assert publisher.stdin is not None
+    publisher.stdin.write(f"{seed}\n")
+    publisher.stdin.flush()
+
+
+def _publish(publisher: subprocess.Popen[str], seed: int) -> int:
+    _begin(publisher, seed)
+    assert publisher.stdout is not None
+    return int(publisher.stdout.readline())
+
+
+def _wait_for(witness: Witness, version: int, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while version not in witness.answers:
+        if time.monotonic() > end:
+            raise RuntimeError(f"version {version} must answer within {seconds:g} s. Received: {witness.problems[-1:]}")
+        time.sleep(0.01)
+
+
+def _versions(base_path: Path) -> list[int]:
+    return [int(path.name) for path in base_path.iterdir() if path.name.isdecimal()]
+
+
+def _leftovers(folder: Path) -> list[str]:
+    """What is in a folder and no version, and how many files it holds."""
+    paths = sorted(path for path in folder.iterdir() if not path.name.isdecimal())
+    return [f"{path.name}: {sum(file.is_file() for file in path.rglob('*'))} files" for path in paths]
+
+
+def _files(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+def problems(verdict: dict[str, Any]) -> list[str]:
+    """What does not hold of what has to."""
+    left = [f"what killed publishers leave is cleaned by the next one: {path}" for path in verdict["left_at_the_end"]]
+    return [*verdict["problems"], *left]
+
+
+def main(kills: int = 20, seed: int = 0, output: Path = Path("publish_kills.json")) -> None:
+    """Prints and writes what a server does whose publishers are killed.
+
+    Args:
+        kills: How many.
+        seed: Chooses the moments.
+        output: JSON file.
+    """
+    hide_native_notes()
+    with tempfile.TemporaryDirectory() as folder:
+        verdict = measure(Path(folder), kills=kills, seed=seed)
+    print("\n".join(verdict["left_by_the_killed"]))
+    report(verdict, problems(verdict), output)
+
+
+if __name__ == "__main__":
+    jsonargparse.auto_cli(main, as_positional=False)
