@@ -124,7 +124,7 @@ def _handler(models: Models, answer: Callable[[Models, Any], Any], request_class
             response = answer(models, request)
             if inspect.isawaitable(response):
                 response = await response
-            return response.SerializeToString()
+            return response if isinstance(response, bytes) else response.SerializeToString()
         except ValueError as error:
             code = getattr(error, "code", INTERNAL)
             if code == INTERNAL:

@@ -13,8 +13,8 @@ from c2al_tf.saved_model import DEFAULT_SIGNATURE, SavedModel
 
 from .batching import Batcher, BatchingParameters
 from .decoding import Decoder, Inputs
+from .encoding import Encoder
 from .messages import PredictEnvelope, PredictResponse
-from .tensors import fill_proto
 from .warmup import warm_up
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ class Servable:
         self.name, self.version = name, version
         started = time.monotonic()
         self.model = SavedModel(directory, num_threads=1)
-        self._decoder, self._batcher = Decoder(), Batcher(self.model, batching)
+        self._decoder, self._encoder, self._specs = Decoder(), Encoder(), dict[str, bytes]()
+        self._batcher = Batcher(self.model, batching)
         try:
             warmed = warm_up(self, directory)
         except ValueError:
@@ -60,8 +61,8 @@ class Servable:
         seconds = time.monotonic() - started
         _log.info("loaded %s version %d in %.1f s, %d warm-up requests", name, version, seconds, warmed)
 
-    async def predict(self, envelope: Any) -> Any:
-        """Answers a PredictRequest, read as a PredictEnvelope."""
+    async def predict(self, envelope: Any) -> bytes:
+        """Answers a PredictRequest, read as a PredictEnvelope, with a serialized PredictResponse."""
         signature = envelope.model_spec.signature_name or DEFAULT_SIGNATURE
         inputs = self._decoder.decode(envelope.inputs)
         outputs = await self._batcher.run(inputs, signature, envelope.output_filter)
@@ -73,14 +74,15 @@ class Servable:
         """What `SavedModel.run` gives, batched with other requests where the server batches."""
         return await self._batcher.run(Inputs.of(arrays), signature, outputs)
 
-    def response(self, outputs: Mapping[str, NDArray[Any]], signature: str) -> Any:
-        """The PredictResponse of some outputs."""
-        response = PredictResponse()
-        spec = response.model_spec
-        spec.name, spec.version.value, spec.signature_name = self.name, self.version, signature
-        for name, array in outputs.items():
-            fill_proto(response.outputs[name], array, as_fields=True)
-        return response
+    def response(self, outputs: Mapping[str, NDArray[Any]], signature: str) -> bytes:
+        """The serialized PredictResponse of some outputs."""
+        if signature not in self._specs:
+            response = PredictResponse()
+            spec = response.model_spec
+            spec.name, spec.version.value, spec.signature_name = self.name, self.version, signature
+            self._specs[signature] = response.SerializeToString()
+        # Serialized messages that follow each other are one message with the fields of all.
+        return self._specs[signature] + b"".join(self._encoder.encode(name, array) for name, array in outputs.items())
 
     def warm_up(self, request: Any) -> None:
         """Answers a PredictRequest to nobody, outside any event loop."""
