@@ -30,21 +30,21 @@ async def classify(models: Models, request: Any) -> Any:
     """Answers a ClassificationRequest."""
     spec = _model_spec(request)
     with models.counted(spec.name, "Classify", "GRPC"), models.use(spec) as servable:
-        return await inference.classify(servable, request)
+        return await inference.answer(servable, inference.classify(servable, request))
 
 
 async def regress(models: Models, request: Any) -> Any:
     """Answers a RegressionRequest."""
     spec = _model_spec(request)
     with models.counted(spec.name, "Regress", "GRPC"), models.use(spec) as servable:
-        return await inference.regress(servable, request)
+        return await inference.answer(servable, inference.regress(servable, request))
 
 
 async def multi_inference(models: Models, request: Any) -> Any:
     """Answers a MultiInferenceRequest, by the version that its first task means."""
     spec = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
     with models.counted(spec.name, "MultiInference", "GRPC"), models.use(spec) as servable:
-        return await inference.multi_inference(servable, request)
+        return await inference.answer(servable, inference.multi_inference(servable, request))
 
 
 def get_model_metadata(models: Models, request: Any) -> Any:

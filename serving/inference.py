@@ -25,22 +25,41 @@ _CLASSIFY, _REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress
 _Outputs = Mapping[str, NDArray[Any]]
 
 
-async def classify(servable: "Servable", request: Any) -> Any:
-    """Answers a ClassificationRequest."""
-    response = messages.ClassificationResponse()
-    await _answer(servable, request, _CLASSIFY, response)
-    return response
+class Inference(NamedTuple):
+    """What a request asks of the model, and what its answer is made of.
+
+    Args:
+        inputs: The examples, as the only input of every signature.
+        outputs: By signature the names of the outputs that are wanted.
+        response: Makes the answer of the values of these outputs, by signature.
+    """
+
+    inputs: dict[str, NDArray[Any]]
+    outputs: dict[str, list[str]]
+    response: Callable[[Mapping[str, _Outputs]], Any]
 
 
-async def regress(servable: "Servable", request: Any) -> Any:
-    """Answers a RegressionRequest."""
-    response = messages.RegressionResponse()
-    await _answer(servable, request, _REGRESS, response)
-    return response
+async def answer(servable: "Servable", inference: Inference) -> Any:
+    """The answer to a request: batched with others if it is of one signature, else by one call of the model."""
+    inputs, outputs, response = inference
+    if len(outputs) > 1:
+        return response(await asyncio.to_thread(servable.model.run_together, inputs, outputs))
+    ((signature, names),) = outputs.items()
+    return response({signature: await servable.run(inputs, signature, names)})
 
 
-async def multi_inference(servable: "Servable", request: Any) -> Any:
-    """Answers a MultiInferenceRequest: all its tasks by one call of the model."""
+def classify(servable: "Servable", request: Any) -> Inference:
+    """Reads a ClassificationRequest."""
+    return _read(servable, request, _CLASSIFY, messages.ClassificationResponse())
+
+
+def regress(servable: "Servable", request: Any) -> Inference:
+    """Reads a RegressionRequest."""
+    return _read(servable, request, _REGRESS, messages.RegressionResponse())
+
+
+def multi_inference(servable: "Servable", request: Any) -> Inference:
+    """Reads a MultiInferenceRequest."""
     wanted: dict[str, list[str]] = {}
     for task in request.tasks:
         if not task.model_spec.name:
@@ -55,13 +74,16 @@ async def multi_inference(servable: "Servable", request: Any) -> Any:
             raise RequestError(f"Unsupported signature method_name: {task.method_name}", UNIMPLEMENTED)
         wanted[name] = _FORMS[task.method_name].choose(name, signature)
     examples = read_examples(request.input)
-    outputs = await asyncio.to_thread(servable.model.run_together, {INPUTS: examples}, wanted)
-    response = messages.MultiInferenceResponse()
-    for task in request.tasks:
-        form, result = _FORMS[task.method_name], response.results.add()
-        _fill_model_spec(result.model_spec, servable, _signature_name(task))
-        form.fill(getattr(result, form.result), outputs[_signature_name(task)], len(examples))
-    return response
+
+    def respond(outputs: Mapping[str, _Outputs]) -> Any:
+        response = messages.MultiInferenceResponse()
+        for task in request.tasks:
+            form, result = _FORMS[task.method_name], response.results.add()
+            _fill_model_spec(result.model_spec, servable, _signature_name(task))
+            form.fill(getattr(result, form.result), outputs[_signature_name(task)], len(examples))
+        return response
+
+    return Inference({INPUTS: examples}, wanted, respond)
 
 
 def read_examples(given: Any) -> NDArray[Any]:
@@ -82,12 +104,17 @@ def read_examples(given: Any) -> NDArray[Any]:
     return array
 
 
-async def _answer(servable: "Servable", request: Any, method: str, response: Any) -> None:
+def _read(servable: "Servable", request: Any, method: str, response: Any) -> Inference:
     name, form = _signature_name(request), _FORMS[method]
-    outputs = form.choose(name, _signature(servable, name, "No signature was found with the name"))
+    wanted = form.choose(name, _signature(servable, name, "No signature was found with the name"))
     examples = read_examples(request.input)
-    form.fill(response.result, await servable.run({INPUTS: examples}, name, outputs), len(examples))
-    _fill_model_spec(response.model_spec, servable, name)
+
+    def respond(outputs: Mapping[str, _Outputs]) -> Any:
+        form.fill(response.result, outputs[name], len(examples))
+        _fill_model_spec(response.model_spec, servable, name)
+        return response
+
+    return Inference({INPUTS: examples}, {name: wanted}, respond)
 
 
 def _signature_name(asked: Any) -> str:

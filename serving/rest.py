@@ -73,14 +73,16 @@ def _classify(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
     request = messages.ClassificationRequest(model_spec=spec)
     _fill(request, body)
     with models.use(spec) as servable:
-        return write_classifications(wait_for(inference.classify(servable, request)).result)
+        asked = inference.classify(servable, request)
+        return write_classifications(wait_for(inference.answer(servable, asked)).result)
 
 
 def _regress(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
     request = messages.RegressionRequest(model_spec=spec)
     _fill(request, body)
     with models.use(spec) as servable:
-        return write_regressions(wait_for(inference.regress(servable, request)).result)
+        asked = inference.regress(servable, request)
+        return write_regressions(wait_for(inference.answer(servable, asked)).result)
 
 
 _INFERENCES = {":predict": _predict, ":classify": _classify, ":regress": _regress}

@@ -14,7 +14,7 @@ from c2al_tf.saved_model import DEFAULT_SIGNATURE, SavedModel
 from .batching import Batcher, BatchingParameters
 from .decoding import Decoder, Inputs
 from .encoding import Encoder
-from .messages import PredictResponse
+from .messages import PredictEnvelope, PredictResponse
 from .warmup import warm_up
 
 _log = logging.getLogger(__name__)
@@ -83,6 +83,14 @@ class Servable:
             self._specs[signature] = response.SerializeToString()
         # Serialized messages that follow each other are one message with the fields of all.
         return self._specs[signature] + b"".join(self._encoder.encode(name, array) for name, array in outputs.items())
+
+    def warm_up(self, request: Any) -> None:
+        """Answers a PredictRequest to nobody, outside any event loop."""
+        signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        envelope = PredictEnvelope.FromString(request.SerializeToString())
+        inputs = self._decoder.decode(envelope.inputs).arrays()
+        # Of all outputs, as the batcher asks for them: TensorFlow prepares each set of outputs apart.
+        self.response(self.model.run(inputs, signature), signature)
 
     def close(self) -> None:
         """Finishes the calls under way and releases the model."""

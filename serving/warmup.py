@@ -2,7 +2,7 @@
 
 import logging
 import struct
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,7 @@ from google.protobuf.message import DecodeError
 
 from . import inference
 from .errors import UNIMPLEMENTED, RequestError
-from .event_loop import wait_for
-from .messages import PredictEnvelope, PredictionLog
+from .messages import PredictionLog
 
 if TYPE_CHECKING:
     from .servable import Servable
@@ -20,8 +19,7 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_REQUESTS = 1000
 """What tensorflow_model_server accepts."""
 
-_ANSWERS: dict[str, Callable[["Servable", Any], Coroutine[Any, Any, Any]]] = {
-    "predict_log": lambda servable, request: servable.predict(request),
+_READERS = {
     "classify_log": inference.classify,
     "regress_log": inference.regress,
     "multi_inference_log": inference.multi_inference,
@@ -40,8 +38,11 @@ def warm_up(servable: "Servable", directory: Path) -> int:
         kind = log.WhichOneof("log_type")
         request = getattr(log, kind).request
         if kind == "predict_log":
-            request = PredictEnvelope.FromString(request.SerializeToString())
-        wait_for(_ANSWERS[kind](servable, request))
+            servable.warm_up(request)
+        else:
+            # Here, and not in the event loop: the first call takes long.
+            inputs, outputs, response = _READERS[kind](servable, request)
+            response(servable.model.run_together(inputs, outputs))
         count += 1
     return count
 
@@ -66,7 +67,7 @@ def read_warmup_logs(directory: Path) -> Iterator[Any]:
         kind = log.WhichOneof("log_type")
         if kind is None:
             _log.warning("%s: record %d skipped: it has no request", path, number)
-        elif kind in _ANSWERS:
+        elif kind == "predict_log" or kind in _READERS:
             yield log
         else:
             raise RequestError(f"{path}: record {number}: Unsupported log_type for warmup: {kind}", UNIMPLEMENTED)

@@ -36,13 +36,13 @@ def test_a_version_without_a_file_has_none(tmp_path):
 
 def test_requests_are_replayed_before_serving(export, folder, monkeypatch):
     calls = []
-    call = SavedModel.call
+    run = SavedModel.run
 
-    def recorded(model, inputs, names, signature):
-        calls.append((signature, inputs["city"].shape[0]))
-        return call(model, inputs, names, signature)
+    def recorded(model, inputs, signature):
+        calls.append((signature, len(inputs["city"])))
+        return run(model, inputs, signature)
 
-    monkeypatch.setattr(SavedModel, "call", recorded)
+    monkeypatch.setattr(SavedModel, "run", recorded)
     with Servable("default", 1, folder):
         assert calls == [("serving_default", 64)]
 
