@@ -1,8 +1,12 @@
 """A small exported model with the project's serving contract, and the embedded server over it."""
 
+import contextlib
 import dataclasses
+import json
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,6 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
-from c2al_serving.server import Server
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 
@@ -128,7 +131,45 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
     return Export(base_path, columns, [to_example(row) for row in rows], logits)
 
 
-@pytest.fixture(scope="module")  # while it lives, XLA is off in this process
-def server(export: Export) -> Iterator[Server]:
-    with Server(export.base_path, rest_port=0) as server:
+@dataclasses.dataclass(frozen=True)
+class ServerProcess:
+    """A server in a process of its own, and its ports."""
+
+    process: subprocess.Popen[str]
+    grpc_port: int
+    rest_port: int
+
+
+@contextlib.contextmanager
+def serving(base_path: Path, **options: Any) -> Iterator[ServerProcess]:
+    """Serves a base path in another process; `batching` among the options is a dict of parameters."""
+    command = [sys.executable, "-c", _SERVE, str(base_path), json.dumps(options)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield ServerProcess(process, *map(int, process.stdout.readline().split()))
+        finally:
+            process.terminate()
+
+
+_SERVE = """
+import json, sys
+from c2al_serving.batching import BatchingParameters
+from c2al_serving.server import serve
+options = json.loads(sys.argv[2])
+if "batching" in options:
+    options["batching"] = BatchingParameters(**options["batching"])
+on_ready = lambda server: print(server.grpc_port, server.rest_port, flush=True)
+serve(sys.argv[1], grpc_port=0, rest_port=0, on_ready=on_ready, **options)
+"""
+
+
+@pytest.fixture(scope="session")
+def serving_process() -> Callable[..., contextlib.AbstractContextManager[ServerProcess]]:
+    return serving
+
+
+@pytest.fixture(scope="module")
+def server(export: Export) -> Iterator[ServerProcess]:
+    with serving(export.base_path) as server:
         yield server

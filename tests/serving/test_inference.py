@@ -79,8 +79,8 @@ def base_path(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(base_path):
-    with Server(base_path, rest_port=0) as server:
+def server(serving_process, base_path):
+    with serving_process(base_path) as server:
         yield server
 
 
@@ -258,14 +258,13 @@ def multi_request(tasks, examples=THREE):
     return request
 
 
-def test_multi_inference_is_one_call_of_the_model(stub, monkeypatch):
+def test_multi_inference_is_one_call_of_the_model(base_path, monkeypatch):
     runs, run = [], Session.run
     monkeypatch.setattr(Session, "run", lambda *args: runs.append(len(args[2])) or run(*args))
-    response = stub.MultiInference(
-        multi_request(
-            [("default", "regress", REGRESS), ("default", "", CLASSIFY), ("default", "regress_flat", REGRESS)]
-        )
-    )
+    tasks = [("default", "regress", REGRESS), ("default", "", CLASSIFY), ("default", "regress_flat", REGRESS)]
+    with Server(base_path) as server, grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        response = stub.MultiInference(multi_request(tasks))
     assert runs == [3]  # once, with the same examples for each of the three placeholders
     regressed, classified, flat = response.results
     assert values(regressed.regression_result) == values(flat.regression_result) == [1.0, 2.0, -4.0]
