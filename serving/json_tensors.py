@@ -1,7 +1,6 @@
 """The JSON of TensorFlow Serving's REST API to arrays and back: rows (`instances`) and columns (`inputs`)."""
 
 import base64
-import binascii
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -123,7 +122,7 @@ def to_bytes(name: str, value: Any) -> bytes:
         raise RequestError(f"{name}: JSON Value: {value!r} is not of expected type: string")
     try:
         return base64.b64decode(value["b64"], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise RequestError(f"{name}: Unable to base64 decode: {error}") from error
 
 

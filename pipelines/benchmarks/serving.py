@@ -3,48 +3,40 @@
 The export is that of a fresh DHEN model of 26 categorical features, hashed, and 13 numeric ones; servers run in
 processes of their own, on the same cores as the client, which keeps so many requests under way and reads no answer. A
 server in Python can be no faster than one that answers without looking at the request (`no-op`), and no server faster
-than the session alone (`C API`), which has neither protobuf nor network.
+than the session alone (`C API`), which has neither protobuf nor network. Requests with several rows are also sent to
+the C2AL export and to the baseline's in turns, which must not differ.
 """
 
 import contextlib
+import dataclasses
+import itertools
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import grpc
-import keras
 import numpy as np
 from c2al_serving import messages
 from c2al_serving.model_config import ModelConfig, to_proto
-from c2al_serving.tensors import fill_proto
 from google.protobuf import text_format
 
-from c2al_tf.config import ModelConfig as ModelSizes
-from c2al_tf.data.examples import to_examples
-from c2al_tf.export import export_for_serving
-from c2al_tf.model import build_model
 from c2al_tf.saved_model import SavedModel
-from c2al_tf.schema import CategoricalFeature, NumericFeature, Schema
-from c2al_tf.types import Columns
 
 from .results import Result, alternate
+from .serving_models import SMALL, draw_rows, predict_request, serialized_examples, write_exports
+from .serving_proofs.load import closed_loop, open_loop
+from .serving_proofs.questions import read_questions
 
 NAME = "serving"
 _PREDICT = f"/{messages.PREDICTION_SERVICE}/Predict"
-_COHORTS = ("head", "tail")
-_SCHEMA = Schema(
-    (
-        *(CategoricalFeature(f"c{i}", "int64", num_hash_buckets=1000) for i in range(26)),
-        *(NumericFeature(f"n{i}", "standard", boundaries=(-1.0, 0.0, 1.0)) for i in range(13)),
-    )
-)
+_SHARES = (0.5, 0.99, 0.999)
 _NO_OP = """
 import concurrent.futures, sys
 import grpc
@@ -68,52 +60,15 @@ def run(quick: bool) -> Iterator[Result]:
     seconds, rounds = (0.2, 1) if quick else (2.0, 5)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         exports = write_exports(Path(folder))
+        exports["small"] = write_exports(Path(folder) / "small", SMALL, embedding_dim=16)["c2al"]
         ours = stack.enter_context(_serve(Path(folder), exports, batching=False))
         batching = stack.enter_context(_serve(Path(folder), exports, batching=True))
         no_op = stack.enter_context(_process([sys.executable, "-c", _NO_OP, _PREDICT]))
         yield from _beside_no_op({"": ours, ", batching": batching}, no_op, seconds, rounds)
         yield from _beside_the_session(ours, exports["c2al"], seconds, rounds)
-        yield from _beside_the_baseline(ours, seconds, rounds)
-
-
-def write_exports(folder: Path) -> dict[str, Path]:
-    """Base paths of the exports of a model trained with cohort heads and of one without, by name."""
-    sizes = ModelSizes(embedding_dim=8)
-    models = {"c2al": build_model(_SCHEMA, sizes, cohorts=_COHORTS), "baseline": build_model(_SCHEMA, sizes)}
-    reference = build_model(_SCHEMA, sizes)
-    for name, model in models.items():
-        export_for_serving(model, _SCHEMA, folder / name, sample=draw_rows(64), reference=reference)
-    keras.backend.clear_session()
-    return {name: folder / name for name in models}
-
-
-def draw_rows(count: int) -> Columns:
-    """Raw columns of random rows."""
-    rng = np.random.default_rng(0)
-    return {
-        f.name: rng.integers(0, 10_000, count)
-        if isinstance(f, CategoricalFeature)
-        else rng.normal(size=count).astype(np.float32)
-        for f in _SCHEMA.features
-    }
-
-
-def predict_request(model: str, rows: int, *, examples: bool) -> bytes:
-    """A serialized PredictRequest of random rows, as named columns or as serialized tf.Examples."""
-    columns = draw_rows(rows)
-    inputs: Mapping[str, np.ndarray] = columns
-    request = messages.PredictRequest()
-    request.model_spec.name = model
-    if examples:
-        request.model_spec.signature_name = "serialized_examples"
-        inputs = {"examples": _examples(columns)}
-    for name, values in inputs.items():
-        fill_proto(request.inputs[name], values)
-    return bytes(request.SerializeToString())
-
-
-def _examples(columns: Columns) -> np.ndarray:
-    return np.array(to_examples(columns, {f.name: f.column for f in _SCHEMA.features}), object)
+        yield from _beside_the_baseline(ours, 4 * seconds, rounds)
+        yield from _closed_loops(batching, seconds, quick)
+        yield from _open_loops(batching, exports, 4 * seconds)
 
 
 @dataclass
@@ -167,8 +122,11 @@ class Load:
 
 
 def _beside_no_op(ours: Mapping[str, int], no_op: int, seconds: float, rounds: int) -> Iterator[Result]:
-    for rows, clients in ((1, 1), (1, 8), (1, 32), (1, 128)):
-        request = predict_request("c2al", rows, examples=False)
+    small = predict_request("small", 1, examples=False, schema=SMALL)
+    columns, examples = (predict_request("c2al", 1, examples=form) for form in (False, True))
+    cases = [(f"39 named columns, {clients} clients", columns, clients) for clients in (1, 8, 32, 128)]
+    cases += [("39 columns as tf.Example, 32 clients", examples, 32), ("6 named columns, 32 clients", small, 32)]
+    for what, request, clients in cases:
         loads = {name: Load(port, request, clients) for name, port in {**ours, "no-op": no_op}.items()}
         slow: dict[str, list[float]] = {name: [] for name in loads}
 
@@ -178,10 +136,10 @@ def _beside_no_op(ours: Mapping[str, int], no_op: int, seconds: float, rounds: i
             return rate
 
         figures = alternate({name: partial(measure, name) for name in loads}, rounds)
-        goal = 0.6 if clients == 32 else None
         peer = {"peer_name": "no-op gRPC server in Python"}
         for name in ours:
-            case = f"batch {rows}, {clients} clients, 39 named columns{name}"
+            goal = 0.6 if name and clients == 32 else None
+            case = f"batch 1, {what}{name}"
             yield Result.of(NAME, case, figures[name], figures["no-op"], unit="requests/s", goal=goal, **peer)
             yield Result.of(NAME, f"{case}, p99", slow[name], slow["no-op"], unit="ms", **peer)
 
@@ -190,9 +148,9 @@ def _beside_the_session(ours: int, export: Path, seconds: float, rounds: int) ->
     for rows, examples in ((32, False), (256, False), (256, True)):
         load = Load(ours, predict_request("c2al", rows, examples=examples), 4)
         columns = draw_rows(rows)
-        inputs = {"examples": _examples(columns)} if examples else columns
+        inputs = {"examples": serialized_examples(columns)} if examples else columns
         signature = "serialized_examples" if examples else "serving_default"
-        with SavedModel(export / "1") as model:
+        with SavedModel(export / "1", num_threads=1) as model:  # as the server does; four threads call it
             model.run(inputs, signature)  # the first call is a slow one
             figures = alternate(
                 {
@@ -227,16 +185,63 @@ def _session_rate(model: SavedModel, inputs: Mapping[str, np.ndarray], signature
 
 
 def _beside_the_baseline(ours: int, seconds: float, rounds: int) -> Iterator[Result]:
-    loads = {name: Load(ours, predict_request(name, 1, examples=False), 1) for name in ("c2al", "baseline")}
-
-    def median(name: str) -> float:
-        loads[name].run(seconds / 4)
-        return statistics.median(loads[name].latencies) * 1000
-
-    figures = alternate({name: partial(median, name) for name in loads}, 4 * rounds + 1)
-    case = "batch 1, 1 client, median latency of the C2AL export"
+    requests = {name: predict_request(name, 1, examples=False) for name in ("c2al", "baseline")}
+    medians: dict[str, list[float]] = {name: [] for name in requests}
+    for _ in range(2 * rounds + 1):
+        for name, latencies in _in_turns(ours, requests, seconds).items():
+            medians[name].append(1000 * statistics.median(latencies))
+    case = "batch 1, 1 client, requests to either export in turns, median latency of the C2AL export"
     beside = {"peer_name": "the baseline's export", "unit": "ms", "goal": 0.97}
-    yield Result.of(NAME, case, figures["c2al"], figures["baseline"], **beside)
+    yield Result.of(NAME, case, medians["c2al"], medians["baseline"], **beside)
+
+
+def _in_turns(port: int, requests: Mapping[str, bytes], seconds: float) -> dict[str, list[float]]:
+    """Latencies of requests that follow each other, each kind as often as the others."""
+    latencies: dict[str, list[float]] = {name: [] for name in requests}
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call, end = channel.unary_unary(_PREDICT), time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            for name, request in requests.items():
+                start = time.perf_counter()
+                call(request, timeout=60)
+                latencies[name].append(time.perf_counter() - start)
+    return latencies
+
+
+def _closed_loops(port: int, seconds: float, quick: bool) -> Iterator[Result]:
+    """Either export under loads of all sizes."""
+    sizes, clients = ((1,), (8,)) if quick else ((1, 32, 256), (1, 8, 32, 128))
+    for rows, examples, at_a_time in itertools.product(sizes, (False, True), clients):
+        loads = {
+            name: Load(port, predict_request(name, rows, examples=examples), at_a_time) for name in ("c2al", "baseline")
+        }
+        rates = {name: rows * load.run(seconds) for name, load in loads.items()}
+        quantiles = {name: [load.quantile_ms(share) for share in _SHARES] for name, load in loads.items()}
+        form = "serialized tf.Examples" if examples else "39 named columns"
+        yield from _beside(f"closed loop, batch {rows}, {at_a_time} clients, {form}, batching", rates, quantiles)
+
+
+def _open_loops(port: int, exports: Mapping[str, Path], seconds: float) -> Iterator[Result]:
+    """Either export asked evenly, at half of what the C2AL export's server can do."""
+    questions = {
+        name: [dataclasses.replace(question, model=name) for question in read_questions(exports[name] / "1")]
+        for name in ("c2al", "baseline")
+    }
+    rate = closed_loop(port, questions["c2al"], seconds).rate() / 2
+    tallies = {name: open_loop(port, asked, rate, 2 * seconds) for name, asked in questions.items()}
+    failed = [what for tally in tallies.values() for what in (*tally.wrong, *tally.refused)]
+    if failed:
+        raise RuntimeError(f"every request must be answered. Received: {failed[0]}")
+    quantiles = {name: [tally.quantile_ms(share) for share in _SHARES] for name, tally in tallies.items()}
+    rates = {name: tally.rate() for name, tally in tallies.items()}
+    yield from _beside("open loop at half load, batch 1, both forms in turns, batching", rates, quantiles)
+
+
+def _beside(case: str, rates: Mapping[str, float], quantiles: Mapping[str, Sequence[float]]) -> Iterator[Result]:
+    peer = "the baseline's export"
+    yield Result(NAME, case, rates["c2al"], rates["baseline"], peer, "rows/s")
+    for share, ours, theirs in zip(_SHARES, quantiles["c2al"], quantiles["baseline"], strict=True):
+        yield Result(NAME, f"{case}, p{100 * share:g}", ours, theirs, peer, "ms")
 
 
 @contextlib.contextmanager
@@ -250,7 +255,7 @@ def _serve(folder: Path, exports: Mapping[str, Path], *, batching: bool) -> Iter
         "from c2al_serving.model_config import read_model_configs\n"
         "from c2al_serving.server import serve\n"
         f"serve(read_model_configs(pathlib.Path(sys.argv[1])), grpc_port=0,"
-        f" batching={'BatchingParameters()' if batching else None},"
+        f" batching={'BatchingParameters(num_batch_threads=1)' if batching else None},"
         " on_ready=lambda s: print(s.grpc_port, flush=True))"
     )
     with _process([sys.executable, "-c", code, str(path)]) as port:

@@ -114,6 +114,7 @@ GOOD = {"city": ["Oslo"], "user": [1], "price": [0.5], "tags": [["new"]]}
         ({"inputs": GOOD | {"price": [10**400]}}, "price: a value is out of the range of float32"),
         ({"inputs": GOOD | {"city": [1]}}, "city: JSON Value: 1 is not of expected type: string"),
         ({"inputs": GOOD | {"city": [{"b64": "?"}]}}, "city: Unable to base64 decode"),
+        ({"inputs": GOOD | {"city": [{"b64": "é"}]}}, "city: Unable to base64 decode"),
         ({"inputs": GOOD | {"tags": [["a"], ["b", "c"]]}}, "tags: lists at depth 1 must have one length"),
         ({"inputs": GOOD | {"tags": ["a", ["b"]]}}, "tags: lists at depth 1 must have one length"),
         ({"inputs": GOOD | {"tags": ["a"]}}, "'tags' must have shape (?, ?)"),

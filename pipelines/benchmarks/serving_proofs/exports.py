@@ -32,7 +32,7 @@ def publish_small(base_path: Path, seed: int) -> int:
 def prepare_base_path(folder: Path, export: Path | None) -> Path:
     """A base path in `folder` with a version 1: the latest of an export, or the load benchmark's fresh one."""
     if export is None:
-        from ..serving import write_exports
+        from ..serving_models import write_exports
 
         return write_exports(folder)["c2al"]
     latest = max((path for path in export.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))

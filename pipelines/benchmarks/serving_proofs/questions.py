@@ -1,7 +1,7 @@
 """Requests whose right answers are known: rows of an export's warm-up requests, and what its model makes of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,19 @@ class Question:
         inputs: Its inputs.
         outputs: The outputs it asks for; all of them if empty.
         expected: The right outputs.
+        model: The model that is asked.
     """
 
     signature: str
     inputs: Columns
     outputs: tuple[str, ...] = ()
     expected: Mapping[str, Array] = field(default_factory=dict)
+    model: str = "default"
 
     def request(self) -> Any:
-        """The message, to the model `default`."""
+        """The message."""
         request = messages.PredictRequest(output_filter=self.outputs)
-        request.model_spec.name, request.model_spec.signature_name = "default", self.signature
+        request.model_spec.name, request.model_spec.signature_name = self.model, self.signature
         for name, values in self.inputs.items():
             fill_proto(request.inputs[name], values)
         return request
@@ -48,7 +50,7 @@ class Question:
     def answered_by(self, model: SavedModel) -> "Question":
         """The same, expecting what a model answers."""
         expected = model.run(self.inputs, self.signature, self.outputs)
-        return Question(self.signature, self.inputs, self.outputs, expected)
+        return replace(self, expected=expected)
 
     def problem(self, outputs: Mapping[str, Any]) -> str:
         """What is wrong with an answer's outputs; nothing if they are right."""
