@@ -25,6 +25,7 @@ def _add_serve(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all")
     parser.add_argument("--poll-seconds", type=float, default=1.0, help="between two looks for new versions")
     parser.add_argument("--ssl-config-file", type=Path, help="TLS for gRPC, as tensorflow_model_server's file has it")
+    parser.add_argument("--enable-batching", action="store_true", help="merge the requests that wait")
     parser.add_argument("--batching-parameters-file", type=Path, help="merge requests, as the real server's file says")
     parser.add_argument(
         "--monitoring-config-file",
@@ -78,14 +79,18 @@ def _verify_export(values: Any) -> None:
 
 
 def _serve(values: Any) -> None:
-    from c2al_serving.batching import read_batching_parameters
+    from c2al_serving.batching import BatchingParameters, read_batching_parameters
     from c2al_serving.metrics import PATH
     from c2al_serving.model_config import ModelConfig, read_model_configs
     from c2al_serving.monitoring import read_metrics_path
     from c2al_serving.server import serve
     from c2al_serving.tls import read_server_credentials
 
-    file, tls, batching = values.model_config_file, values.ssl_config_file, values.batching_parameters_file
+    file, tls, batching = values.model_config_file, values.ssl_config_file, None
+    if values.batching_parameters_file is not None:
+        batching = read_batching_parameters(values.batching_parameters_file)
+    elif values.enable_batching:
+        batching = BatchingParameters()
     monitoring = values.monitoring_config_file
     serve(
         [ModelConfig(values.model_name, values.export_dir)] if file is None else read_model_configs(file),
@@ -95,7 +100,7 @@ def _serve(values: Any) -> None:
         poll_seconds=values.poll_seconds,
         credentials=None if tls is None else read_server_credentials(tls),
         max_requests=values.max_requests,
-        batching=None if batching is None else read_batching_parameters(batching),
+        batching=batching,
         metrics_path=PATH if monitoring is None else read_metrics_path(monitoring),
         on_ready=lambda server: print(server, flush=True),
     )
@@ -148,7 +153,8 @@ SERVING_COMMANDS = {
     "serve": Command(
         "Serves an export as tensorflow_model_server does, over gRPC and REST.",
         "{EXPORT_DIR [--model-name NAME] | --model-config-file FILE} [--grpc-port P] [--rest-port R] [--host HOST] "
-        "[--batching-parameters-file FILE] [--monitoring-config-file FILE] [--ssl-config-file FILE]",
+        "[--enable-batching | --batching-parameters-file FILE] [--monitoring-config-file FILE] "
+        "[--ssl-config-file FILE]",
         "c2al serve runs/census/export --grpc-port 8500 --rest-port 8501 --model-name census",
         _add_serve,
         _serve,
