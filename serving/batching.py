@@ -2,11 +2,13 @@
 
 import asyncio
 import functools
+import math
 import os
 import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +21,7 @@ from c2al_tf.saved_model import RawTensor, SavedModel
 
 from . import messages
 from .decoding import Form, Inputs
-from .errors import UNAVAILABLE, RequestError
+from .errors import RESOURCE_EXHAUSTED, UNAVAILABLE, RequestError
 from .tensors import Content, join
 
 
@@ -81,6 +83,10 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
         raise ValueError(f"{path}: {error}") from error
 
 
+deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+"""When, by the loop's clock, whoever asks gives up."""
+
+
 class Batcher:
     """Calls a model for many requests at once. For one event loop; `close` is for any thread.
 
@@ -95,6 +101,7 @@ class Batcher:
         self._layouts: dict[tuple[str, tuple[Form, ...]], _Layout] = {}
         self._waiting: deque[_Task] = deque()
         self._num_rows = self._num_running = 0
+        self._seconds_per_row = 0.0
         self._quick_rows = 0  # as many are known to be answered within a moment
         self._next: asyncio.Handle | None = None
         self._threads = ThreadPoolExecutor(self._parameters.num_batch_threads, thread_name_prefix="batch")
@@ -106,7 +113,8 @@ class Batcher:
 
         Raises:
             SavedModelError: What the model says of these inputs.
-            RequestError: If too many rows wait (UNAVAILABLE).
+            RequestError: If too many rows wait (UNAVAILABLE), or so many that the request would be answered after its
+                `deadline` (RESOURCE_EXHAUSTED): what can be answered in time is, whatever else is asked.
         """
         layout = self._layout(inputs.forms, signature)
         names = self._model.check_outputs(outputs, signature)
@@ -116,6 +124,11 @@ class Batcher:
         limit *= self._parameters.max_enqueued_batches
         if self._waiting and self._num_rows + task.size > limit:
             raise RequestError("The batch scheduling queue to which this task was submitted is full", UNAVAILABLE)
+        wait = self._num_rows * self._seconds_per_row / self._parameters.num_batch_threads
+        if len(self._waiting) > _FEW and loop.time() + wait > (deadline.get() or math.inf):
+            raise RequestError(
+                f"The requests that wait take about {wait:.3g} s, which is beyond the deadline.", RESOURCE_EXHAUSTED
+            )
         self._waiting.append(task)
         self._num_rows += task.size
         self._prepare(loop)
@@ -223,7 +236,9 @@ class Batcher:
             if len(batch) == 1:
                 return [error]
             return [answer for task in batch for answer in self._answers([task])]  # one must not spoil the others
-        if time.perf_counter() - start <= _QUICK_SECONDS:
+        seconds = time.perf_counter() - start
+        self._seconds_per_row += _SMOOTHING * (seconds / num_rows - self._seconds_per_row)
+        if seconds <= _QUICK_SECONDS:
             self._quick_rows = max(self._quick_rows, num_rows)
         elif num_rows <= self._quick_rows:
             self._quick_rows //= 2
@@ -262,6 +277,7 @@ class Batcher:
 _Answer: TypeAlias = dict[str, NDArray[Any]] | Exception
 _MAX_LAYOUTS = 1000
 _QUICK_SECONDS = 0.003
+_FEW, _SMOOTHING = 32, 0.05
 _SETTLED, _MAX_SETTLE = 25, 0.005
 """Turns of the loop without a new request after which no more are on their way, and seconds after which it is time."""
 

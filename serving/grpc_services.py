@@ -10,6 +10,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from . import inference, messages
+from .batching import deadline
 from .errors import GRPC_STATUS, INTERNAL, INVALID_ARGUMENT, RequestError
 from .model_config import from_proto
 from .models import Models
@@ -116,6 +117,9 @@ def handlers(models: Models) -> list[grpc.GenericRpcHandler]:
 
 def _handler(models: Models, answer: Callable[[Models, Any], Any], request_class: Any) -> grpc.RpcMethodHandler:
     async def call(data: bytes, context: grpc.aio.ServicerContext) -> Any:
+        remaining = context.time_remaining()
+        if remaining is not None:
+            deadline.set(asyncio.get_running_loop().time() + remaining)
         try:
             try:
                 request = request_class.FromString(data)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
-from c2al_serving.batching import Batcher, BatchingParameters, read_batching_parameters
+from c2al_serving.batching import Batcher, BatchingParameters, deadline, read_batching_parameters
 from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.decoding import Inputs
 from c2al_serving.errors import RequestError
@@ -136,6 +136,31 @@ def test_a_full_queue(batched, export) -> None:
 
     answers = asyncio.run(ask())
     np.testing.assert_allclose(np.concatenate([a["logits"] for a in answers]), export.logits[:10], rtol=1e-6)
+
+
+def test_what_would_be_too_late_is_refused_at_once(batched, export) -> None:
+    batcher, model = batched(max_batch_size=1, max_enqueued_batches=1000, num_batch_threads=1)
+    rows = Inputs.of({name: np.repeat(values, 300, axis=0) for name, values in export.columns.items()})
+
+    async def ask(seconds):
+        deadline.set(asyncio.get_running_loop().time() + seconds)
+        return await batcher.run(rows, "serving_default")
+
+    async def ask_all():
+        for _ in range(20):
+            await ask(60)  # it learns how long one takes
+        return await asyncio.gather(
+            *(ask(60) for _ in range(40)), *(ask(1e-4) for _ in range(5)), return_exceptions=True
+        )
+
+    answers = asyncio.run(ask_all())
+    assert len(model.sizes) == 60
+    for answer in answers[:40]:
+        np.testing.assert_allclose(answer["logits"], np.repeat(export.logits, 300, axis=0), rtol=1e-6)
+    for refusal in answers[40:]:
+        assert isinstance(refusal, RequestError)
+        assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+        assert "beyond the deadline" in str(refusal)
 
 
 def test_a_request_that_is_given_up_is_not_begun(batched, export) -> None:
