@@ -102,7 +102,7 @@ class Batcher:
         self._waiting: deque[_Task] = deque()
         self._num_rows = self._num_running = 0
         self._seconds_per_row = 0.0
-        self._quick_rows = 0  # as many are known to be answered within a moment
+        self._quick_rows: dict[_Kind, int] = {}  # as many are known to be answered within a moment
         self._next: asyncio.Handle | None = None
         self._threads = ThreadPoolExecutor(self._parameters.num_batch_threads, thread_name_prefix="batch")
 
@@ -153,6 +153,10 @@ class Batcher:
             self._model.check_forms({form.name: (form.dtype, form.shape) for form in forms}, signature)
             ordered = {name: places[name] for name in self._model.signatures[signature].inputs}
             layout = _Layout(tuple(forms[place] for place in ordered.values()), tuple(ordered.values()))
+            if any(
+                spec.shape and spec.shape[0] is not None for spec in self._model.signatures[signature].inputs.values()
+            ):
+                layout.num_rows = None  # declared for as many rows, so that no others can be merged
             if len(self._layouts) >= _MAX_LAYOUTS:
                 self._layouts.clear()
             self._layouts[signature, forms] = layout
@@ -187,15 +191,30 @@ class Batcher:
             batch = self._take()
             if self._is_quick(batch):
                 self._finish(batch, self._answers(batch))
+                if self._waiting:  # in a later turn, as others need the loop, too
+                    self._next = loop.call_soon(self._dispatch, loop)
             else:
                 self._num_running += 1
                 running = loop.run_in_executor(self._threads, self._answers, batch)
                 running.add_done_callback(functools.partial(self._finish_running, batch))
-            self._prepare(loop)
+                self._prepare(loop)
 
     def _is_quick(self, batch: Sequence["_Task"]) -> bool:
         """Whether the loop itself should answer: to hand a short call to a thread takes longer than the call."""
-        return self._parameters.max_batch_size > 1 and sum(task.size for task in batch) <= 2 * self._quick_rows
+        return sum(task.size for task in batch) <= 2 * self._quick_rows.get(batch[0].kind, 0)
+
+    def _note_time(self, batch: Sequence["_Task"], num_rows: int, seconds: float) -> None:
+        self._seconds_per_row += _SMOOTHING * (seconds / num_rows - self._seconds_per_row)
+        kind = batch[0].kind
+        if kind is None:
+            return
+        if len(self._quick_rows) >= _MAX_LAYOUTS:
+            self._quick_rows.clear()
+        known = self._quick_rows.get(kind, 0)
+        if seconds <= _QUICK_SECONDS:
+            self._quick_rows[kind] = max(known, num_rows)
+        elif num_rows <= 2 * known:
+            self._quick_rows[kind] = min(known, num_rows) // 2
 
     def _take(self) -> list["_Task"]:
         """The first request, and of the others those that can be merged with it."""
@@ -236,12 +255,7 @@ class Batcher:
             if len(batch) == 1:
                 return [error]
             return [answer for task in batch for answer in self._answers([task])]  # one must not spoil the others
-        seconds = time.perf_counter() - start
-        self._seconds_per_row += _SMOOTHING * (seconds / num_rows - self._seconds_per_row)
-        if seconds <= _QUICK_SECONDS:
-            self._quick_rows = max(self._quick_rows, num_rows)
-        elif num_rows <= self._quick_rows:
-            self._quick_rows //= 2
+        self._note_time(batch, num_rows, time.perf_counter() - start)
         if len(batch) == 1:
             return [outputs]
         ends = np.cumsum([task.size for task in batch]).tolist()
@@ -274,6 +288,7 @@ class Batcher:
         return {name: values[:num_rows] for name, values in outputs.items()}
 
 
+_Kind: TypeAlias = tuple[str, tuple[tuple[int, ...], ...]] | None
 _Answer: TypeAlias = dict[str, NDArray[Any]] | Exception
 _MAX_LAYOUTS = 1000
 _QUICK_SECONDS = 0.003
@@ -314,6 +329,6 @@ class _Task:
     ) -> None:
         self.signature, self.layout, self.contents = signature, layout, contents
         self.size = min(layout.num_rows or 1, limit)
-        self.kind = (signature, layout.kind) if layout.num_rows and layout.num_rows < limit else None
+        self.kind: _Kind = (signature, layout.kind) if layout.num_rows and layout.num_rows < limit else None
         self.asked = loop.time()
         self.answer: asyncio.Future[dict[str, NDArray[Any]]] = loop.create_future()

@@ -17,9 +17,10 @@ from .errors import INTERNAL, RequestError
 from .messages import NamedTensor, TensorProto
 from .tensors import STRING, Content, array_dtype, encode_strings, read_proto, to_array
 
+_MAX_REPEATED = 2**23
 _MAX_FORMS = 10_000
 _MAX_PREFIX = 256
-"""Bounds on what clients can make us remember."""
+"""Bounds on what a few bytes can make us allocate, and on what clients can make us remember."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ class Decoder:
     """Reads the inputs of requests, and remembers the forms that it has seen."""
 
     def __init__(self) -> None:
-        self._by_prefix: dict[bytes, Form] = {}
+        self._by_prefix: dict[bytes, tuple[Form, int]] = {}
         self._sizes: dict[int, tuple[int, ...]] = {}
 
     def decode(self, entries: Sequence[bytes]) -> Inputs:
@@ -69,16 +70,22 @@ class Decoder:
         Raises:
             RequestError: If one is none, or its values do not fit its dtype and shape; the message names the input.
         """
-        forms, contents = [], []
+        forms: list[Form] = []
+        contents: list[Content] = []
+        content: Content
+        room = _MAX_REPEATED
         by_prefix, sizes = self._by_prefix, self._sizes
         for entry in entries:
             for size in sizes.get(len(entry), ()):
-                form = by_prefix.get(entry[:-size])
-                if form is not None:
-                    content: Content = entry[-size:]
+                known = by_prefix.get(entry[:-size])
+                if known is not None and known[1] == size:
+                    form, content = known[0], entry[-size:]
                     break
             else:
                 form, content = self._parse(entry)
+                room -= max(0, len(content) - len(entry))
+                if room < 0:
+                    raise RequestError(f"The values that are not sent may take {_MAX_REPEATED} bytes in all at most.")
             forms.append(form)
             contents.append(content)
         return Inputs(tuple(forms), contents)
@@ -98,10 +105,13 @@ class Decoder:
         return form, content
 
     def _remember(self, entry: bytes, named: Any, form: Form, content: bytes) -> None:
-        prefix = entry[: -len(content)]
+        prefix = entry[: len(entry) - len(content)]
         fields = [field for field in _FIXED_WIDTH if getattr(named.value, field)]
-        if len(fields) != 1 or len(prefix) > _MAX_PREFIX or not entry.endswith(content):
+        if len(fields) != 1 or not content or len(prefix) > _MAX_PREFIX or not entry.endswith(content):
             return
+        values = getattr(named.value, fields[0])
+        if fields[0] != "tensor_content" and len(values) * form.dtype.itemsize != len(content):
+            return  # the last of them stands for others, too
         # Only where nothing but the content follows the prefix: else what follows could mean anything.
         tensor = named.value
         parts = {name: getattr(tensor, name) for name in ("dtype", "tensor_shape", *fields)}
@@ -110,7 +120,7 @@ class Decoder:
         if len(self._by_prefix) >= _MAX_FORMS:
             self._by_prefix.clear()
             self._sizes.clear()
-        self._by_prefix[prefix] = form
+        self._by_prefix[prefix] = form, len(content)
         known = self._sizes.get(len(entry), ())
         if len(content) not in known:
             self._sizes[len(entry)] = (*known, len(content))

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc.aio
@@ -18,6 +19,8 @@ from .models import Models
 SIGNATURE_DEF = "signature_def"
 _MAX_DETAILS = 2000  # gRPC sends details as a header, and a client refuses headers beyond 8 KB
 _log = logging.getLogger(__name__)
+# Of their own, as reloads wait for requests, and those may need a thread of the loop.
+_reloading = ThreadPoolExecutor(1, thread_name_prefix="reload")
 
 
 async def predict(models: Models, request: Any) -> Any:
@@ -75,7 +78,8 @@ def get_model_status(models: Models, request: Any) -> Any:
 async def reload_config(models: Models, request: Any) -> Any:
     """Answers a ReloadConfigRequest: the server has these models from now on."""
     try:
-        await asyncio.to_thread(models.reload, from_proto(request.config))
+        configs = from_proto(request.config)
+        await asyncio.get_running_loop().run_in_executor(_reloading, models.reload, configs)
     except ValueError as error:
         raise RequestError(str(error), getattr(error, "code", INVALID_ARGUMENT)) from error
     response = messages.ReloadConfigResponse()

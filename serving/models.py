@@ -4,12 +4,12 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .errors import FAILED_PRECONDITION, INTERNAL, NOT_FOUND, RequestError
+from .errors import FAILED_PRECONDITION, INTERNAL, NOT_FOUND, UNAVAILABLE, RequestError
 from .messages import GetModelStatusResponse, ModelVersionStatus
 from .metrics import OTHER, Metrics
 from .model_config import ModelConfig
@@ -38,9 +38,9 @@ class Models:
         self.poll_seconds = poll_seconds
         self.metrics = Metrics()
         self._load = functools.partial(self._counted_load, load)
-        # Both are replaced, never changed: a request sees those of one moment.
-        self._models = {config.name: Versions(config, self._load) for config in configs}
-        self._labels: dict[str, dict[str, int]] = {}
+        # Models and labels, replaced together and never changed: a request sees those of one moment.
+        models = {config.name: Versions(config, self._load) for config in configs}
+        self._served: tuple[dict[str, Versions], dict[str, dict[str, int]]] = (models, {})
         # Held while base paths are looked at and versions come and go.
         self._updating = threading.Lock()
         self._closing = threading.Event()
@@ -57,7 +57,7 @@ class Models:
                 for model in self._models.values():
                     model.update()
                     model.check_available()
-                self._labels = {name: _checked_labels(model) for name, model in self._models.items()}
+                self._served = (self._models, {name: _checked_labels(model) for name, model in self._models.items()})
         except ValueError:
             self.close()
             raise
@@ -81,6 +81,8 @@ class Models:
                 labels from before are then kept.
         """
         with self._updating:
+            if self._closing.is_set():
+                raise RequestError("The server is about to stop.", UNAVAILABLE)
             before = self._models
             models = {config.name: Versions(config, self._load, _shared(config, before)) for config in configs}
             try:
@@ -91,7 +93,7 @@ class Models:
             except ValueError:
                 _unload_all_but(before, models)
                 raise
-            self._models, self._labels = models, labels
+            self._served = (models, labels)
             _unload_all_but(models, before)
             for model in models.values():
                 model.update()
@@ -106,26 +108,26 @@ class Models:
         name = model_spec.name
         if not name:
             raise RequestError("ModelSpec has no name specified.")
-        model = self._models.get(name)
-        number = self._number(model_spec)
-        while model is not None:
-            available = model.available()
-            if number is None and not available:
-                break
-            chosen = model.by_number.get(available[-1] if number is None else number)
+        while True:
+            served = models, labels = self._served
+            number = _number(model_spec, labels)
+            available = models[name].available() if name in models else []
+            wanted = available[-1] if number is None and available else number
+            chosen = models[name].by_number.get(wanted) if name in models and wanted is not None else None
             if chosen is not None:
                 with chosen.use() as servable:
                     if servable is not None:
                         yield servable
                         return
-            if number is not None:
-                loaded = ", ".join(map(str, available)) or "none"
-                raise RequestError(
-                    f"Servable not found for request: Specific({name}, {number}). Versions: {loaded}", NOT_FOUND
-                )
-            # The latest has just gone: another is there.
-        known = ", ".join(sorted(self._models))
-        raise RequestError(f"Servable not found for request: Latest({name}). Models: {known}", NOT_FOUND)
+            if served is not self._served or (number is None and available):
+                continue  # what was chosen has just gone: another is there
+            if number is None or name not in models:
+                known = ", ".join(sorted(models))
+                raise RequestError(f"Servable not found for request: Latest({name}). Models: {known}", NOT_FOUND)
+            loaded = ", ".join(map(str, available)) or "none"
+            raise RequestError(
+                f"Servable not found for request: Specific({name}, {number}). Versions: {loaded}", NOT_FOUND
+            )
 
     def counted(self, name: str, api: str, entrypoint: str) -> contextlib.AbstractContextManager[None]:
         """Counts what is done meanwhile as a request to the model of that name; see `Metrics.request`."""
@@ -139,7 +141,7 @@ class Models:
         """
         model = self._models.get(model_spec.name)
         versions = dict(model.by_number) if model else {}
-        number = self._number(model_spec)
+        number = _number(model_spec, self._served[1])
         chosen = sorted(versions, reverse=True) if number is None else [number] if number in versions else []
         if not chosen:
             what = "any versions" if number is None else f"version {number}"
@@ -170,16 +172,9 @@ class Models:
         with self.metrics.load(directory):
             return load(name, number, directory)
 
-    def _number(self, model_spec: Any) -> int | None:
-        """The version that is asked for; None: the latest."""
-        kind = model_spec.WhichOneof("version_choice")
-        if kind != "version_label":
-            return model_spec.version.value if kind == "version" else None
-        labels = self._labels.get(model_spec.name, {})
-        if model_spec.version_label not in labels:
-            known = ", ".join(labels) or "none"
-            raise RequestError(f"Unrecognized servable version label: {model_spec.version_label}. Labels: {known}")
-        return labels[model_spec.version_label]
+    @property
+    def _models(self) -> dict[str, Versions]:
+        return self._served[0]
 
     def _poll(self) -> None:
         problems: dict[str, str] = {}
@@ -193,6 +188,18 @@ class Models:
                         if problems.get(name) != str(error):
                             _log.warning("model %s keeps its versions: %s", name, error)
                         problems[name] = str(error)
+
+
+def _number(model_spec: Any, labels: Mapping[str, Mapping[str, int]]) -> int | None:
+    """The version that is asked for; None: the latest."""
+    kind = model_spec.WhichOneof("version_choice")
+    if kind != "version_label":
+        return model_spec.version.value if kind == "version" else None
+    of_model = labels.get(model_spec.name, {})
+    if model_spec.version_label not in of_model:
+        known = ", ".join(of_model) or "none"
+        raise RequestError(f"Unrecognized servable version label: {model_spec.version_label}. Labels: {known}")
+    return of_model[model_spec.version_label]
 
 
 def _shared(config: ModelConfig, models: dict[str, Versions]) -> dict[int, Any]:

@@ -191,6 +191,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send_json(code, {"error": message or self.responses[http.HTTPStatus(code)][0]})
 
     def do_GET(self) -> None:
+        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # its body would be read as the next request
         if self.path.partition("?")[0] == self.server.metrics_path:
             self._send(200, self.server.models.metrics.text(), metrics.CONTENT_TYPE)
         else:
@@ -198,7 +200,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal():
+        if not length.isdecimal() or "Transfer-Encoding" in self.headers:
             self.send_error(411, "Content-Length must be given: the bytes of the body.")
         elif len(length) > 18 or int(length) > _MAX_BODY:
             self.send_error(413, f"Content-Length may be at most {_MAX_BODY}. Received: {length:.20}")
@@ -242,6 +244,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)

@@ -28,13 +28,17 @@ def find_versions(base_path: Path) -> dict[int, Path]:
     """
     if not base_path.is_dir():
         raise ValueError(f"{base_path}: no such folder; a base path with version folders (1, 2, ...) is wanted.")
-    versions = {int(path.name): path for path in base_path.iterdir() if path.name.isdecimal() and path.is_dir()}
+    versions = {int(path.name): path for path in base_path.iterdir() if _is_version(path.name) and path.is_dir()}
     if not versions:
         hint = ""
         if (base_path / "saved_model.pb").is_file():
             hint = f" It is a SavedModel itself: give it an integer as its name and use {base_path.absolute().parent}."
         raise ValueError(f"{base_path}: no version folder in it; folders named 1, 2, ... are wanted.{hint}")
     return dict(sorted(versions.items()))
+
+
+def _is_version(name: str) -> bool:
+    return name.isdecimal() and int(name) < 2**63  # what an int64 holds
 
 
 class Servable:
@@ -55,7 +59,7 @@ class Servable:
         self._batcher = Batcher(self.model, batching)
         try:
             warmed = warm_up(self, directory)
-        except ValueError:
+        except BaseException:
             self.close()
             raise
         seconds = time.monotonic() - started

@@ -24,13 +24,13 @@ class Version:
     Attributes:
         state: `LOADING`, `AVAILABLE`, `UNLOADING` or `END`, as in TensorFlow Serving.
         error: Why it could not be loaded.
-        files: What its folder held then: it is tried again once that changes.
+        files: What its folder held then: it is tried again once that changes. None: the files are not to blame.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, files: Files) -> None:
         self.state = "LOADING"
         self.error: ValueError | None = None
-        self.files: Files | None = None
+        self.files: Files | None = files
         self._servable: Servable | None = None
         self._num_users = 0
         self._changed = threading.Condition()
@@ -42,6 +42,9 @@ class Version:
             self.state = "AVAILABLE"
         except ValueError as error:
             self.error, self.state = error, "END"
+        except Exception as error:  # storage that is away, perhaps
+            self.error, self.state = ValueError(f"{type(error).__name__}: {error}"), "END"
+            self.files = None
 
     @contextlib.contextmanager
     def use(self) -> Iterator[Servable | None]:
@@ -131,9 +134,8 @@ class Versions:
         files = _files(directory)
         if known is not None and known.error is not None and known.files == files:
             return
-        version = self.by_number[number] = Version()
+        version = self.by_number[number] = Version(files)
         version.load(lambda: self._load_version(self.config.name, number, directory))
-        version.files = files
         if version.error is not None:
             _log.error("version %d of model %s cannot be loaded: %s", number, self.config.name, version.error)
 

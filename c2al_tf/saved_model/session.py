@@ -88,4 +88,4 @@ class Session:
             self._slow.TF_CloseSession(self._handle, status)
         with Status() as status:
             self._slow.TF_DeleteSession(self._handle, status)
-        self._quick.TF_DeleteGraph(self._graph)
+        self._slow.TF_DeleteGraph(self._graph)  # of a large graph it takes long enough to be felt by other threads

@@ -53,7 +53,9 @@ def new_tensor(source: Array | RawTensor) -> int:
     else:
         values = np.ascontiguousarray(source)
         data, size = values.__array_interface__["data"][0], values.nbytes
-    tensor: int = quick.TF_AllocateTensor(_CODES[source.dtype], dims, rank, size)
+    tensor: int | None = quick.TF_AllocateTensor(_CODES[source.dtype], dims, rank, size)
+    if tensor is None:
+        raise SavedModelError(f"A tensor of shape {source.shape} cannot have {size} bytes.", INVALID_ARGUMENT)
     ctypes.memmove(quick.TF_TensorData(tensor), data, size)
     return tensor
 

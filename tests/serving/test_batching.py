@@ -163,6 +163,22 @@ def test_what_would_be_too_late_is_refused_at_once(batched, export) -> None:
         assert "beyond the deadline" in str(refusal)
 
 
+def test_many_short_calls_wait_for_a_long_one(batched, export) -> None:
+    batcher, _ = batched(max_batch_size=2, max_enqueued_batches=2000, num_batch_threads=1)
+    long = Inputs.of({name: np.repeat(values, 300, axis=0) for name, values in export.columns.items()})
+    short = Inputs.of(piece(export.columns, 5, 6))
+
+    async def ask():
+        for _ in range(5):
+            await batcher.run(short, "serving_default")  # it learns that this takes no time
+        calls = [batcher.run(inputs, "serving_default") for inputs in (long, *[short] * 3000)]
+        return await asyncio.wait_for(asyncio.gather(*calls), 60)
+
+    answers = asyncio.run(ask())
+    assert len(answers[0]["logits"]) == 64 * 300
+    np.testing.assert_allclose([a["logits"][0] for a in answers[1:]], [export.logits[5]] * 3000, rtol=1e-6)
+
+
 def test_a_request_that_is_given_up_is_not_begun(batched, export) -> None:
     batcher, model = batched(max_batch_size=16, batch_timeout_micros=LONG)
 
