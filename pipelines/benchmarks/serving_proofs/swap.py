@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 import jsonargparse
+import numpy as np
 from c2al_serving import messages
 
 from ...native_log import hide_native_notes
@@ -135,18 +136,22 @@ def _wait_for(client: Client, version: int, seconds: float = 60.0) -> None:
 
 
 def _ratios(answers: list[Answer], kind: str) -> dict[str, float]:
-    """The first answers of new versions beside the steady ones."""
+    """The first answers of new versions beside the steady ones, and the share of either that takes twice the median."""
     mine = [answer for answer in answers if answer.kind == kind]
-    steady = statistics.median(answer.milliseconds for answer in mine if answer.version == 1)
+    before = [answer.milliseconds for answer in mine if answer.version == 1]
+    steady = statistics.median(before)
     first: dict[int, float] = {}
     for answer in mine:
         first.setdefault(answer.version, answer.milliseconds)
     ratios = [milliseconds / steady for version, milliseconds in first.items() if version != 1]
     return {
         "steady_p50_ms": steady,
+        "steady_p99_to_p50": float(np.quantile(before, 0.99)) / steady,
+        "steady_above_twice": statistics.mean(milliseconds > 2 * steady for milliseconds in before),
         "worst_ms": max(answer.milliseconds for answer in mine),
         "first_to_steady_median": statistics.median(ratios),
         "first_to_steady_max": max(ratios),
+        "first_above_twice": statistics.mean(ratio > 2 for ratio in ratios),
     }
 
 
