@@ -34,6 +34,8 @@ _OPTIONS = [
     ("grpc.so_reuseport", 0),  # else a second server on the port gets half of the requests instead of an error
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
+    # What a connection has beyond this waits at its client, and costs nothing here if it is given up there.
+    ("grpc.max_concurrent_streams", 256),
     # Else gRPC drops what waits beyond 1,000, and clients see CANCELLED; `max_requests` is what refuses here.
     ("grpc.server.max_pending_requests", 2**31 - 1),
     ("grpc.server.max_pending_requests_hard_limit", 2**31 - 1),
