@@ -79,7 +79,7 @@ def _verify_export(values: Any) -> None:
 
 
 def _serve(values: Any) -> None:
-    from c2al_serving.batching import BatchingParameters, read_batching_parameters
+    from c2al_serving.batching_parameters import BatchingParameters, read_batching_parameters
     from c2al_serving.metrics import PATH
     from c2al_serving.model_config import ModelConfig, read_model_configs
     from c2al_serving.monitoring import read_metrics_path

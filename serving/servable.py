@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from c2al_tf.saved_model import DEFAULT_SIGNATURE, SavedModel
 
-from .batching import Batcher, BatchingParameters
+from .batching import Batcher
+from .batching_parameters import BatchingParameters
 from .decoding import Decoder, Inputs
 from .encoding import Encoder
 from .messages import PredictEnvelope, PredictResponse

@@ -15,7 +15,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from . import grpc_services, messages
-from .batching import BatchingParameters
+from .batching_parameters import BatchingParameters
 from .event_loop import wait_for
 from .metrics import PATH
 from .model_config import ModelConfig
@@ -57,7 +57,7 @@ class Server:
         credentials: TLS of the gRPC interface (`tls.read_server_credentials`); none for plain text.
         max_requests: Requests under way or waiting, of gRPC and again of REST; beyond it they are refused
             (RESOURCE_EXHAUSTED, 429).
-        batching: How requests to a model are merged (`batching.read_batching_parameters`); None: they are not.
+        batching: How requests to a model are merged (`batching_parameters.read_batching_parameters`); None: they are not.
         metrics_path: Where Prometheus reads on the REST port (`monitoring.read_metrics_path`); None: nowhere.
 
     Attributes:

@@ -251,7 +251,7 @@ def _serve(folder: Path, exports: Mapping[str, Path], *, batching: bool) -> Iter
     path.write_text(text_format.MessageToString(to_proto([ModelConfig(name, base) for name, base in exports.items()])))
     code = (
         "import sys, pathlib\n"
-        "from c2al_serving.batching import BatchingParameters\n"
+        "from c2al_serving.batching_parameters import BatchingParameters\n"
         "from c2al_serving.model_config import read_model_configs\n"
         "from c2al_serving.server import serve\n"
         f"serve(read_model_configs(pathlib.Path(sys.argv[1])), grpc_port=0,"

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
-from c2al_serving.batching import Batcher, BatchingParameters, deadline, read_batching_parameters
+from c2al_serving.batching import Batcher, deadline
+from c2al_serving.batching_parameters import BatchingParameters, read_batching_parameters
 from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.decoding import Inputs
 from c2al_serving.errors import RequestError

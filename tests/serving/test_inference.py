@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from c2al_serving import messages
-from c2al_serving.batching import BatchingParameters
+from c2al_serving.batching_parameters import BatchingParameters
 from c2al_serving.server import Server
 from tensorflow_serving.apis import (
     classification_pb2,

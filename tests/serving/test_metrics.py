@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 from c2al_serving import messages
-from c2al_serving.batching import BatchingParameters
+from c2al_serving.batching_parameters import BatchingParameters
 from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.metrics import PATH
 from c2al_serving.model_config import ModelConfig

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from c2al_serving.admin import reload_config
-from c2al_serving.batching import read_batching_parameters
+from c2al_serving.batching_parameters import read_batching_parameters
 from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.metrics import PATH
 from c2al_serving.model_config import read_config, read_model_configs
