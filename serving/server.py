@@ -57,7 +57,7 @@ class Server:
         credentials: TLS of the gRPC interface (`tls.read_server_credentials`); none for plain text.
         max_requests: Requests under way or waiting, of gRPC and again of REST; beyond it they are refused
             (RESOURCE_EXHAUSTED, 429).
-        batching: How requests to a model are merged (`batching_parameters.read_batching_parameters`); None: they are not.
+        batching: How requests are merged (`batching_parameters.read_batching_parameters`); None: they are not.
         metrics_path: Where Prometheus reads on the REST port (`monitoring.read_metrics_path`); None: nowhere.
 
     Attributes:
