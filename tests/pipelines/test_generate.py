@@ -106,7 +106,7 @@ def test_a_killed_call_goes_on(whole, tmp_path, start_script, script):
 
 
 def test_an_interrupt_stops_all_processes(tmp_path, start_script):
-    words = ("--num-rows", 100 * BLOCK_ROWS, "--num-shards", 2, "--jobs", 2)
+    words = ("--num-rows", 5000 * BLOCK_ROWS, "--num-shards", 2, "--jobs", 2)
     process = start_script("generate", "--output", tmp_path, *words)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("train/.*")) and time.monotonic() < deadline:

@@ -4,7 +4,8 @@ import pytest
 from c2al_pipelines.benchmarks.serving_proofs import publish_kills
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 20])
 def test_the_served_version_is_always_a_whole_one(tmp_path, kills: int) -> None:
     verdict = publish_kills.measure(tmp_path, kills=kills)
     assert publish_kills.problems(verdict) == []
