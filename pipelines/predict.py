@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import grpc
 import numpy as np
 import pyarrow as pa
-from c2al_serving.casting import TensorSpec
 from c2al_serving.client import PredictClient, PredictError
+from c2al_serving.requests.casting import TensorSpec
 from tqdm import tqdm
 
 from c2al_tf.data.raw import num_rows

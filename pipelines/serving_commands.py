@@ -79,12 +79,11 @@ def _verify_export(values: Any) -> None:
 
 
 def _serve(values: Any) -> None:
-    from c2al_serving.batching_parameters import BatchingParameters, read_batching_parameters
-    from c2al_serving.metrics import PATH
-    from c2al_serving.model_config import ModelConfig, read_model_configs
-    from c2al_serving.monitoring import read_metrics_path
+    from c2al_serving.config.batching_parameters import BatchingParameters, read_batching_parameters
+    from c2al_serving.config.model_config import ModelConfig, read_model_configs
+    from c2al_serving.config.monitoring import PATH, read_metrics_path
+    from c2al_serving.config.tls import read_server_credentials
     from c2al_serving.server import serve
-    from c2al_serving.tls import read_server_credentials
 
     file, tls, batching = values.model_config_file, values.ssl_config_file, None
     if values.batching_parameters_file is not None:
@@ -126,7 +125,7 @@ def _predict(values: Any) -> None:
 
 def _reload_config(values: Any) -> None:
     from c2al_serving.admin import reload_config
-    from c2al_serving.model_config import from_proto, read_config
+    from c2al_serving.config.model_config import from_proto, read_config
 
     config = read_config(values.file)
     reload_config(values.server, config, credentials=_credentials(values), timeout=values.timeout)
@@ -134,7 +133,7 @@ def _reload_config(values: Any) -> None:
 
 
 def _credentials(values: Any) -> Any:
-    from c2al_serving.tls import read_channel_credentials
+    from c2al_serving.config.tls import read_channel_credentials
 
     files = (values.ca_file, values.cert_file, values.key_file)
     return read_channel_credentials(*files) if any(files) else None

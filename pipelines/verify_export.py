@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from c2al_serving.inference import INPUTS, read_examples
-from c2al_serving.servable import Servable
-from c2al_serving.tensors import from_proto
-from c2al_serving.warmup import read_warmup_logs
+from c2al_serving.protocol.tensors import from_proto
+from c2al_serving.servable.inference import INPUTS, read_examples
+from c2al_serving.servable.servable import Servable
+from c2al_serving.servable.warmup import read_warmup_logs
 from rich.console import Console
 from rich.table import Table
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import grpc
 
-from . import messages
 from .client import PredictError
+from .protocol import messages
 
 
 def reload_config(

@@ -7,10 +7,10 @@ from typing import Any, Self
 import grpc
 from numpy.typing import NDArray
 
-from . import pieces
-from .casting import Signature
-from .frames import Rows
-from .requests import (
+from .requests import pieces
+from .requests.casting import Signature
+from .requests.frames import Rows
+from .requests.model_client import (
     DEFAULT_SIGNATURE,
     EXAMPLES_SIGNATURE,
     ModelClient,

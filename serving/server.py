@@ -14,15 +14,16 @@ from typing import Self
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from . import grpc_services, messages
-from .batching_parameters import BatchingParameters
-from .event_loop import wait_for
-from .metrics import PATH
-from .model_config import ModelConfig
-from .models import Models
-from .reflection import add_reflection
-from .rest import RestServer
-from .servable import Servable
+from .config.batching_parameters import BatchingParameters
+from .config.model_config import ModelConfig
+from .config.monitoring import PATH
+from .interfaces import grpc_services
+from .interfaces.event_loop import wait_for
+from .interfaces.reflection import add_reflection
+from .interfaces.rest import RestServer
+from .lifecycle.models import Models
+from .protocol import messages
+from .servable.servable import Servable
 
 MAX_REQUESTS = 1024
 """Requests under way or waiting, unless told otherwise."""

@@ -5,9 +5,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from c2al_serving.model_config import ModelConfig as ServedModel
-from c2al_serving.models import Models
-from c2al_serving.rest import answer
+from c2al_serving.config.model_config import ModelConfig as ServedModel
+from c2al_serving.interfaces.rest import answer
+from c2al_serving.lifecycle.models import Models
 
 from c2al_tf.config import ModelConfig
 from c2al_tf.data.dataset import make_dataset

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from c2al_serving import messages
-from c2al_serving.model_config import ModelConfig, to_proto
+from c2al_serving.config.model_config import ModelConfig, to_proto
+from c2al_serving.protocol import messages
 from google.protobuf import text_format
 
 from c2al_tf.saved_model import SavedModel
@@ -253,8 +253,8 @@ def _serve(folder: Path, exports: Mapping[str, Path], *, batching: bool) -> Iter
     path.write_text(text_format.MessageToString(to_proto([ModelConfig(name, base) for name, base in exports.items()])))
     code = (
         "import sys, pathlib\n"
-        "from c2al_serving.batching_parameters import BatchingParameters\n"
-        "from c2al_serving.model_config import read_model_configs\n"
+        "from c2al_serving.config.batching_parameters import BatchingParameters\n"
+        "from c2al_serving.config.model_config import read_model_configs\n"
         "from c2al_serving.server import serve\n"
         f"serve(read_model_configs(pathlib.Path(sys.argv[1])), grpc_port=0,"
         f" batching={'BatchingParameters(num_batch_threads=1, max_enqueued_batches=100)' if batching else None},"

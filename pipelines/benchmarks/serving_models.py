@@ -5,8 +5,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from c2al_serving import messages
-from c2al_serving.tensors import fill_proto
+from c2al_serving.protocol import messages
+from c2al_serving.protocol.tensors import fill_proto
 
 from c2al_tf.config import ModelConfig
 from c2al_tf.data.examples import to_examples

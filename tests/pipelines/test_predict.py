@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from c2al_serving.model_config import ModelConfig
+from c2al_serving.config.model_config import ModelConfig
 from c2al_serving.server import Server
 from scipy.special import expit
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 from c2al_pipelines.predict import predict_file
 from c2al_pipelines.prediction_parts import Job, open_parts
 from c2al_serving.client import PredictClient
-from c2al_serving.model_config import ModelConfig, VersionPolicy
+from c2al_serving.config.model_config import ModelConfig, VersionPolicy
 from c2al_serving.server import Server
 
 from c2al_tf.files import lock, read_json

@@ -154,7 +154,7 @@ def serving(base_path: Path, **options: Any) -> Iterator[ServerProcess]:
 
 _SERVE = """
 import json, sys
-from c2al_serving.batching_parameters import BatchingParameters
+from c2al_serving.config.batching_parameters import BatchingParameters
 from c2al_serving.server import serve
 options = json.loads(sys.argv[2])
 if "batching" in options:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from c2al_serving.admin import reload_config
 from c2al_serving.client import PredictClient, PredictError
-from c2al_serving.model_config import ModelConfig, VersionPolicy, to_proto
+from c2al_serving.config.model_config import ModelConfig, VersionPolicy, to_proto
 from c2al_serving.server import Server
 
 

@@ -8,10 +8,10 @@ import grpc
 import numpy as np
 import pandas as pd
 import pytest
-from c2al_serving import messages
 from c2al_serving.async_client import AsyncPredictClient, PredictError
+from c2al_serving.protocol import messages
+from c2al_serving.protocol.tensors import fill_proto
 from c2al_serving.server import Server
-from c2al_serving.tensors import fill_proto
 
 
 def with_client(server, call, **keywords):

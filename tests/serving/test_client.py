@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 from c2al_serving.client import PredictClient, PredictError
-from c2al_serving.pieces import MAX_REQUEST_BYTES
+from c2al_serving.requests.pieces import MAX_REQUEST_BYTES
 from c2al_serving.server import Server
 
 

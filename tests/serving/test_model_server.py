@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import yaml
 from c2al_serving.admin import reload_config
-from c2al_serving.batching_parameters import read_batching_parameters
 from c2al_serving.client import PredictClient, PredictError
-from c2al_serving.metrics import PATH
-from c2al_serving.model_config import read_config, read_model_configs
-from c2al_serving.monitoring import read_metrics_path
+from c2al_serving.config.batching_parameters import read_batching_parameters
+from c2al_serving.config.model_config import read_config, read_model_configs
+from c2al_serving.config.monitoring import PATH, read_metrics_path
+from c2al_serving.config.tls import read_channel_credentials, read_server_credentials
 from c2al_serving.server import Server
-from c2al_serving.tls import read_channel_credentials, read_server_credentials
 
 KIT = Path(__file__).parents[2] / "serving" / "model_server"
 CONFIGS = {path.name for path in KIT.glob("*.config")}

@@ -21,8 +21,8 @@ from typing import Any
 
 import grpc
 import jsonargparse
-from c2al_serving import messages
-from c2al_serving.requests import EXAMPLES_INPUT
+from c2al_serving.protocol import messages
+from c2al_serving.requests.model_client import EXAMPLES_INPUT
 from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, Phase, given, seed, settings, strategies as st
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from c2al_serving import messages
+from c2al_serving.protocol import messages
 
 from .questions import Marker, Question
 

@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 import jsonargparse
 import numpy as np
-from c2al_serving import messages
+from c2al_serving.protocol import messages
 
 from c2al_tf.saved_model import SavedModel
 

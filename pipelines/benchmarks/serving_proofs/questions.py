@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from c2al_serving import messages
-from c2al_serving.tensors import fill_proto, from_proto
-from c2al_serving.warmup import read_warmup_logs
+from c2al_serving.protocol import messages
+from c2al_serving.protocol.tensors import fill_proto, from_proto
+from c2al_serving.servable.warmup import read_warmup_logs
 
 from c2al_tf.saved_model import SavedModel
 from c2al_tf.types import Array, Columns

@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 import jsonargparse
 import numpy as np
-from c2al_serving import messages
+from c2al_serving.protocol import messages
 
 from ...native_log import hide_native_notes
 from .exports import copy_version, prepare_base_path

@@ -1,0 +1,1 @@
+"""tensorflow_model_server's own files: models, batching, monitoring, TLS."""

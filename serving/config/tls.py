@@ -1,0 +1,50 @@
+"""TLS for the gRPC interface, from tensorflow_model_server's `--ssl_config_file`."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf import text_format
+
+from ..protocol import messages
+
+
+def read_server_credentials(path: Path) -> grpc.ServerCredentials:
+    """Reads an `SSLConfig` as text: `server_key`, `server_cert`, and for mutual TLS `custom_ca` and `client_verify`.
+
+    Raises:
+        ValueError: If it is none, or a field does not hold a PEM block.
+    """
+    try:
+        config = text_format.Parse(path.read_text(), messages.SSLConfig(), descriptor_pool=messages.POOL)
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    key, certificate = _pem(path, config, "server_key"), _pem(path, config, "server_cert")
+    authorities = _pem(path, config, "custom_ca") if config.custom_ca or config.client_verify else None
+    return grpc.ssl_server_credentials([(key, certificate)], authorities, config.client_verify)
+
+
+def read_channel_credentials(
+    authorities: Path | None = None, certificate: Path | None = None, key: Path | None = None
+) -> grpc.ChannelCredentials:
+    """Reads a client's credentials from PEM files.
+
+    Args:
+        authorities: Certificates of those who may vouch for the server; None: those that gRPC brings along.
+        certificate: The client's own, where the server asks for one, with its `key`.
+        key: Its private key.
+    """
+    if (certificate is None) != (key is None):
+        raise ValueError(f"A client's certificate and key go together. Received: {certificate=!s}, {key=!s}")
+    contents = [None if path is None else path.read_bytes() for path in (authorities, key, certificate)]
+    return grpc.ssl_channel_credentials(*contents)
+
+
+def _pem(path: Path, config: Any, name: str) -> bytes:
+    content = getattr(config, name)
+    if "-----BEGIN" not in content:
+        raise ValueError(
+            f"{path}: `{name}` must hold the text of a PEM file, -----BEGIN and so on, not its name. "
+            f"Received: {content[:40]!r}"
+        )
+    return content.encode()

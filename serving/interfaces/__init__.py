@@ -1,0 +1,1 @@
+"""What is listened to: gRPC and REST over the loaded models."""

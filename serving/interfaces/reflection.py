@@ -1,0 +1,26 @@
+"""gRPC server reflection: `grpcurl` and the like list the services of a server, and learn their messages from it."""
+
+import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from ..protocol import messages
+
+_SERVICES = (messages.PREDICTION_SERVICE, messages.MODEL_SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+
+
+def add_reflection(server: grpc.Server | grpc.aio.Server) -> None:
+    """Adds the reflection service to a server that has PredictionService, ModelService and the health service."""
+    pool = descriptor_pool.DescriptorPool()
+    _add(pool, messages.POOL.FindFileContainingSymbol(messages.PREDICTION_SERVICE))
+    _add(pool, health_pb2.DESCRIPTOR)
+    _add(pool, reflection_pb2.DESCRIPTOR)
+    reflection.enable_server_reflection(_SERVICES, server, pool)
+
+
+def _add(pool: descriptor_pool.DescriptorPool, file: FileDescriptor) -> None:
+    for needed in file.dependencies:
+        _add(pool, needed)
+    pool.AddSerializedFile(file.serialized_pb)

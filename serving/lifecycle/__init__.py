@@ -1,0 +1,1 @@
+"""Which versions of which models are loaded, and how they come and go."""

@@ -1,0 +1,1 @@
+"""What both sides speak: TensorFlow Serving's messages, tensors and status codes."""

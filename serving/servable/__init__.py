@@ -1,0 +1,1 @@
+"""One loaded version of a model, which answers requests: read, merged, run, written."""

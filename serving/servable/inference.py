@@ -1,0 +1,220 @@
+"""Classify, Regress and MultiInference over one loaded version: tf.Examples in, classes with scores and values out.
+
+As by default in tensorflow_model_server, any signature of the right form will do, whatever its method name.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from c2al_tf.saved_model import DEFAULT_SIGNATURE, Signature
+
+from ..protocol import messages
+from ..protocol.errors import UNIMPLEMENTED, RequestError
+from ..protocol.tensors import dtype_name
+
+if TYPE_CHECKING:
+    from .servable import Servable
+
+INPUTS = "inputs"
+_CLASSES, _SCORES, _OUTPUTS = "classes", "scores", "outputs"
+_CLASSIFY, _REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
+_Outputs = Mapping[str, NDArray[Any]]
+
+
+class Inference(NamedTuple):
+    """What a request asks of the model, and what its answer is made of.
+
+    Args:
+        inputs: The examples, as the only input of every signature.
+        outputs: By signature the names of the outputs that are wanted.
+        response: Makes the answer of the values of these outputs, by signature.
+    """
+
+    inputs: dict[str, NDArray[Any]]
+    outputs: dict[str, list[str]]
+    response: Callable[[Mapping[str, _Outputs]], Any]
+
+
+async def answer(servable: "Servable", inference: Inference) -> Any:
+    """The answer to a request: batched with others if it is of one signature, else by one call of the model."""
+    inputs, outputs, response = inference
+    if len(outputs) > 1:
+        return response(await asyncio.to_thread(servable.model.run_together, inputs, outputs))
+    ((signature, names),) = outputs.items()
+    return response({signature: await servable.run(inputs, signature, names)})
+
+
+def classify(servable: "Servable", request: Any) -> Inference:
+    """Reads a ClassificationRequest."""
+    return _read(servable, request, _CLASSIFY, messages.ClassificationResponse())
+
+
+def regress(servable: "Servable", request: Any) -> Inference:
+    """Reads a RegressionRequest."""
+    return _read(servable, request, _REGRESS, messages.RegressionResponse())
+
+
+def multi_inference(servable: "Servable", request: Any) -> Inference:
+    """Reads a MultiInferenceRequest."""
+    wanted: dict[str, list[str]] = {}
+    for task in request.tasks:
+        if not task.model_spec.name:
+            raise RequestError("Found ModelSpec with an empty model name.")
+        if task.model_spec.name != request.tasks[0].model_spec.name:
+            raise RequestError("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        name = _signature_name(task)
+        if name in wanted:
+            raise RequestError(f"Duplicate evaluation of signature: {name}")
+        signature = _signature(servable, name, "Requested signature not found in model graph")
+        if task.method_name not in _FORMS:
+            raise RequestError(f"Unsupported signature method_name: {task.method_name}", UNIMPLEMENTED)
+        wanted[name] = _FORMS[task.method_name].choose(name, signature)
+    examples = read_examples(request.input)
+
+    def respond(outputs: Mapping[str, _Outputs]) -> Any:
+        response = messages.MultiInferenceResponse()
+        for task in request.tasks:
+            form, result = _FORMS[task.method_name], response.results.add()
+            _fill_model_spec(result.model_spec, servable, _signature_name(task))
+            form.fill(getattr(result, form.result), outputs[_signature_name(task)], len(examples))
+        return response
+
+    return Inference({INPUTS: examples}, wanted, respond)
+
+
+def read_examples(given: Any) -> NDArray[Any]:
+    """The serialized tf.Examples of an Input, (batch,), each with the context before it if there is one.
+
+    One message after another is, in protobuf, both merged, and of a feature that both have, the example's counts.
+
+    Raises:
+        RequestError: If there is none.
+    """
+    kind = given.WhichOneof("kind")
+    examples = getattr(given, kind).examples if kind else ()
+    if not examples:
+        raise RequestError("Input is empty.")
+    context = given.example_list_with_context.context
+    array = np.empty(len(examples), object)
+    array[:] = [context + example for example in examples] if context else examples
+    return array
+
+
+def _read(servable: "Servable", request: Any, method: str, response: Any) -> Inference:
+    name, form = _signature_name(request), _FORMS[method]
+    wanted = form.choose(name, _signature(servable, name, "No signature was found with the name"))
+    examples = read_examples(request.input)
+
+    def respond(outputs: Mapping[str, _Outputs]) -> Any:
+        form.fill(response.result, outputs[name], len(examples))
+        _fill_model_spec(response.model_spec, servable, name)
+        return response
+
+    return Inference({INPUTS: examples}, {name: wanted}, respond)
+
+
+def _signature_name(asked: Any) -> str:
+    return asked.model_spec.signature_name or DEFAULT_SIGNATURE
+
+
+def _signature(servable: "Servable", name: str, otherwise: str) -> Signature:
+    signatures = servable.model.signatures
+    if name not in signatures:
+        raise RequestError(f"{otherwise}: {name}. The model has: {', '.join(signatures)}")
+    return signatures[name]
+
+
+def _fill_model_spec(spec: Any, servable: "Servable", signature: str) -> None:
+    spec.name, spec.signature_name = servable.name, signature
+    spec.version.value = servable.version
+
+
+def _class_outputs(name: str, signature: Signature) -> list[str]:
+    _check_input(name, signature)
+    if len(signature.outputs) > 2:
+        raise RequestError(
+            f"Expected one or two output Tensors, found {len(signature.outputs)}. {_text(name, signature)}"
+        )
+    chosen = [output for output in (_CLASSES, _SCORES) if output in signature.outputs]
+    if not chosen:
+        raise RequestError(
+            f'Expected classification signature outputs to contain at least one of "{_CLASSES}" or "{_SCORES}". '
+            + _text(name, signature)
+        )
+    return chosen
+
+
+def _value_outputs(name: str, signature: Signature) -> list[str]:
+    _check_input(name, signature)
+    if len(signature.outputs) != 1:
+        raise RequestError(f"Expected one output Tensor. {_text(name, signature)}")
+    if _OUTPUTS not in signature.outputs:
+        raise RequestError(f"No regression outputs found in SignatureDef: {_text(name, signature)}")
+    return [_OUTPUTS]
+
+
+def _check_input(name: str, signature: Signature) -> None:
+    if len(signature.inputs) != 1:
+        raise RequestError(f"Expected one input Tensor. {_text(name, signature)}")
+    if INPUTS not in signature.inputs:
+        raise RequestError(f'No "{INPUTS}" found in SignatureDef: {_text(name, signature)}')
+
+
+def _text(name: str, signature: Signature) -> str:
+    inputs, outputs = ", ".join(signature.inputs), ", ".join(signature.outputs)
+    return f"Signature {name} has inputs {{{inputs}}}, outputs {{{outputs}}}, method_name {signature.method_name}"
+
+
+def _fill_classes(result: Any, outputs: _Outputs, num_rows: int) -> None:
+    for name, values in outputs.items():
+        _check_output(name, values, np.dtype(object if name == _CLASSES else np.float32))
+        if values.ndim != 2:
+            raise RequestError(f"Expected Tensor shape: [batch_size num_classes] but got {list(values.shape)}")
+        if len(values) != num_rows:
+            raise RequestError(f"Expected {name} output batch size of {num_rows}. Got: {len(values)}")
+    shape = next(iter(outputs.values())).shape
+    labels, scores = outputs.get(_CLASSES, np.full(shape, b"", object)), outputs.get(_SCORES, np.zeros(shape))
+    if labels.shape != scores.shape:
+        raise RequestError(
+            f"Tensors class and score should match in dim_size(1). Got {labels.shape[1]} vs. {scores.shape[1]}"
+        )
+    for of_row in zip(labels.tolist(), scores.tolist(), strict=True):
+        classes = result.classifications.add().classes
+        for label, score in zip(*of_row, strict=True):
+            classes.add(label=label.decode(errors="replace"), score=score)
+
+
+def _fill_values(result: Any, outputs: _Outputs, num_rows: int) -> None:
+    values = outputs[_OUTPUTS]
+    _check_output(_OUTPUTS, values, np.dtype(np.float32))
+    if values.ndim != 1 and values.shape[1:] != (1,):
+        raise RequestError(
+            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {list(values.shape)}"
+        )
+    if len(values) != num_rows:
+        raise RequestError(f"Input batch size did not match output batch size: {num_rows} vs. {len(values)}")
+    for value in values.ravel().tolist():
+        result.regressions.add(value=value)
+
+
+def _check_output(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    if values.dtype != dtype:
+        raise RequestError(f"Expected {name} Tensor of {dtype_name(dtype)}. Got: {dtype_name(values.dtype)}")
+
+
+class _Form(NamedTuple):
+    """What Classify and Regress differ in."""
+
+    choose: Callable[[str, Signature], list[str]]  # the signature's outputs that are wanted, if it is of this form
+    fill: Callable[[Any, _Outputs, int], None]
+    result: str  # the field of an InferenceResult
+
+
+_FORMS = {
+    _CLASSIFY: _Form(_class_outputs, _fill_classes, "classification_result"),
+    _REGRESS: _Form(_value_outputs, _fill_values, "regression_result"),
+}

@@ -1,0 +1,215 @@
+"""Versions that come and go under requests, on real SavedModels."""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from c2al_serving.client import PredictClient
+from c2al_serving.config.model_config import ModelConfig, VersionPolicy
+from c2al_serving.interfaces.rest import answer
+from c2al_serving.lifecycle.models import Models
+from c2al_serving.protocol.errors import RequestError
+from c2al_serving.protocol.messages import ModelSpec, ModelVersionStatus
+from c2al_serving.server import Server
+
+BIAS = {"1": 0.0, "2": 3.0}
+"""Of the versions of `export`: their logits differ by it."""
+
+
+@pytest.fixture
+def publish(export, tmp_path) -> Callable[..., Path]:
+    """`publish(number, source)` puts a copy of one of the export's versions into place at once."""
+
+    def put(number: int, source: str = "1", model: str = "ads", without: str = "") -> Path:
+        target = tmp_path / model / str(number)
+        copy = tmp_path / model / f".copy-{number}"
+        shutil.copytree(export.base_path / source, copy, ignore=shutil.ignore_patterns(without))
+        os.rename(copy, target)
+        return target
+
+    return put
+
+
+def config(tmp_path: Path, model: str = "ads", **rest) -> ModelConfig:
+    return ModelConfig(model, tmp_path / model, **rest)
+
+
+def spec(name: str = "ads", version: int | None = None, label: str = "") -> ModelSpec:
+    asked = ModelSpec(name=name)
+    if version is not None:
+        asked.version.value = version
+    if label:
+        asked.version_label = label
+    return asked
+
+
+def answering(models: Models, **asked) -> int:
+    with models.use(spec(**asked)) as servable:
+        return servable.version
+
+
+def states(models: Models, name: str = "ads") -> dict[int, str]:
+    found = models.status(spec(name)).model_version_status
+    return {status.version: ModelVersionStatus.State.Name(status.state) for status in found}
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_a_new_version_takes_over(publish, tmp_path) -> None:
+    publish(3)
+    with Models([config(tmp_path)], poll_seconds=0.02) as models:
+        assert answering(models) == 3
+        publish(4, "2")
+        until(lambda: states(models) == {4: "AVAILABLE", 3: "END"})
+        assert answering(models) == 4
+        with pytest.raises(RequestError, match=r"Specific\(ads, 3\). Versions: 4"):
+            answering(models, version=3)
+
+
+def test_a_version_goes_when_its_requests_are_answered(publish, export, tmp_path) -> None:
+    publish(1)
+    with Models([config(tmp_path)], poll_seconds=0.02) as models:
+        with models.use(spec()) as servable:
+            publish(2, "2")
+            until(lambda: states(models) == {2: "AVAILABLE", 1: "UNLOADING"})
+            assert answering(models) == 2
+            assert servable.model.run(export.columns)["logits"].shape == (64, 1)
+        until(lambda: states(models)[1] == "END")
+
+
+def test_a_bad_version_takes_no_place(publish, export, tmp_path, caplog) -> None:
+    publish(1)
+    with Models([config(tmp_path)], poll_seconds=0.02) as models:
+        bad = publish(5, "2", without="variables")
+        until(lambda: states(models).get(5) == "END")
+        assert answering(models) == 1
+        status = models.status(spec(version=5)).model_version_status[0].status
+        assert "incomplete SavedModel: it has no variables/variables.index" in status.error_message
+        until(lambda: "version 5 of model ads cannot be loaded" in caplog.text)
+        tries = caplog.text.count("version 5 of model ads")
+        time.sleep(0.2)
+        assert caplog.text.count("version 5 of model ads") == tries  # not tried again before its files change
+        shutil.copytree(export.base_path / "2" / "variables", bad / "variables")
+        until(lambda: states(models)[5] == "AVAILABLE")
+        assert answering(models) == 5
+
+
+def test_policies(publish, tmp_path) -> None:
+    for number in (1, 2, 3):
+        publish(number)
+    policies = {
+        VersionPolicy(latest=2): {2, 3},
+        VersionPolicy(latest=None): {1, 2, 3},
+        VersionPolicy(specific=(1, 3)): {1, 3},
+    }
+    with Models([config(tmp_path)], poll_seconds=None) as models:
+        for policy, numbers in policies.items():
+            models.reload([config(tmp_path, versions=policy)])
+            available = {number for number, state in states(models).items() if state == "AVAILABLE"}
+            assert available == numbers
+            assert answering(models) == 3
+
+
+def test_labels(publish, tmp_path) -> None:
+    publish(1)
+    publish(2)
+    both = VersionPolicy(latest=None)
+    labelled = config(tmp_path, versions=both, labels={"stable": 1, "canary": 2})
+    with Models([labelled], poll_seconds=None) as models:
+        assert [answering(models, label=label) for label in ("stable", "canary")] == [1, 2]
+        with pytest.raises(RequestError, match="Unrecognized servable version label: beta. Labels: stable, canary"):
+            answering(models, label="beta")
+        assert models.status(spec(label="stable")).model_version_status[0].version == 1
+        over_rest = answer(models, "GET", "/v1/models/ads/labels/canary", b"")
+        assert [status["version"] for status in over_rest["model_version_status"]] == ["2"]
+        with pytest.raises(RequestError, match="label stable to version 7 of model ads, which is not currently") as no:
+            models.reload([config(tmp_path, versions=both, labels={"stable": 7})])
+        assert no.value.code == 9  # FAILED_PRECONDITION
+        assert answering(models, label="stable") == 1  # as before
+        models.reload([config(tmp_path, versions=both, labels={"stable": 2})])
+        assert answering(models, label="stable") == 2
+
+
+def test_models_come_and_go_by_reload(publish, tmp_path) -> None:
+    publish(1)
+    publish(1, model="feed")
+    with Models([config(tmp_path)], poll_seconds=None) as models:
+        with models.use(spec()) as before:
+            models.reload([config(tmp_path), config(tmp_path, "feed")])
+        with models.use(spec()) as after:
+            assert after is before  # it was not loaded anew
+        assert answering(models, name="feed") == 1
+        models.reload([config(tmp_path, "feed")])
+        with pytest.raises(RequestError, match=r"Latest\(ads\). Models: feed"):
+            answering(models)
+        with pytest.raises(ValueError, match="no such folder; a base path with version folders"):
+            models.reload([config(tmp_path), config(tmp_path, "absent")])
+        assert models.available() == {"feed": [1]}
+
+
+def test_storage_that_is_away_changes_nothing(publish, tmp_path, caplog) -> None:
+    publish(1)
+    with Models([config(tmp_path)], poll_seconds=0.02) as models:
+        os.rename(tmp_path / "ads", tmp_path / "away")
+        until(lambda: "model ads keeps its versions" in caplog.text)
+        time.sleep(0.1)
+        assert caplog.text.count("keeps its versions") == 1
+        assert answering(models) == 1
+        os.rename(tmp_path / "away", tmp_path / "ads")
+        publish(2)
+        until(lambda: answering(models) == 2)
+
+
+def test_a_model_without_a_version_that_its_policy_chooses(publish, tmp_path) -> None:
+    publish(1)
+    with pytest.raises(ValueError, match=r"Model ads must have a version that its policy chooses.*holds \[1\]"):
+        Models([config(tmp_path, versions=VersionPolicy(specific=(4,)))]).start()
+
+
+def test_no_request_fails_while_versions_change(publish, export, tmp_path) -> None:
+    """20 versions, 3 that cannot be loaded and 5 reloads under requests: each answer is that of one whole version."""
+    publish(1)
+    publish(1, model="feed")
+    expected = {number: export.logits - BIAS["2"] + BIAS[source] for number, source in ((0, "2"), (1, "1"))}
+    seen: set[int] = set()
+    errors: list[Exception] = []
+    done = threading.Event()
+    with Server([config(tmp_path)], poll_seconds=0.02) as server:
+
+        def ask() -> None:
+            try:
+                with PredictClient(f"127.0.0.1:{server.grpc_port}", "ads") as client:
+                    while not done.is_set():
+                        logits = client.predict(export.columns)["logits"]
+                        (kind,) = (k for k, value in expected.items() if np.allclose(logits, value, atol=1e-5))
+                        seen.add(kind)
+            except Exception as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for number in range(2, 22):
+            if number in (5, 11, 17):
+                publish(number + 100, without=("variables", "saved_model.pb", "assets")[number % 3])
+                until(lambda: states(server.models).get(number + 100) == "END")  # noqa: B023
+                shutil.rmtree(tmp_path / "ads" / str(number + 100))
+            if number % 4 == 0:
+                server.models.reload([config(tmp_path), config(tmp_path, "feed")][: 1 + number // 4 % 2])
+            publish(number, "2" if number % 2 == 0 else "1")
+            until(lambda: answering(server.models) == number)  # noqa: B023
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+    assert seen == {0, 1}

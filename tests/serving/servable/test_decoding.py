@@ -1,0 +1,119 @@
+"""What a decoder and an encoder remember changes nothing of what they read and write."""
+
+import numpy as np
+import pytest
+from c2al_serving.protocol.errors import RequestError
+from c2al_serving.protocol.messages import NamedTensor, PredictResponse, TensorProto
+from c2al_serving.protocol.tensors import fill_proto, from_proto
+from c2al_serving.servable.decoding import Decoder, Inputs
+from c2al_serving.servable.encoding import Encoder
+from hypothesis import given, settings, strategies as st
+
+DTYPES = ["float32", "float64", "int32", "int64", "bool", "float16", "uint8"]
+
+
+def entry(name, array, as_fields=False):
+    named = NamedTensor(key=name)
+    fill_proto(named.value, array, as_fields)
+    return named.SerializeToString()
+
+
+def read(decoder, data):
+    """A tensor as the decoder reads it, or its refusal."""
+    try:
+        inputs = decoder.decode([data])
+    except RequestError as error:
+        return str(error)
+    (form,), (content,) = inputs.forms, inputs.contents
+    return form.name, form.dtype, form.shape, content
+
+
+@st.composite
+def entries(draw):
+    """Tensors of few names and shapes, so that they are alike, some of them with fewer values or with broken bytes."""
+    dtype, size = draw(st.sampled_from(DTYPES)), draw(st.integers(0, 4))
+    raw = draw(st.binary(min_size=8 * size, max_size=8 * size))
+    array = np.frombuffer(raw, np.uint8)[: size * np.dtype(dtype).itemsize]
+    array = (array % 2).astype(bool)[:size] if dtype == "bool" else array.view(dtype)
+    named = NamedTensor(key=draw(st.sampled_from(["a", "b", "price"])))
+    fill_proto(named.value, array, draw(st.booleans()))
+    if draw(st.booleans()):
+        named.value.tensor_shape.dim[0].size = draw(st.integers(0, 6))
+    data = bytearray(named.SerializeToString())
+    kind = draw(st.sampled_from(["whole", "whole", "cut", "flip", "more"]))
+    place = draw(st.integers(0, len(data) - 1))
+    if kind == "cut":
+        del data[place : place + draw(st.integers(1, 8))]
+    elif kind == "flip":
+        data[place] ^= 1 << draw(st.integers(0, 7))
+    elif kind == "more":
+        data += draw(st.binary(max_size=8))
+    return bytes(data)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(entries(), min_size=2, max_size=12))
+def test_a_decoder_that_has_seen_others_reads_the_same(data):
+    decoder = Decoder()
+    for one in (*data, *data):
+        assert read(decoder, one) == read(Decoder(), one)
+
+
+def test_what_looks_like_another_form_but_is_shorter_is_refused():
+    decoder = Decoder()
+    four, two = np.arange(4, dtype=np.float32), np.arange(2, dtype=np.float32)
+    whole = entry("a", four)
+    decoder.decode([whole, entry("b", two)])
+    assert read(decoder, whole[:-16] + whole[-8:]) == read(Decoder(), whole[:-16] + whole[-8:])
+    assert isinstance(read(decoder, whole[:-8]), str)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"dtype": 2, "tensor_shape": {"dim": [{"size": 0}]}, "float_val": [1.0]},
+        {
+            "dtype": 1,
+            "tensor_shape": {"dim": [{"size": 2}]},
+            "float_val": [np.frombuffer(b"\x08\x02\x2a\x04", "<f4")[0]],
+        },
+    ],
+)
+def test_values_that_are_not_sent_teach_nothing(tensor):
+    decoder = Decoder()
+    odd = NamedTensor(key="x", value=TensorProto(**tensor)).SerializeToString()
+    read(decoder, odd)
+    for size in (1, 2):
+        honest = entry("x", np.full(size, 3.5, np.float32), as_fields=True)
+        assert read(decoder, honest) == read(Decoder(), honest)
+
+
+def test_a_few_bytes_cannot_mean_gigabytes():
+    tensor = TensorProto(dtype=9, tensor_shape={"dim": [{"size": 2**18}]}, int64_val=[7])
+    one = NamedTensor(key="x", value=tensor).SerializeToString()
+    assert Decoder().decode([one] * 2).forms[1].shape == (2**18,)
+    with pytest.raises(RequestError, match="values that are not sent may take 8388608 bytes in all at most"):
+        Decoder().decode([one] * 10)
+
+
+def test_arrays_there_and_back():
+    arrays = {"a": np.array([[1, 2]], np.int64), "b": np.array(["x", b"y"], object), "c": np.float32(2.5).reshape(())}
+    back = Inputs.of(arrays).arrays()
+    assert list(back) == ["a", "b", "c"]
+    np.testing.assert_array_equal(back["a"], arrays["a"])
+    assert back["b"].tolist() == [b"x", b"y"]
+    assert back["c"] == np.float32(2.5)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, object])
+def test_an_encoder_writes_what_the_message_would(dtype):
+    encoder = Encoder()
+    for seed, shape in enumerate([(3, 1), (3, 1), (1, 3), (0, 1), (), (3, 1)]):
+        array = np.random.default_rng(seed).normal(size=shape).astype(np.float64)
+        array = np.array(array).astype(str).astype(object) if dtype is object else np.array(array).astype(dtype)
+        response = PredictResponse.FromString(encoder.encode("score", array) + encoder.encode("other", array))
+        expected = PredictResponse()
+        for name in ("score", "other"):
+            fill_proto(expected.outputs[name], array, as_fields=True)
+            np.testing.assert_array_equal(from_proto(response.outputs[name]), from_proto(expected.outputs[name]))
+        assert response == expected or dtype == "float16"
