@@ -48,12 +48,11 @@ def _parser(stored: tuple[tuple[str, DType], ...]) -> Callable[[tf.Tensor], dict
 
 
 def _fit(values: tf.Tensor, column: Column) -> tf.Tensor:
+    # Padded by as much as could be missing, whatever is: sizes that are known need no operations to compute them.
     length = column.length or 1
-    values = values[:, :length]
     missing = tf.constant(MISSING[column.dtype], values.dtype)
-    values = tf.pad(values, [[0, 0], [0, length - tf.shape(values)[1]]], constant_values=missing)
-    values = tf.ensure_shape(values, (None, length))
-    return values[:, 0] if column.length is None else values
+    values = tf.pad(values, [[0, 0], [0, length]], constant_values=missing)
+    return values[:, 0] if column.length is None else tf.ensure_shape(values[:, :length], (None, length))
 
 
 def read_serialized(path: Path, batch_size: int) -> Iterator[tf.Tensor]:

@@ -1,6 +1,8 @@
 """Raw columns to model inputs: one graph for tf.data and for serving."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -54,22 +56,47 @@ class FeatureEncoder(tf.Module):
 
         Columns of strings may be coded: then only their different values are looked up.
         """
-        inputs: dict[str, tf.Tensor] = {}
-        for feature in self.schema.features:
-            values = columns[feature.name]
-            if isinstance(feature, CategoricalFeature):
-                inputs[feature.name] = self._category_ids(feature, values)
-                continue
-            present = tf.math.is_finite(values)
-            if feature.default is not None:
-                values, present = tf.where(present, values, feature.default), tf.ones_like(present)
-            inputs[feature.name] = tf.where(present, bucket_ids(values, feature), 0)
-            if feature.value_input is not None:
-                inputs[feature.value_input] = tf.where(present, scale(values, feature), 0.0)
+        inputs = {**self._categories(columns), **self._numbers(columns)}
+        return {name: inputs[name] for name in self.schema.inputs}
+
+    # What features have in common is computed for all of them at once: an operation for each would be most of what a
+    # served row costs.
+
+    def _categories(self, columns: Mapping[str, tf.Tensor | Coded]) -> dict[str, tf.Tensor]:
+        features = [feature for feature in self.schema.features if isinstance(feature, CategoricalFeature)]
+        ids: dict[str, tf.Tensor] = {}
+        hashed_alike: dict[tuple[Any, ...], list[CategoricalFeature]] = defaultdict(list)
+        for feature in features:
+            if feature.num_hash_buckets is None or isinstance(columns[feature.name], Coded):
+                ids[feature.name] = self._ids(feature, columns[feature.name])
+            else:
+                hashed_alike[feature.dtype, feature.num_hash_buckets, feature.length].append(feature)
+        for alike in hashed_alike.values():
+            stacked = self._ids(alike[0], tf.stack([columns[feature.name] for feature in alike]))
+            ids |= zip((feature.name for feature in alike), tf.unstack(stacked, len(alike)), strict=True)
+        return {feature.name: self._with_default(feature, ids[feature.name]) for feature in features}
+
+    def _numbers(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        features = [feature for feature in self.schema.features if isinstance(feature, NumericFeature)]
+        if not features:
+            return {}
+        values = tf.stack([columns[feature.name] for feature in features])
+        present = tf.math.is_finite(values)
+        values = tf.where(present, values, [[feature.default or 0.0] for feature in features])
+        present |= [[feature.default is not None] for feature in features]
+        rows = tf.unstack(values, len(features))
+        ids = tf.stack([bucket_ids(*row) for row in zip(rows, features, strict=True)])
+        inputs = dict(zip((feature.name for feature in features), tf.unstack(tf.where(present, ids, 0)), strict=True))
+        for scaling in ("standard", "log"):
+            places = [place for place, feature in enumerate(features) if feature.scaling == scaling]
+            if places:
+                scaled = scale(tf.gather(values, places), [features[place] for place in places])
+                scaled = tf.where(tf.gather(present, places), scaled, 0.0)
+                names = (f"{features[place].value_input}" for place in places)
+                inputs |= zip(names, tf.unstack(scaled), strict=True)
         return inputs
 
-    def _category_ids(self, feature: CategoricalFeature, values: tf.Tensor | Coded) -> tf.Tensor:
-        ids = self._ids(feature, values)
+    def _with_default(self, feature: CategoricalFeature, ids: tf.Tensor) -> tf.Tensor:
         if feature.default is None:
             return ids
         absent = ids == 0
@@ -105,11 +132,13 @@ def bucket_ids(values: tf.Tensor, feature: NumericFeature) -> tf.Tensor:
     return 1 + tf.raw_ops.Bucketize(input=values, boundaries=list(feature.boundaries))
 
 
-def scale(values: tf.Tensor, feature: NumericFeature) -> tf.Tensor:
-    """Maps numbers x to `(t(x) - mean) / std`, float32."""
+def scale(values: tf.Tensor, features: Sequence[NumericFeature]) -> tf.Tensor:
+    """Maps numbers x, (features, batch), to `(t(x) - mean) / std`, float32; the features' t is the same."""
     # Vectorised and scalar logarithms differ in the last bit. In float64 the rounding hides it, so that a row's value
     # does not depend on its place in the batch.
     values = tf.cast(values, tf.float64)
-    if feature.scaling == "log":
+    if features[0].scaling == "log":
         values = tf.sign(values) * tf.math.log1p(tf.abs(values))
-    return tf.cast((values - feature.mean) / feature.std, tf.float32)
+    mean = tf.constant([[feature.mean] for feature in features], tf.float64)
+    std = tf.constant([[feature.std] for feature in features], tf.float64)
+    return tf.cast((values - mean) / std, tf.float32)

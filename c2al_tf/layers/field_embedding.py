@@ -124,12 +124,13 @@ class FieldEmbedding(keras.layers.Layer):
     def call(self, inputs: dict[str, Tensor]) -> Tensor:
         """Maps ids (batch,) or (batch, length) and values (batch,) to (batch, num_fields, dim)."""
         num_single = len(self.field_names) - len(self.combiners)
-        ids = [ops.expand_dims(inputs[name], 1) for name in self.field_names[:num_single]]
-        ids += [inputs[name] for name in self.combiners]
-        lengths = [block.shape[1] for block in ids]
-        rows = ops.concatenate(
-            [self._rows(*field) for field in zip(self.field_names, ids, self.offsets, strict=True)], axis=1
-        )
+        # The single-valued fields at once: an operation for each would be most of what a served row costs.
+        single = [ops.cast(inputs[name], "int32") for name in self.field_names[:num_single]]
+        offsets = ops.convert_to_tensor(self.offsets[:num_single], "int32")
+        rows = [ops.stack(single, axis=1) + offsets] if single else []
+        multiple = [(name, inputs[name]) for name in self.combiners]
+        rows += [self._rows(*field, offset) for field, offset in zip(multiple, self.offsets[num_single:], strict=True)]
+        rows = ops.concatenate(rows, axis=1) if len(rows) > 1 else rows[0]
         gathered = ops.cast(ops.take(self.table, rows, axis=0), self.compute_dtype)
         fields = [gathered[:, :num_single]]
         if self.values:
@@ -139,11 +140,9 @@ class FieldEmbedding(keras.layers.Layer):
                 [gathered[:, : len(self.values)] + shift, gathered[:, len(self.values) : num_single]], axis=1
             )
         start = num_single
-        for combiner, block, length in zip(
-            self.combiners.values(), ids[num_single:], lengths[num_single:], strict=True
-        ):
-            fields.append(_combine(gathered[:, start : start + length], block, combiner))
-            start += length
+        for name, block in multiple:
+            fields.append(_combine(gathered[:, start : start + block.shape[1]], block, self.combiners[name]))
+            start += block.shape[1]
         return ops.concatenate(fields, axis=1) if len(fields) > 1 else fields[0]
 
     def _rows(self, name: str, ids: Tensor, offset: int) -> Tensor:

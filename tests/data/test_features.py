@@ -3,9 +3,9 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings, strategies as st
 
-from c2al_tf.data.examples import to_examples
+from c2al_tf.data.examples import parse_examples, to_examples
 from c2al_tf.data.features import FeatureEncoder, hash_buckets
-from c2al_tf.schema import CategoricalFeature, NumericFeature, Schema
+from c2al_tf.schema import CategoricalFeature, Column, NumericFeature, Schema
 from c2al_tf.types import MISSING_INT
 
 
@@ -113,6 +113,41 @@ def test_boundaries_are_compared_as_float32():
     assert encode(feature, np.float32([0.1, 0.7]))["x"].tolist() == [2, 3]
 
 
+def test_features_together_are_encoded_as_each_alone():
+    many = Schema(
+        (
+            CategoricalFeature("a", "int64", num_hash_buckets=7, missing="slot"),
+            NumericFeature("u", "standard", mean=1.0, std=2.0, boundaries=(0.0,), missing="slot"),
+            CategoricalFeature("b", "int64", num_hash_buckets=7, missing="default", default=3),
+            CategoricalFeature("c", "int64", num_hash_buckets=9),
+            NumericFeature("v", "log", mean=3.0, boundaries=(-1.0, 1.0), missing="default", default=5.0),
+            CategoricalFeature("d", "string", num_hash_buckets=7, length=2, missing="slot"),
+            CategoricalFeature("e", "string", num_hash_buckets=7),
+            NumericFeature("w", boundaries=(2.0,), missing="slot"),
+            CategoricalFeature("f", "string", num_hash_buckets=7, length=2, missing="default", default="x"),
+            CategoricalFeature("g", "int64", vocabulary=(1, 2)),
+            NumericFeature("x", "standard", mean=-1.0, std=0.5),
+        )
+    )
+    integers, texts = np.array([1, 2, 3, MISSING_INT]), np.array(["x", "y", "z", ""])
+    numbers = np.float32([-3, 0.5, 7, np.nan])
+    rows = {
+        feature.name: numbers
+        if isinstance(feature, NumericFeature)
+        else integers
+        if feature.dtype == "int64"
+        else np.stack([texts, texts[::-1]], axis=1)
+        if feature.length
+        else texts
+        for feature in many.features
+    }
+    together = FeatureEncoder(many)({name: tf.constant(values) for name, values in rows.items()})
+    alone = {name: values for f in many.features for name, values in encode(f, rows[f.name]).items()}
+    assert list(together) == list(alone)
+    for name, values in alone.items():
+        np.testing.assert_array_equal(together[name], values, strict=True)
+
+
 def test_encoded_inputs_are_those_of_the_schema(schema, rows):
     encoder = FeatureEncoder(schema)
     batch = {name: tf.constant(rows(6)[name]) for name in encoder.columns}
@@ -149,6 +184,20 @@ def test_empty_example_is_a_row_without_values(schema):
     assert encoded["genres"].numpy().tolist() == [[0, 0, 0]]
     assert encoded["codes"].numpy().tolist() == [[2, 0]]
     assert encoded["age_value"].numpy().tolist() == [0.0]
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (0, 1), (3, 0, 1), (2, 2), (1, 5, 2)])
+def test_absent_values_are_missing_and_surplus_ones_cut_off(counts):
+    def example(count):
+        lists = tf.train.Int64List(value=[10 + place for place in range(count)])
+        feature = tf.train.Feature(int64_list=lists)
+        return tf.train.Example(features=tf.train.Features(feature={"one": feature, "two": feature}))
+
+    serialized = tf.constant([example(count).SerializeToString() for count in counts])
+    columns = parse_examples(serialized, [Column("one", "int64"), Column("two", "int64", length=2)])
+    padded = [[*range(10, 10 + count), MISSING_INT, MISSING_INT][:2] for count in counts]
+    assert columns["one"].numpy().tolist() == [row[0] for row in padded]
+    assert columns["two"].numpy().tolist() == padded
 
 
 def test_saved_encoder_gives_the_same(schema, rows, tmp_path):
