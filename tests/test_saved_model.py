@@ -120,11 +120,12 @@ def test_signatures_are_described(model):
 
 
 @pytest.mark.parametrize("length", [0, 1, 21, 22, 23, 24, 1000])
-def test_strings_of_any_length_come_back(model, length):
-    text = [b"\x00" * length, b"\xff" * length, b"a" * length, b""]
+@pytest.mark.parametrize("times", [1, 30], ids=["few", "many"])
+def test_strings_of_any_length_come_back(model, length, times):
+    text = times * [b"\x00" * length, b"\xff" * length, b"a" * length, b""]
     outputs = model.run({"text": np.array(text, object)}, "echo")
     assert outputs["text"].tolist() == text
-    assert outputs["bytes"].tolist() == [length, length, length, 0]
+    assert outputs["bytes"].tolist() == times * [length, length, length, 0]
 
 
 @pytest.mark.parametrize("text", [np.array(["é", "b"]), np.array(["é".encode(), b"b"]), ["é", b"b"]])

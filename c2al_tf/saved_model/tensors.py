@@ -1,6 +1,7 @@
 """NumPy arrays to the C API's tensors and back, strings included."""
 
 import ctypes
+from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _STRING = 7
 _CELL, _INLINE = 24, 22
 """Bytes of a `TF_TString`, and of the longest string that it holds within itself (ctstring_internal.h)."""
+_FEW = 16
+"""Up to so many strings, a call of TensorFlow for each takes less time than NumPy."""
 
 
 class RawTensor(NamedTuple):
@@ -61,30 +64,32 @@ def new_tensor(source: Array | RawTensor) -> int:
 
 
 def _new_string_tensor(values: list[bytes], dims: Any) -> int:
-    quick = libraries()[1]
-    sizes = np.fromiter(map(len, values), np.int64, len(values))
+    quick, size = libraries()[1], len(values) * _CELL
     cells = np.zeros((len(values), _CELL), np.uint8)
-    # A short string: its size times 4 in the first byte, then its bytes, all within the cell.
-    cells[:, 0] = np.where(sizes <= _INLINE, sizes << 2, 0)
-    cells[:, 1 : 1 + _INLINE] = np.array(values, f"S{_INLINE}").view(np.uint8).reshape(-1, _INLINE)
     address = cells.__array_interface__["data"][0]
-    for index in np.flatnonzero(sizes > _INLINE).tolist():
-        cells[index] = 0
-        quick.TF_StringCopy(address + index * _CELL, values[index], len(values[index]))
+    sizes = list(map(len, values))
+    if len(values) > _FEW and max(sizes) <= _INLINE:
+        # A short string: its size times 4 in the first byte, then its bytes, all within the cell.
+        cells[:, 0] = sizes
+        cells[:, 0] <<= 2
+        cells[:, 1 : 1 + _INLINE] = np.array(values, f"S{_INLINE}").view(np.uint8).reshape(-1, _INLINE)
+    else:
+        _call_each(map(quick.TF_StringCopy, range(address, address + size, _CELL), values, sizes))
     _lent[address] = cells
-    tensor: int = quick.TF_NewTensor(_STRING, dims, len(dims), address, cells.nbytes, _take_back, None)
+    tensor: int = quick.TF_NewTensor(_STRING, dims, len(dims), address, size, _take_back, None)
     return tensor
 
 
 _lent: dict[int, Array] = {}
 """Cells of strings that TensorFlow holds, by address: it may keep them after the call that fed them."""
+_call_each = deque[Any](maxlen=0).extend  # without a line of Python for each: there may be thousands
 
 
 @Deallocator
 def _take_back(address: int, size: int, _: None) -> None:
     cells = _lent.pop(address)
-    for index in np.flatnonzero(cells[:, 0] & 3).tolist():  # the two low bits are 0 in a string within its cell
-        libraries()[1].TF_StringDealloc(address + index * _CELL)
+    if (cells[:, 0] & 3).any():  # the two low bits are 0 in a string within its cell
+        _call_each(map(libraries()[1].TF_StringDealloc, range(address, address + size, _CELL)))
 
 
 def read_tensor(tensor: int) -> Array:
