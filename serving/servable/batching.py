@@ -140,7 +140,7 @@ class Batcher:
         """Whether the loop itself should answer: to hand a short call to a thread takes longer than the call."""
         return sum(task.size for task in batch) <= 2 * self._quick_rows.get(batch[0].kind, 0)
 
-    def _note_time(self, batch: Sequence["_Task"], num_rows: int, seconds: float) -> None:
+    def _note_time(self, batch: Sequence["_Task"], num_rows: int, seconds: float, own_seconds: float) -> None:
         self._seconds_per_row += _SMOOTHING * (seconds / num_rows - self._seconds_per_row)
         kind = batch[0].kind
         if kind is None:
@@ -148,10 +148,10 @@ class Batcher:
         if len(self._quick_rows) >= _MAX_LAYOUTS:
             self._quick_rows.clear()
         known = self._quick_rows.get(kind, 0)
-        if seconds <= _QUICK_SECONDS:
+        if own_seconds <= _QUICK_SECONDS:
             self._quick_rows[kind] = max(known, num_rows)
         elif num_rows <= 2 * known:
-            self._quick_rows[kind] = min(known, num_rows) // 2
+            self._quick_rows[kind] = min(known, num_rows) * 3 // 4
 
     def _take(self) -> list["_Task"]:
         """The first request, and of the others those that can be merged with it."""
@@ -185,14 +185,15 @@ class Batcher:
 
     def _answers(self, batch: Sequence["_Task"]) -> list["_Answer"]:
         """What each request of a batch gets."""
-        start, num_rows = time.perf_counter(), sum(task.size for task in batch)
+        start, own_start, num_rows = time.perf_counter(), time.thread_time(), sum(task.size for task in batch)
         try:
             outputs = self._call(batch)
         except Exception as error:
             if len(batch) == 1:
                 return [error]
             return [answer for task in batch for answer in self._answers([task])]  # one must not spoil the others
-        self._note_time(batch, num_rows, time.perf_counter() - start)
+        # What is quick is told by this thread's own seconds, as others may have had the cores meanwhile.
+        self._note_time(batch, num_rows, time.perf_counter() - start, time.thread_time() - own_start)
         if len(batch) == 1:
             return [outputs]
         ends = np.cumsum([task.size for task in batch]).tolist()

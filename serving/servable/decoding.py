@@ -1,8 +1,8 @@
 """The inputs of a request from its bytes, fast where they look like those of a request before it.
 
-In a PredictRequest as protobuf writes it, a tensor's numbers come after its name, dtype, shape and their length, which
-do not depend on them. So a tensor that begins with bytes seen before, and is as long, is known without being parsed: a
-request of 39 columns takes 15 microseconds instead of 130.
+In a PredictRequest as protobuf writes it, a tensor's numbers, or its only string, come after its name, dtype, shape and
+their length, which do not depend on them. So a tensor that begins with bytes seen before, and is as long, is known
+without being parsed: a request of 39 columns takes 15 microseconds instead of 130.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,8 @@ class Inputs:
         return {form.name: to_array(form.dtype, form.shape, content) for form, content in pairs}
 
 
-_FIXED_WIDTH = ("tensor_content", "float_val", "double_val")
+_AS_IN_MEMORY = ("tensor_content", "float_val", "double_val", "string_val")
+"""Fields whose values are on the wire as they are in memory, one after the other; but for strings, of which one is."""
 
 
 class Decoder:
@@ -80,6 +81,8 @@ class Decoder:
                 known = by_prefix.get(entry[:-size])
                 if known is not None and known[1] == size:
                     form, content = known[0], entry[-size:]
+                    if form.dtype == STRING:
+                        content = [content]
                     break
             else:
                 form, content = self._parse(entry)
@@ -102,15 +105,17 @@ class Decoder:
         form = Form(named.key, dtype, shape)
         if isinstance(content, bytes):
             self._remember(entry, named, form, content)
+        elif len(content) == 1:
+            self._remember(entry, named, form, content[0])
         return form, content
 
     def _remember(self, entry: bytes, named: Any, form: Form, content: bytes) -> None:
         prefix = entry[: len(entry) - len(content)]
-        fields = [field for field in _FIXED_WIDTH if getattr(named.value, field)]
+        fields = [field for field in _AS_IN_MEMORY if getattr(named.value, field)]
         if len(fields) != 1 or not content or len(prefix) > _MAX_PREFIX or not entry.endswith(content):
             return
         values = getattr(named.value, fields[0])
-        if fields[0] != "tensor_content" and len(values) * form.dtype.itemsize != len(content):
+        if fields[0] in ("float_val", "double_val") and len(values) * form.dtype.itemsize != len(content):
             return  # the last of them stands for others, too
         # Only where nothing but the content follows the prefix: else what follows could mean anything.
         tensor = named.value

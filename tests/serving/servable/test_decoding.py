@@ -9,7 +9,7 @@ from c2al_serving.servable.decoding import Decoder, Inputs
 from c2al_serving.servable.encoding import Encoder
 from hypothesis import given, settings, strategies as st
 
-DTYPES = ["float32", "float64", "int32", "int64", "bool", "float16", "uint8"]
+DTYPES = ["float32", "float64", "int32", "int64", "bool", "float16", "uint8", "S"]
 
 
 def entry(name, array, as_fields=False):
@@ -33,8 +33,11 @@ def entries(draw):
     """Tensors of few names and shapes, so that they are alike, some of them with fewer values or with broken bytes."""
     dtype, size = draw(st.sampled_from(DTYPES)), draw(st.integers(0, 4))
     raw = draw(st.binary(min_size=8 * size, max_size=8 * size))
-    array = np.frombuffer(raw, np.uint8)[: size * np.dtype(dtype).itemsize]
-    array = (array % 2).astype(bool)[:size] if dtype == "bool" else array.view(dtype)
+    if dtype == "S":
+        array = np.array([raw[place : place + draw(st.integers(0, 8))] for place in range(0, len(raw), 8)], object)
+    else:
+        array = np.frombuffer(raw, np.uint8)[: size * np.dtype(dtype).itemsize]
+        array = (array % 2).astype(bool)[:size] if dtype == "bool" else array.view(dtype)
     named = NamedTensor(key=draw(st.sampled_from(["a", "b", "price"])))
     fill_proto(named.value, array, draw(st.booleans()))
     if draw(st.booleans()):
