@@ -31,6 +31,8 @@ _PATH = re.compile(
 _MAX_BODY = 256 << 20
 _CHUNK = 1 << 16
 _IDLE_SECONDS = 60
+_MAX_CONNECTIONS = 1024
+_NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _log = logging.getLogger(__name__)
 
 
@@ -133,7 +135,9 @@ def _to_dict(message: Any) -> dict[str, Any]:
 
 
 class RestServer(http.server.ThreadingHTTPServer):
-    """A thread for each connection. `shutdown`, then `server_close`, finish the requests under way.
+    """A thread for each connection, of which there may be 1,024; those beyond are closed with a 503.
+
+    `shutdown`, then `server_close`, finish the requests under way.
 
     Args:
         host: Address to listen on.
@@ -157,10 +161,17 @@ class RestServer(http.server.ThreadingHTTPServer):
         super().__init__((host, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Remembers the connection."""
+        """Remembers the connection, if there is room for it."""
         with self._lock:
-            self._open.add(request)
-        super().process_request(request, client_address)
+            has_room = len(self._open) < _MAX_CONNECTIONS
+            if has_room:
+                self._open.add(request)
+        if has_room:
+            super().process_request(request, client_address)
+            return
+        with contextlib.suppress(OSError):  # the other side was faster
+            request.send(_NO_ROOM)
+        self.shutdown_request(request)
 
     def shutdown_request(self, request: Any) -> None:
         """Forgets the connection."""

@@ -66,11 +66,11 @@ class Metrics:
 
     @contextlib.contextmanager
     def load(self, directory: Path) -> Iterator[None]:
-        """Counts what is done meanwhile as an attempt to load a version folder, which a ValueError ends."""
+        """Counts what is done meanwhile as an attempt to load a version folder, which fails with any exception."""
         start, path = time.perf_counter(), str(directory)
         try:
             yield
-        except ValueError:
+        except Exception:
             self._loads.add((path, "fail"))
             raise
         self._loads.add((path, "success"))

@@ -16,6 +16,7 @@ from ..servable.servable import Servable
 from .metrics import OTHER, Metrics
 from .versions import Load, Versions
 
+_MAX_PAUSE = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -182,12 +183,16 @@ class Models:
             with self._updating:
                 for name, model in self._models.items():
                     try:
-                        model.update()
+                        model.update(pause=self._pause)
                         problems.pop(name, None)
                     except ValueError as error:  # storage that is away comes back
                         if problems.get(name) != str(error):
                             _log.warning("model %s keeps its versions: %s", name, error)
                         problems[name] = str(error)
+
+    def _pause(self) -> None:
+        """Lets the first requests to a new version pass before the old one's release takes a core from them."""
+        self._closing.wait(min(self.poll_seconds or 0.0, _MAX_PAUSE))
 
 
 def _number(model_spec: Any, labels: Mapping[str, Mapping[str, int]]) -> int | None:

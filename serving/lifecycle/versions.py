@@ -89,11 +89,12 @@ class Versions:
         """The numbers of the versions that answer."""
         return sorted(number for number, version in list(self.by_number.items()) if version.state == "AVAILABLE")
 
-    def update(self, unload: bool = True) -> None:
+    def update(self, unload: bool = True, pause: Callable[[], object] = lambda: None) -> None:
         """Loads what the policy wants, then unloads what it does not, if anything that it wants is there.
 
         Args:
             unload: Whether to unload at all.
+            pause: Called before anything is unloaded.
 
         Raises:
             ValueError: If there is no base path, no version in it, or it cannot be read; nothing goes then.
@@ -106,8 +107,10 @@ class Versions:
         except OSError as error:
             raise ValueError(f"{self.config.base_path}: {error}") from error
         available = set(self.available())
-        if unload and wanted & available:
-            for number in available - wanted:
+        unwanted = available - wanted
+        if unload and unwanted and wanted & available:
+            pause()
+            for number in unwanted:
                 self.unload(number)
 
     def check_available(self) -> None:

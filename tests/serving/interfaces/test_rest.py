@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from c2al_serving.interfaces import rest
 from c2al_serving.server import Server
 
 
@@ -169,6 +170,40 @@ def test_too_many_requests_are_refused_and_the_others_answered(export):
             other.request("POST", predict, data)  # there is room again
             status = other.getresponse().status
             assert status == 200
+
+
+def test_connections_beyond_the_bound_are_closed_and_the_others_answered(export, monkeypatch):
+    monkeypatch.setattr(rest, "_MAX_CONNECTIONS", 2)
+
+    def status(connection):
+        connection.request("GET", "/v1/models/default")
+        with connection.getresponse() as answer:
+            answer.read()
+            return answer.status
+
+    with Server(export.base_path, rest_port=0) as server, contextlib.ExitStack() as stack:
+        first, second, third, fourth = (
+            stack.enter_context(contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, 10)))
+            for _ in range(4)
+        )
+        assert (status(first), status(second)) == (200, 200)
+        third.connect()
+        with http.client.HTTPResponse(third.sock) as answer:  # it is told before it asks
+            answer.begin()
+            assert (answer.status, answer.headers["Connection"]) == (503, "close")
+        assert status(first) == 200
+        first.close()
+        deadline = time.monotonic() + 10
+        while len(server._rest._open) == 2 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert status(fourth) == 200
+
+
+def test_a_connection_whose_get_has_a_body_is_closed(server):
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=10)) as connection:
+        connection.request("GET", "/v1/models/default", b"GET /v1/models/other HTTP/1.1\r\n\r\n")
+        with connection.getresponse() as answer:
+            assert (answer.status, answer.headers["Connection"]) == (200, "close")
 
 
 PREDICT = b"POST /v1/models/default:predict HTTP/1.1\r\n"

@@ -11,6 +11,7 @@ from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.config.batching_parameters import BatchingParameters
 from c2al_serving.config.model_config import ModelConfig
 from c2al_serving.config.monitoring import PATH
+from c2al_serving.lifecycle.metrics import Metrics
 from c2al_serving.protocol import messages
 from c2al_serving.protocol.tensors import fill_proto
 from c2al_serving.server import Server
@@ -86,6 +87,14 @@ def test_versions_that_are_loaded_and_those_that_cannot_be(export, tmp_path) -> 
     one, two = str(tmp_path / "1"), str(tmp_path / "2")
     assert found.pop((latency, one)) > 100  # microseconds
     assert found == {(count, one, "success"): 1, (count, two, "fail"): 1}
+
+
+def test_a_version_that_fails_in_any_way_is_counted(tmp_path) -> None:
+    metrics = Metrics()
+    with pytest.raises(OSError, match="away"), metrics.load(tmp_path):
+        raise OSError("the storage is away")
+    counted = f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{tmp_path}",status="fail"}} 1.0'
+    assert counted in metrics.text().decode().splitlines()
 
 
 def test_a_request_past_its_deadline_is_not_begun(export) -> None:

@@ -13,8 +13,10 @@ from c2al_serving.client import PredictClient
 from c2al_serving.config.model_config import ModelConfig, VersionPolicy
 from c2al_serving.interfaces.rest import answer
 from c2al_serving.lifecycle.models import Models
+from c2al_serving.lifecycle.versions import Versions
 from c2al_serving.protocol.errors import RequestError
 from c2al_serving.protocol.messages import ModelSpec, ModelVersionStatus
+from c2al_serving.servable.servable import Servable, find_versions
 from c2al_serving.server import Server
 
 BIAS = {"1": 0.0, "2": 3.0}
@@ -74,6 +76,17 @@ def test_a_new_version_takes_over(publish, tmp_path) -> None:
         assert answering(models) == 4
         with pytest.raises(RequestError, match=r"Specific\(ads, 3\). Versions: 4"):
             answering(models, version=3)
+
+
+def test_the_old_version_goes_after_a_pause_with_the_new_one(publish, tmp_path, monkeypatch) -> None:
+    publish(3)
+    there = []
+    monkeypatch.setattr(Models, "_pause", lambda self: there.append(self.available()["ads"]))
+    with Models([config(tmp_path)], poll_seconds=0.02) as models:
+        publish(4, "2")
+        until(lambda: states(models)[3] == "END")
+        time.sleep(0.1)  # looks that find nothing to do
+    assert there == [[3, 4]]
 
 
 def test_a_version_goes_when_its_requests_are_answered(publish, export, tmp_path) -> None:
@@ -168,6 +181,30 @@ def test_storage_that_is_away_changes_nothing(publish, tmp_path, caplog) -> None
         os.rename(tmp_path / "away", tmp_path / "ads")
         publish(2)
         until(lambda: answering(models) == 2)
+
+
+def test_a_version_whose_storage_fails_is_tried_again(publish, tmp_path) -> None:
+    publish(1)
+    failures = [OSError("the storage is away")]
+
+    def load(name, number, directory):
+        if failures:
+            raise failures.pop()
+        return Servable(name, number, directory)
+
+    model = Versions(config(tmp_path), load)
+    model.update()
+    with pytest.raises(ValueError, match="OSError: the storage is away"):
+        model.check_available()
+    model.update()
+    assert model.available() == [1]
+    model.unload(1)
+
+
+def test_folders_whose_number_no_version_can_have_are_none(tmp_path) -> None:
+    for name in ("1", "007", str(2**63 - 1), str(2**63), "9" * 200, "1a", "-1"):
+        (tmp_path / name).mkdir()
+    assert list(find_versions(tmp_path)) == [1, 7, 2**63 - 1]
 
 
 def test_a_model_without_a_version_that_its_policy_chooses(publish, tmp_path) -> None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
 from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.config.batching_parameters import BatchingParameters, read_batching_parameters
 from c2al_serving.protocol.errors import RequestError
@@ -102,6 +103,19 @@ def test_what_cannot_be_merged_is_answered_by_itself(batched, export) -> None:
     for answer, rows in zip(answers, (8, 8, 8, 64, 0), strict=True):
         np.testing.assert_allclose(answer["logits"], export.logits[:rows], rtol=1e-6)
     assert sorted(model.sizes) == [0, 8, 8, 8, 64]
+
+
+def test_what_is_declared_for_a_number_of_rows_is_called_with_that_many(tmp_path) -> None:
+    module = tf.Module()
+    module.double = tf.function(lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec([2], tf.float32, "x")])
+    tf.saved_model.save(module, tmp_path, signatures={"pairs": module.double})
+    with Watched(tmp_path) as model:
+        batcher = Batcher(model, BatchingParameters())
+        pairs = [np.float32([number, -number]) for number in range(3)]
+        answers = ask_all(batcher, [({"x": pair}, "pairs") for pair in pairs])
+        batcher.close()
+    assert [answer["y"].tolist() for answer in answers] == [(2 * pair).tolist() for pair in pairs]
+    assert model.sizes == [2, 2, 2]
 
 
 def test_a_bad_request_spoils_no_other(batched, export) -> None:
