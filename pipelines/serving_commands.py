@@ -33,6 +33,11 @@ def _add_serve(parser: jsonargparse.ArgumentParser) -> None:
         help="metrics as tensorflow_model_server's file has them; without it they are on, at its default path",
     )
     parser.add_argument("--max-requests", type=int, default=1024, help="requests at a time; more are refused")
+    parser.add_argument(
+        "--reuse-port",
+        action="store_true",
+        help="share the gRPC port with other processes that do, as one keeps about one core busy",
+    )
 
 
 def _add_predict(parser: jsonargparse.ArgumentParser) -> None:
@@ -101,6 +106,7 @@ def _serve(values: Any) -> None:
         max_requests=values.max_requests,
         batching=batching,
         metrics_path=PATH if monitoring is None else read_metrics_path(monitoring),
+        reuse_port=values.reuse_port,
         on_ready=lambda server: print(server, flush=True),
     )
 

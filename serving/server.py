@@ -32,7 +32,6 @@ HEALTH_SERVICES = ("", "PredictionService", "ModelService", messages.PREDICTION_
 """What the health service is asked for: the short names are tensorflow_model_server's."""
 
 _OPTIONS = [
-    ("grpc.so_reuseport", 0),  # else a second server on the port gets half of the requests instead of an error
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     # What a connection has beyond this waits at its client, and costs nothing here if it is given up there.
@@ -60,6 +59,8 @@ class Server:
             (RESOURCE_EXHAUSTED, 429).
         batching: How requests are merged (`batching_parameters.read_batching_parameters`); None: they are not.
         metrics_path: Where Prometheus reads on the REST port (`monitoring.read_metrics_path`); None: nowhere.
+        reuse_port: Share the gRPC port with other processes that do: each gets some of the connections. Python answers
+            on one core per process.
 
     Attributes:
         grpc_port: The port listened on.
@@ -83,6 +84,7 @@ class Server:
         max_requests: int = MAX_REQUESTS,
         batching: BatchingParameters | None = None,
         metrics_path: str | None = PATH,
+        reuse_port: bool = False,
     ) -> None:
         if max_requests < 1:
             raise ValueError(f"`max_requests` must be at least 1. Received: max_requests={max_requests}")
@@ -90,25 +92,36 @@ class Server:
         configs = [ModelConfig("default", Path(models))] if isinstance(models, str | os.PathLike) else models
         self.models = Models(configs, poll_seconds, functools.partial(Servable, batching=batching)).start()
         try:
-            self._listen(credentials, max_requests, metrics_path)
+            self._listen(credentials, max_requests, metrics_path, reuse_port)
         except OSError:
             self.models.close()
             raise
 
-    def _listen(self, credentials: grpc.ServerCredentials | None, max_requests: int, metrics_path: str | None) -> None:
+    def _listen(
+        self,
+        credentials: grpc.ServerCredentials | None,
+        max_requests: int,
+        metrics_path: str | None,
+        reuse_port: bool,
+    ) -> None:
         self._rest = None
         if self.rest_port is not None:
             self._rest = RestServer(self.host, self.rest_port, self.models, max_requests, metrics_path)
         try:
-            wait_for(self._listen_to_grpc(credentials, max_requests))
+            wait_for(self._listen_to_grpc(credentials, max_requests, reuse_port))
         except RuntimeError as error:
             if self._rest is not None:
                 self._rest.server_close()
             raise OSError(f"cannot listen on gRPC port {self.grpc_port} of {self.host}: {error}") from error
 
-    async def _listen_to_grpc(self, credentials: grpc.ServerCredentials | None, max_requests: int) -> None:
+    async def _listen_to_grpc(
+        self, credentials: grpc.ServerCredentials | None, max_requests: int, reuse_port: bool
+    ) -> None:
         self._grpc = grpc.aio.server(
-            handlers=grpc_services.handlers(self.models), options=_OPTIONS, maximum_concurrent_rpcs=max_requests
+            handlers=grpc_services.handlers(self.models),
+            # By default gRPC shares its port, and a second server would get half of the requests instead of an error.
+            options=[*_OPTIONS, ("grpc.so_reuseport", int(reuse_port))],
+            maximum_concurrent_rpcs=max_requests,
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
@@ -173,6 +186,7 @@ def serve(
     max_requests: int = MAX_REQUESTS,
     batching: BatchingParameters | None = None,
     metrics_path: str | None = PATH,
+    reuse_port: bool = False,
     on_ready: Callable[[Server], None] | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then finishes the requests under way. For the main thread.
@@ -187,6 +201,7 @@ def serve(
         max_requests: Requests under way or waiting, of gRPC and again of REST.
         batching: How requests to a model are merged.
         metrics_path: Where Prometheus reads on the REST port.
+        reuse_port: Share the gRPC port with other processes.
         on_ready: Called once requests are answered.
     """
     with _stop_signals() as wait_for_one:
@@ -200,6 +215,7 @@ def serve(
             max_requests=max_requests,
             batching=batching,
             metrics_path=metrics_path,
+            reuse_port=reuse_port,
         )
         with server:
             if on_ready is not None:

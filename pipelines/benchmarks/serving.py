@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -31,7 +32,7 @@ from c2al_tf.saved_model import SavedModel
 
 from .results import Result, alternate
 from .serving_models import SMALL, draw_rows, predict_request, serialized_examples, write_exports
-from .serving_proofs.load import closed_loop, open_loop
+from .serving_proofs.load import closed_loop, open_loop, total
 from .serving_proofs.questions import read_questions
 
 NAME = "serving"
@@ -67,6 +68,9 @@ def run(quick: bool) -> Iterator[Result]:
         batching = stack.enter_context(_serve(Path(folder), exports, batching=True))
         no_op = stack.enter_context(_process([sys.executable, "-c", _NO_OP, _PREDICT]))
         yield from _beside_no_op({"": ours, ", batching": batching}, no_op, seconds, rounds)
+        with _serve(Path(folder), exports, batching=True, num_processes=2) as two:
+            servers = {", batching": batching, ", batching, two processes on one port": two}
+            yield from _on_many_connections(servers, no_op, seconds, rounds)
         yield from _beside_the_session(ours, exports["c2al"], seconds, rounds)
         yield from _beside_the_baseline(ours, 4 * seconds, rounds)
         yield from _closed_loops(batching, seconds, quick)
@@ -75,11 +79,12 @@ def run(quick: bool) -> Iterator[Result]:
 
 @dataclass
 class Load:
-    """Requests to one server, so many at a time, and how long each took."""
+    """Requests to one server, so many at a time on so many connections, and how long each took."""
 
     port: int
     request: bytes
     clients: int
+    connections: int = 1
     latencies: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -91,11 +96,13 @@ class Load:
         """
         self.latencies.clear()
         done = threading.Semaphore(0)
-        with grpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
-            call = channel.unary_unary(_PREDICT)
+        with contextlib.ExitStack() as stack:
+            options = [("grpc.use_local_subchannel_pool", 1)]  # else channels to one place share a connection
+            channels = [grpc.insecure_channel(f"127.0.0.1:{self.port}", options) for _ in range(self.connections)]
+            calls = [stack.enter_context(channel).unary_unary(_PREDICT) for channel in channels]
             start = time.perf_counter()
 
-            def ask() -> None:
+            def ask(call: Any) -> None:
                 asked = time.perf_counter()
 
                 def answered(future: grpc.Future) -> None:
@@ -103,14 +110,14 @@ class Load:
                         self.errors.append(str(future.exception()))
                     self.latencies.append(time.perf_counter() - asked)
                     if time.perf_counter() - start < seconds and not self.errors:
-                        ask()
+                        ask(call)
                     else:
                         done.release()
 
                 call.future(self.request, timeout=60).add_done_callback(answered)
 
-            for _ in range(self.clients):
-                ask()
+            for client in range(self.clients):
+                ask(calls[client % self.connections])
             for _ in range(self.clients):
                 done.acquire()
             elapsed = time.perf_counter() - start
@@ -130,20 +137,34 @@ def _beside_no_op(ours: Mapping[str, int], no_op: int, seconds: float, rounds: i
     cases += [("39 columns as tf.Example, 32 clients", examples, 32), ("6 named columns, 32 clients", small, 32)]
     for what, request, clients in cases:
         loads = {name: Load(port, request, clients) for name, port in {**ours, "no-op": no_op}.items()}
-        slow: dict[str, list[float]] = {name: [] for name in loads}
+        goals = {", batching": 0.6} if clients == 32 else {}
+        yield from _beside(f"batch 1, {what}", loads, goals, seconds, rounds)
 
-        def measure(name: str) -> float:
-            rate = loads[name].run(seconds)  # noqa: B023
-            slow[name].append(loads[name].quantile_ms(0.99))  # noqa: B023
-            return rate
 
-        figures = alternate({name: partial(measure, name) for name in loads}, rounds)
-        peer = {"peer_name": "no-op gRPC server in Python"}
-        for name in ours:
-            goal = 0.6 if name and clients == 32 else None
-            case = f"batch 1, {what}{name}"
-            yield Result.of(NAME, case, figures[name], figures["no-op"], unit="requests/s", goal=goal, **peer)
-            yield Result.of(NAME, f"{case}, p99", slow[name], slow["no-op"], unit="ms", **peer)
+def _on_many_connections(ours: Mapping[str, int], no_op: int, seconds: float, rounds: int) -> Iterator[Result]:
+    for form, examples in (("named columns", False), ("columns as tf.Example", True)):
+        request = predict_request("c2al", 1, examples=examples)
+        loads = {name: Load(port, request, 32, connections=8) for name, port in {**ours, "no-op": no_op}.items()}
+        yield from _beside(f"batch 1, 39 {form}, 32 clients, 8 connections", loads, {}, seconds, rounds)
+
+
+def _beside(
+    case: str, loads: Mapping[str, Load], goals: Mapping[str, float], seconds: float, rounds: int
+) -> Iterator[Result]:
+    """The rates and slowest answers of loads beside those of the load `no-op`."""
+    slow: dict[str, list[float]] = {name: [] for name in loads}
+
+    def measure(name: str) -> float:
+        rate = loads[name].run(seconds)
+        slow[name].append(loads[name].quantile_ms(0.99))
+        return rate
+
+    figures = alternate({name: partial(measure, name) for name in loads}, rounds)
+    peer = {"peer_name": "no-op gRPC server in Python"}
+    for name in (name for name in loads if name != "no-op"):
+        goal = goals.get(name)
+        yield Result.of(NAME, case + name, figures[name], figures["no-op"], unit="requests/s", goal=goal, **peer)
+        yield Result.of(NAME, f"{case}{name}, p99", slow[name], slow["no-op"], unit="ms", **peer)
 
 
 def _beside_the_session(ours: int, export: Path, seconds: float, rounds: int) -> Iterator[Result]:
@@ -220,7 +241,7 @@ def _closed_loops(port: int, seconds: float, quick: bool) -> Iterator[Result]:
         rates = {name: rows * load.run(seconds) for name, load in loads.items()}
         quantiles = {name: [load.quantile_ms(share) for share in _SHARES] for name, load in loads.items()}
         form = "serialized tf.Examples" if examples else "39 named columns"
-        yield from _beside(f"closed loop, batch {rows}, {at_a_time} clients, {form}, batching", rates, quantiles)
+        yield from _beside_export(f"closed loop, batch {rows}, {at_a_time} clients, {form}, batching", rates, quantiles)
 
 
 def _open_loops(port: int, exports: Mapping[str, Path], seconds: float) -> Iterator[Result]:
@@ -230,16 +251,17 @@ def _open_loops(port: int, exports: Mapping[str, Path], seconds: float) -> Itera
         for name in ("c2al", "baseline")
     }
     rate = closed_loop(port, questions["c2al"], seconds).rate() / 2
-    tallies = {name: open_loop(port, asked, rate, 2 * seconds) for name, asked in questions.items()}
+    rounds = [{name: open_loop(port, asked, rate, seconds) for name, asked in questions.items()} for _ in range(4)]
+    tallies = {name: total(tallies[name] for tallies in rounds) for name in questions}
     failed = [what for tally in tallies.values() for what in (*tally.wrong, *tally.refused)]
     if failed:
         raise RuntimeError(f"every request must be answered. Received: {failed[0]}")
     quantiles = {name: [tally.quantile_ms(share) for share in _SHARES] for name, tally in tallies.items()}
-    rates = {name: tally.rate() for name, tally in tallies.items()}
-    yield from _beside("open loop at half load, batch 1, both forms in turns, batching", rates, quantiles)
+    rates = {name: statistics.median(tallies[name].rate() for tallies in rounds) for name in questions}
+    yield from _beside_export("open loop at half load, batch 1, both forms in turns, batching", rates, quantiles)
 
 
-def _beside(case: str, rates: Mapping[str, float], quantiles: Mapping[str, Sequence[float]]) -> Iterator[Result]:
+def _beside_export(case: str, rates: Mapping[str, float], quantiles: Mapping[str, Sequence[float]]) -> Iterator[Result]:
     peer = "the baseline's export"
     yield Result(NAME, case, rates["c2al"], rates["baseline"], peer, "rows/s")
     for share, ours, theirs in zip(_SHARES, quantiles["c2al"], quantiles["baseline"], strict=True):
@@ -247,8 +269,8 @@ def _beside(case: str, rates: Mapping[str, float], quantiles: Mapping[str, Seque
 
 
 @contextlib.contextmanager
-def _serve(folder: Path, exports: Mapping[str, Path], *, batching: bool) -> Iterator[int]:
-    """`c2al serve` over some exports, in a process of its own; yields its port."""
+def _serve(folder: Path, exports: Mapping[str, Path], *, batching: bool, num_processes: int = 1) -> Iterator[int]:
+    """`c2al serve` over some exports, in processes of its own; yields its port."""
     path = folder / "models.config"
     path.write_text(text_format.MessageToString(to_proto([ModelConfig(name, base) for name, base in exports.items()])))
     code = (
@@ -256,11 +278,15 @@ def _serve(folder: Path, exports: Mapping[str, Path], *, batching: bool) -> Iter
         "from c2al_serving.config.batching_parameters import BatchingParameters\n"
         "from c2al_serving.config.model_config import read_model_configs\n"
         "from c2al_serving.server import serve\n"
-        f"serve(read_model_configs(pathlib.Path(sys.argv[1])), grpc_port=0,"
+        f"serve(read_model_configs(pathlib.Path(sys.argv[1])), grpc_port=int(sys.argv[2]),"
+        f" reuse_port={num_processes > 1},"
         f" batching={'BatchingParameters(num_batch_threads=1, max_enqueued_batches=100)' if batching else None},"
         " on_ready=lambda s: print(s.grpc_port, flush=True))"
     )
-    with _process([sys.executable, "-c", code, str(path)]) as port:
+    port = 0
+    with contextlib.ExitStack() as stack:
+        for _ in range(num_processes):
+            port = stack.enter_context(_process([sys.executable, "-c", code, str(path), str(port)]))
         yield port
 
 

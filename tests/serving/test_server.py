@@ -84,6 +84,30 @@ def test_taken_ports_are_errors(server, export):
         Server(export.base_path, rest_port=server.rest_port)
 
 
+def test_servers_that_share_a_port_share_the_connections(server, export):
+    with pytest.raises(OSError, match=f"cannot listen on gRPC port {server.grpc_port}"):
+        Server(export.base_path, grpc_port=server.grpc_port, reuse_port=True)
+    with Server(export.base_path, reuse_port=True) as one:
+        other = Server(export.base_path, grpc_port=one.grpc_port, reuse_port=True).start()
+
+        def ask():
+            with PredictClient(f"127.0.0.1:{one.grpc_port}") as client:
+                np.testing.assert_allclose(client.predict(export.columns)["logits"], export.logits, rtol=1e-6)
+
+        for _ in range(64):  # each on a connection of its own, which the kernel gives to either
+            ask()
+        assert min(num_requests(one), num_requests(other)) > 0
+        other.stop()
+        before = num_requests(one)
+        ask()
+        assert num_requests(one) == before + 1
+
+
+def num_requests(server):
+    counted = [line for line in server.models.metrics.text().decode().splitlines() if "request_latency_count{" in line]
+    return sum(float(line.split()[-1]) for line in counted)
+
+
 def test_stop_finishes_what_is_under_way(export):
     """Requests from several threads while the server stops: each is answered rightly or refused, none is lost."""
     server = Server(export.base_path).start()
