@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -179,48 +179,21 @@ def serve(
     models: str | os.PathLike[str] | Sequence[ModelConfig],
     *,
     grpc_port: int = 8500,
-    rest_port: int | None = None,
-    host: str = "127.0.0.1",
-    poll_seconds: float | None = 1.0,
-    credentials: grpc.ServerCredentials | None = None,
-    max_requests: int = MAX_REQUESTS,
-    batching: BatchingParameters | None = None,
-    metrics_path: str | None = PATH,
-    reuse_port: bool = False,
     on_ready: Callable[[Server], None] | None = None,
+    **options: Any,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then finishes the requests under way. For the main thread.
 
     Args:
-        models: As `Server` takes them, as all but `on_ready`.
+        models: As `Server` takes them.
         grpc_port: Port of the gRPC interface; 0 for a free one.
-        rest_port: Port of the REST interface; 0 for a free one, none for no such interface.
-        host: Address to listen on; `0.0.0.0` for all.
-        poll_seconds: Seconds between two looks at the base paths.
-        credentials: TLS of the gRPC interface.
-        max_requests: Requests under way or waiting, of gRPC and again of REST.
-        batching: How requests to a model are merged.
-        metrics_path: Where Prometheus reads on the REST port.
-        reuse_port: Share the gRPC port with other processes.
         on_ready: Called once requests are answered.
+        options: What else `Server` takes.
     """
-    with _stop_signals() as wait_for_one:
-        server = Server(
-            models,
-            grpc_port=grpc_port,
-            rest_port=rest_port,
-            host=host,
-            poll_seconds=poll_seconds,
-            credentials=credentials,
-            max_requests=max_requests,
-            batching=batching,
-            metrics_path=metrics_path,
-            reuse_port=reuse_port,
-        )
-        with server:
-            if on_ready is not None:
-                on_ready(server)
-            wait_for_one()
+    with _stop_signals() as wait_for_one, Server(models, grpc_port=grpc_port, **options) as server:
+        if on_ready is not None:
+            on_ready(server)
+        wait_for_one()
 
 
 def _listed(numbers: Sequence[int]) -> str:

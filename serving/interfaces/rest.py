@@ -7,6 +7,8 @@ import logging
 import re
 import socket
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from google.protobuf import json_format
@@ -19,6 +21,7 @@ from ..lifecycle.models import Models
 from ..protocol import messages
 from ..protocol.errors import HTTP_STATUS, INTERNAL, NOT_FOUND, RESOURCE_EXHAUSTED, RequestError
 from ..servable import inference
+from ..servable.servable import Servable
 from .event_loop import wait_for
 from .grpc_services import SIGNATURE_DEF, get_model_metadata
 from .json_examples import fill_input, write_classifications, write_regressions
@@ -74,23 +77,25 @@ def _predict(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
         return write_outputs(wait_for(servable.run(inputs, signature)), as_rows=ROWS in request)
 
 
-def _classify(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
-    request = messages.ClassificationRequest(model_spec=spec)
+def _infer(
+    request_class: Any,
+    read: Callable[[Servable, Any], inference.Inference],
+    write: Callable[[Any], dict[str, Any]],
+    models: Models,
+    spec: Any,
+    body: bytes,
+) -> dict[str, Any]:
+    request = request_class(model_spec=spec)
     _fill(request, body)
     with models.use(spec) as servable:
-        asked = inference.classify(servable, request)
-        return write_classifications(wait_for(inference.answer(servable, asked)).result)
+        return write(wait_for(inference.answer(servable, read(servable, request))).result)
 
 
-def _regress(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
-    request = messages.RegressionRequest(model_spec=spec)
-    _fill(request, body)
-    with models.use(spec) as servable:
-        asked = inference.regress(servable, request)
-        return write_regressions(wait_for(inference.answer(servable, asked)).result)
-
-
-_INFERENCES = {":predict": _predict, ":classify": _classify, ":regress": _regress}
+_INFERENCES: dict[str, Callable[[Models, Any, bytes], dict[str, Any]]] = {
+    ":predict": _predict,
+    ":classify": partial(_infer, messages.ClassificationRequest, inference.classify, write_classifications),
+    ":regress": partial(_infer, messages.RegressionRequest, inference.regress, write_regressions),
+}
 
 
 def _fill(request: Any, body: bytes) -> None:
