@@ -158,8 +158,8 @@ SERVING_COMMANDS = {
     "serve": Command(
         "Serves an export as tensorflow_model_server does, over gRPC and REST.",
         "{EXPORT_DIR [--model-name NAME] | --model-config-file FILE} [--grpc-port P] [--rest-port R] [--host HOST] "
-        "[--enable-batching | --batching-parameters-file FILE] [--monitoring-config-file FILE] "
-        "[--ssl-config-file FILE]",
+        "[--poll-seconds N] [--enable-batching | --batching-parameters-file FILE] [--monitoring-config-file FILE] "
+        "[--ssl-config-file FILE] [--max-requests N] [--reuse-port]",
         "c2al serve runs/census/export --grpc-port 8500 --rest-port 8501 --model-name census",
         _add_serve,
         _serve,
@@ -179,7 +179,7 @@ SERVING_COMMANDS = {
     "reload-config": Command(
         "Has a running model server serve other models, versions and labels, without a restart: the embedded one or "
         "tensorflow_model_server.",
-        "FILE --server HOST:PORT [--timeout SECONDS] [--ca-file FILE]",
+        "FILE --server HOST:PORT [--timeout SECONDS] [--ca-file FILE [--cert-file FILE --key-file FILE]]",
         "c2al reload-config serving/model_server/canary.config --server localhost:8500",
         _add_reload_config,
         _reload_config,

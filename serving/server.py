@@ -31,6 +31,9 @@ MAX_REQUESTS = 1024
 HEALTH_SERVICES = ("", "PredictionService", "ModelService", messages.PREDICTION_SERVICE, messages.MODEL_SERVICE)
 """What the health service is asked for: the short names are tensorflow_model_server's."""
 
+_LAST_SECONDS = 1.0
+"""For what is no inference, such as a client that watches the server's health."""
+
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -93,7 +96,7 @@ class Server:
         self.models = Models(configs, poll_seconds, functools.partial(Servable, batching=batching)).start()
         try:
             self._listen(credentials, max_requests, metrics_path, reuse_port)
-        except OSError:
+        except BaseException:
             self.models.close()
             raise
 
@@ -117,11 +120,11 @@ class Server:
     async def _listen_to_grpc(
         self, credentials: grpc.ServerCredentials | None, max_requests: int, reuse_port: bool
     ) -> None:
+        self._room = grpc_services.Room(max_requests)
         self._grpc = grpc.aio.server(
-            handlers=grpc_services.handlers(self.models),
+            handlers=grpc_services.handlers(self.models, self._room),
             # By default gRPC shares its port, and a second server would get half of the requests instead of an error.
             options=[*_OPTIONS, ("grpc.so_reuseport", int(reuse_port))],
-            maximum_concurrent_rpcs=max_requests,
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
@@ -159,7 +162,8 @@ class Server:
 
     async def _stop_grpc(self, grace: float) -> None:
         await self._health.enter_graceful_shutdown()
-        await self._grpc.stop(grace)
+        await self._room.close(grace)
+        await self._grpc.stop(_LAST_SECONDS)
 
     def __enter__(self) -> Self:
         return self.start()

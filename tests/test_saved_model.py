@@ -128,6 +128,11 @@ def test_strings_of_any_length_come_back(model, length, times):
     assert outputs["bytes"].tolist() == times * [length, length, length, 0]
 
 
+@pytest.mark.parametrize("end", [b"\x00", b""])
+def test_lists_of_strings_keep_their_last_zeros(model, end):
+    assert model.run({"text": [b"a" + end, b"b"]}, "echo")["text"].tolist() == [b"a" + end, b"b"]
+
+
 @pytest.mark.parametrize("text", [np.array(["é", "b"]), np.array(["é".encode(), b"b"]), ["é", b"b"]])
 def test_strings_of_any_form(model, text):
     array = np.array(text, object) if isinstance(text, list) else text

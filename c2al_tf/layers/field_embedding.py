@@ -147,7 +147,7 @@ class FieldEmbedding(keras.layers.Layer):
 
     def _rows(self, name: str, ids: Tensor, offset: int) -> Tensor:
         rows = ops.cast(ids, "int32") + offset
-        padding = self.paddings.get(name, offset)
+        padding = self.paddings[name]
         return rows if padding == offset else ops.where(ops.equal(ids, 0), padding, rows)
 
     def compute_output_shape(self, input_shape: dict[str, Shape]) -> Shape:

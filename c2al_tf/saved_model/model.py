@@ -116,7 +116,7 @@ class SavedModel:
         self, inputs: Mapping[str, Any], signature: str = DEFAULT_SIGNATURE, outputs: Sequence[str] | None = None
     ) -> tuple[dict[str, Array], list[str]]:
         """Raises what `run` would raise for the arguments alone; returns the arrays and the outputs' names."""
-        arrays = {name: np.asarray(values) for name, values in inputs.items()}
+        arrays = {name: _array(values) for name, values in inputs.items()}
         self.check_forms({name: (_dtype(array), array.shape) for name, array in arrays.items()}, signature)
         for name, array in arrays.items():
             _check_strings(name, array)
@@ -183,6 +183,12 @@ class SavedModel:
             with self._idle:
                 self._running -= 1
                 self._idle.notify_all()
+
+
+def _array(values: Any) -> Array:
+    array = np.asarray(values)
+    # NumPy's own strings would lose the zeros that they end with.
+    return np.asarray(values, object) if array.dtype.kind in "SU" and not isinstance(values, np.ndarray) else array
 
 
 def _dtype(array: Array) -> np.dtype[Any]:

@@ -3,7 +3,7 @@
 The export is that of a fresh DHEN model of 26 categorical features, hashed, and 13 numeric ones; servers run in
 processes of their own, on the same cores as the client, which keeps so many requests under way and reads no answer. A
 server in Python can be no faster than one that answers without looking at the request (`no-op`), and no server faster
-than the session alone (`C API`), which has neither protobuf nor network. Requests with several rows are also sent to
+than the session alone (`C API`), which has neither protobuf nor network. Requests of one row are also sent to
 the C2AL export and to the baseline's in turns, which must not differ.
 """
 
@@ -25,18 +25,16 @@ from typing import Any
 import grpc
 import numpy as np
 from c2al_serving.config.model_config import ModelConfig, to_proto
-from c2al_serving.protocol import messages
 from google.protobuf import text_format
 
 from c2al_tf.saved_model import SavedModel
 
 from .results import Result, alternate
 from .serving_models import SMALL, draw_rows, predict_request, serialized_examples, write_exports
-from .serving_proofs.load import closed_loop, open_loop, total
+from .serving_proofs.load import PREDICT, closed_loop, open_loop, total
 from .serving_proofs.questions import read_questions
 
 NAME = "serving"
-_PREDICT = f"/{messages.PREDICTION_SERVICE}/Predict"
 _SHARES = (0.5, 0.99, 0.999)
 _SESSIONS = {"C API": None, "C API, each call in its caller's thread": 1}
 """Threads of a session; the server's have one."""
@@ -66,7 +64,7 @@ def run(quick: bool) -> Iterator[Result]:
         exports["small"] = write_exports(Path(folder) / "small", SMALL, embedding_dim=16)["c2al"]
         ours = stack.enter_context(_serve(Path(folder), exports, batching=False))
         batching = stack.enter_context(_serve(Path(folder), exports, batching=True))
-        no_op = stack.enter_context(_process([sys.executable, "-c", _NO_OP, _PREDICT]))
+        no_op = stack.enter_context(_process([sys.executable, "-c", _NO_OP, PREDICT]))
         yield from _beside_no_op({"": ours, ", batching": batching}, no_op, seconds, rounds)
         with _serve(Path(folder), exports, batching=True, num_processes=2) as two:
             servers = {", batching": batching, ", batching, two processes on one port": two}
@@ -99,7 +97,7 @@ class Load:
         with contextlib.ExitStack() as stack:
             options = [("grpc.use_local_subchannel_pool", 1)]  # else channels to one place share a connection
             channels = [grpc.insecure_channel(f"127.0.0.1:{self.port}", options) for _ in range(self.connections)]
-            calls = [stack.enter_context(channel).unary_unary(_PREDICT) for channel in channels]
+            calls = [stack.enter_context(channel).unary_unary(PREDICT) for channel in channels]
             start = time.perf_counter()
 
             def ask(call: Any) -> None:
@@ -222,7 +220,7 @@ def _in_turns(port: int, requests: Mapping[str, bytes], seconds: float) -> dict[
     """Latencies of requests that follow each other, each kind as often as the others."""
     latencies: dict[str, list[float]] = {name: [] for name in requests}
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call, end = channel.unary_unary(_PREDICT), time.perf_counter() + seconds
+        call, end = channel.unary_unary(PREDICT), time.perf_counter() + seconds
         while time.perf_counter() < end:
             for name, request in requests.items():
                 start = time.perf_counter()

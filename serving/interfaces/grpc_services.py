@@ -3,6 +3,8 @@
 import asyncio
 import inspect
 import logging
+import math
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,12 +15,13 @@ from google.protobuf.message import DecodeError
 from ..config.model_config import from_proto
 from ..lifecycle.models import Models
 from ..protocol import messages
-from ..protocol.errors import GRPC_STATUS, INTERNAL, INVALID_ARGUMENT, RequestError
+from ..protocol.errors import GRPC_STATUS, INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE, RequestError
 from ..servable import inference
 from ..servable.batching import deadline
 
 SIGNATURE_DEF = "signature_def"
-_MAX_DETAILS = 2000  # gRPC sends details as a header, and a client refuses headers beyond 8 KB
+_MAX_DETAILS = 2000  # bytes, up to three on the wire for each: a client refuses headers beyond 8 KB
+_READING_SECONDS = 0.2
 _log = logging.getLogger(__name__)
 # Of their own, as reloads wait for requests, and those may need a thread of the loop.
 _reloading = ThreadPoolExecutor(1, thread_name_prefix="reload")
@@ -27,28 +30,28 @@ _reloading = ThreadPoolExecutor(1, thread_name_prefix="reload")
 async def predict(models: Models, request: Any) -> Any:
     """Answers a PredictRequest."""
     spec = _model_spec(request)
-    with models.counted(spec.name, "Predict", "GRPC"), models.use(spec) as servable:
+    with models.use(spec) as servable:
         return await servable.predict(request)
 
 
 async def classify(models: Models, request: Any) -> Any:
     """Answers a ClassificationRequest."""
     spec = _model_spec(request)
-    with models.counted(spec.name, "Classify", "GRPC"), models.use(spec) as servable:
+    with models.use(spec) as servable:
         return await inference.answer(servable, inference.classify(servable, request))
 
 
 async def regress(models: Models, request: Any) -> Any:
     """Answers a RegressionRequest."""
     spec = _model_spec(request)
-    with models.counted(spec.name, "Regress", "GRPC"), models.use(spec) as servable:
+    with models.use(spec) as servable:
         return await inference.answer(servable, inference.regress(servable, request))
 
 
 async def multi_inference(models: Models, request: Any) -> Any:
     """Answers a MultiInferenceRequest, by the version that its first task means."""
     spec = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
-    with models.counted(spec.name, "MultiInference", "GRPC"), models.use(spec) as servable:
+    with models.use(spec) as servable:
         return await inference.answer(servable, inference.multi_inference(servable, request))
 
 
@@ -109,18 +112,53 @@ _METHODS: dict[str, dict[str, tuple[Callable[[Models, Any], Any], Any]]] = {
 }
 
 
-def handlers(models: Models) -> list[grpc.GenericRpcHandler]:
-    """The two services as handlers for a gRPC server of an event loop."""
+_INFERENCES = ("Predict", "Classify", "Regress", "MultiInference")
+
+
+class Room:
+    """For so many requests for inference at a time, until it is closed. For one event loop. A context manager."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._left = size
+        self._closed, self._last_exit = False, -math.inf
+
+    def __enter__(self) -> None:
+        if self._closed:
+            raise RequestError("The server is about to stop.", UNAVAILABLE)
+        if self._left == 0:
+            raise RequestError(f"{self._size} requests are under way, which is the bound.", RESOURCE_EXHAUSTED)
+        self._left -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self._left += 1
+        self._last_exit = time.monotonic()
+
+    async def close(self, seconds: float) -> None:
+        """Lets no more in, and waits until all have left and their answers been read, so many seconds at most."""
+        self._closed, end = True, time.monotonic() + seconds
+        while self._left < self._size and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+        # A connection that gRPC closes before its client has read it all may be reset.
+        await asyncio.sleep(max(0.0, min(end, self._last_exit + _READING_SECONDS) - time.monotonic()))
+
+
+def handlers(models: Models, room: Room) -> list[grpc.GenericRpcHandler]:
+    """The two services as handlers for a gRPC server of an event loop: requests for inference need room."""
     return [
         grpc.method_handlers_generic_handler(
-            service,
-            {name: _handler(models, answer, request) for name, (answer, request) in methods.items()},
+            service, {name: _handler(models, room, name, *method) for name, method in methods.items()}
         )
         for service, methods in _METHODS.items()
     ]
 
 
-def _handler(models: Models, answer: Callable[[Models, Any], Any], request_class: Any) -> grpc.RpcMethodHandler:
+def _handler(
+    models: Models, room: Room, name: str, answer: Callable[[Models, Any], Any], request_class: Any
+) -> grpc.RpcMethodHandler:
+    async def infer(request: Any) -> Any:
+        with models.counted(_model_name(request), name, "GRPC"), room:
+            return await answer(models, request)
+
     async def call(data: bytes, context: grpc.aio.ServicerContext) -> Any:
         remaining = context.time_remaining()
         if remaining is not None:
@@ -130,14 +168,21 @@ def _handler(models: Models, answer: Callable[[Models, Any], Any], request_class
                 request = request_class.FromString(data)
             except DecodeError as error:
                 raise RequestError(f"The request cannot be parsed: {error}", INTERNAL) from error
-            response = answer(models, request)
+            response = infer(request) if name in _INFERENCES else answer(models, request)
             if inspect.isawaitable(response):
                 response = await response
             return response if isinstance(response, bytes) else response.SerializeToString()
         except ValueError as error:
-            code = getattr(error, "code", INTERNAL)
-            if code == INTERNAL:
+            if not hasattr(error, "code"):
                 _log.exception("a request failed")
-            await context.abort(GRPC_STATUS.get(code, grpc.StatusCode.UNKNOWN), str(error)[:_MAX_DETAILS])
+            code = getattr(error, "code", INTERNAL)
+            details = str(error).encode()[:_MAX_DETAILS].decode(errors="ignore")
+            await context.abort(GRPC_STATUS.get(code, grpc.StatusCode.UNKNOWN), details)
 
     return grpc.unary_unary_rpc_method_handler(call)
+
+
+def _model_name(request: Any) -> str:
+    """The model that a request for inference names, if any."""
+    specs = [task.model_spec for task in request.tasks[:1]] if hasattr(request, "tasks") else [request.model_spec]
+    return "".join(spec.name for spec in specs)

@@ -1,6 +1,9 @@
-"""gRPC server reflection: `grpcurl` and the like list the services of a server, and learn their messages from it."""
+"""gRPC server reflection: `grpcurl` and the like list the services of a server, and learn their messages from it.
 
-import grpc
+They learn what `messages` declares: the examples of Classify and Regress are `bytes`.
+"""
+
+import grpc.aio
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2
@@ -11,7 +14,7 @@ from ..protocol import messages
 _SERVICES = (messages.PREDICTION_SERVICE, messages.MODEL_SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
 
 
-def add_reflection(server: grpc.Server | grpc.aio.Server) -> None:
+def add_reflection(server: grpc.aio.Server) -> None:
     """Adds the reflection service to a server that has PredictionService, ModelService and the health service."""
     pool = descriptor_pool.DescriptorPool()
     _add(pool, messages.POOL.FindFileContainingSymbol(messages.PREDICTION_SERVICE))

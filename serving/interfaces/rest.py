@@ -7,6 +7,7 @@ import logging
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,7 +16,6 @@ from google.protobuf import json_format
 
 from c2al_tf.saved_model import DEFAULT_SIGNATURE
 
-from ..config.monitoring import PATH
 from ..lifecycle import metrics
 from ..lifecycle.models import Models
 from ..protocol import messages
@@ -34,7 +34,7 @@ _PATH = re.compile(
 _MAX_BODY = 256 << 20
 _CHUNK = 1 << 16
 _IDLE_SECONDS = 60
-_MAX_CONNECTIONS = 1024
+_SPARE_CONNECTIONS = 128
 _NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _log = logging.getLogger(__name__)
 
@@ -140,27 +140,24 @@ def _to_dict(message: Any) -> dict[str, Any]:
 
 
 class RestServer(http.server.ThreadingHTTPServer):
-    """A thread for each connection, of which there may be 1,024; those beyond are closed with a 503.
-
-    `shutdown`, then `server_close`, finish the requests under way.
+    """A thread for each connection. `shutdown`, then `server_close`, finish the requests under way.
 
     Args:
         host: Address to listen on.
         port: Its port; 0 for a free one.
         models: What answers.
-        max_requests: POST requests under way; beyond it they are refused (429), whose bodies are not kept. Status,
-            metadata and metrics are always answered.
+        max_requests: POST requests under way; beyond it they are refused (429), whose bodies are not kept. There may be
+            128 more connections than that, so that status, metadata and metrics have room; those beyond get a 503.
         metrics_path: Where Prometheus reads; None: nowhere.
     """
 
     daemon_threads = False
     request_queue_size = 128
 
-    def __init__(
-        self, host: str, port: int, models: Models, max_requests: int, metrics_path: str | None = PATH
-    ) -> None:
+    def __init__(self, host: str, port: int, models: Models, max_requests: int, metrics_path: str | None) -> None:
         self.models, self.max_requests, self.metrics_path = models, max_requests, metrics_path
         self.room = threading.Semaphore(max_requests)
+        self.max_connections = max_requests + _SPARE_CONNECTIONS
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__((host, port), _Handler)
@@ -168,7 +165,7 @@ class RestServer(http.server.ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Remembers the connection, if there is room for it."""
         with self._lock:
-            has_room = len(self._open) < _MAX_CONNECTIONS
+            has_room = len(self._open) < self.max_connections
             if has_room:
                 self._open.add(request)
         if has_room:
@@ -225,11 +222,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(413, f"Content-Length may be at most {_MAX_BODY}. Received: {length:.20}")
         elif not self.server.room.acquire(blocking=False):
             self._discard(int(length))
-            message = f"{self.server.max_requests} requests are under way, which is the bound."
-            self._send_json(HTTP_STATUS[RESOURCE_EXHAUSTED], {"error": message})
+            self._send_json(*self._refuse())
         else:
             try:
-                body = self.rfile.read(int(length))
+                body = self._read_body(int(length))
                 outcome = self._answer(body) if len(body) == int(length) else None
             finally:
                 self.server.room.release()
@@ -249,6 +245,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except ValueError as error:
             code = getattr(error, "code", INTERNAL)
             return HTTP_STATUS.get(code, 500), {"error": str(error)}
+
+    def _refuse(self) -> tuple[int, dict[str, Any]]:
+        match, models = _PATH.fullmatch(self.path.partition("?")[0]), self.server.models
+        error = RequestError(
+            f"{self.server.max_requests} requests are under way, which is the bound.", RESOURCE_EXHAUSTED
+        )
+        if match and match["action"] in _INFERENCES:
+            with contextlib.suppress(RequestError), models.counted(match["name"], match["action"][1:].title(), "REST"):
+                raise error
+        return HTTP_STATUS[RESOURCE_EXHAUSTED], {"error": str(error)}
+
+    def _read_body(self, length: int) -> bytes:
+        """What there is of a body when the connection ends. Raises TimeoutError, as a socket does, if it takes long."""
+        body, end = bytearray(), time.monotonic() + _IDLE_SECONDS
+        while len(body) < length and (chunk := self.rfile.read1(min(length - len(body), _CHUNK))):
+            body += chunk
+            if time.monotonic() > end:
+                raise TimeoutError(f"{length} bytes have not come within {_IDLE_SECONDS} s")
+        return bytes(body)
 
     def _discard(self, length: int) -> None:
         while length > 0 and (chunk := self.rfile.read(min(length, _CHUNK))):

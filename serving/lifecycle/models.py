@@ -96,8 +96,11 @@ class Models:
                 raise
             self._served = (models, labels)
             _unload_all_but(models, before)
-            for model in models.values():
-                model.update()
+            for name, model in models.items():
+                try:
+                    model.update()
+                except ValueError as error:  # the new ones are served: the poller will unload what they do not want
+                    _log.warning("model %s keeps its versions: %s", name, error)
 
     @contextlib.contextmanager
     def use(self, model_spec: Any) -> Iterator[Servable]:

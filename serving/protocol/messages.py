@@ -1,11 +1,12 @@
-"""The protobuf messages of TensorFlow Serving's API that are spoken here, field for field as in its .proto files.
+"""The protobuf messages of TensorFlow Serving's API that are spoken here, made of the `declarations`.
 
 They are declared here because the official ones, `tensorflow_serving.apis`, import all of TensorFlow. They live in a
 descriptor pool of their own, so both can be used in one process. Fields left out are kept when a message is passed on,
 as protobuf does with every field that it does not know.
 
-One thing is declared otherwise: the `tf.Example`s of an `Input` are `bytes` here, which is the same on the wire. The
-model wants them serialized, so they need not be parsed and serialized again on the way.
+Two things are declared otherwise. The `tf.Example`s of an `Input` are `bytes` here, which is the same on the wire: the
+model wants them serialized, so they need not be parsed and serialized again on the way. And `PredictEnvelope` and
+`NamedTensor` are ours: two readings of a PredictRequest's bytes.
 """
 
 import re
@@ -117,7 +118,6 @@ GetModelStatusRequest = _message("tensorflow.serving.GetModelStatusRequest")
 GetModelStatusResponse = _message("tensorflow.serving.GetModelStatusResponse")
 ModelVersionStatus = _message("tensorflow.serving.ModelVersionStatus")
 PredictionLog = _message("tensorflow.serving.PredictionLog")
-ModelConfigList = _message("tensorflow.serving.ModelConfigList")
 ModelServerConfig = _message("tensorflow.serving.ModelServerConfig")
 BatchingParameters = _message("tensorflow.serving.BatchingParameters")
 SSLConfig = _message("tensorflow.serving.SSLConfig")

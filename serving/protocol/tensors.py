@@ -31,6 +31,7 @@ _DTYPES: dict[np.dtype[Any], tuple[int, str]] = {
     np.dtype(np.uint64): (23, "uint64_val"),
 }
 _MAX_REPEATED = 2**18  # a few bytes can declare any shape: this bounds what they make us, or the model, allocate
+_MAX_RANK = 254  # TensorFlow ends the process at more
 _BY_NUMBER = {number: (dtype, field) for dtype, (number, field) in _DTYPES.items()}
 
 
@@ -111,6 +112,8 @@ def read_proto(proto: Any) -> tuple[np.dtype[Any], tuple[int, ...], Content]:
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or (shape and min(shape) < 0):
         raise ValueError(f"a tensor must have a known shape. Received: shape={shape}")
+    if len(shape) > _MAX_RANK:
+        raise ValueError(f"a tensor may have at most {_MAX_RANK} dimensions. Received: {len(shape)}")
     size = math.prod(shape)
     values: Content = proto.tensor_content
     sent = max(_MAX_REPEATED, len(values), len(getattr(proto, field)))

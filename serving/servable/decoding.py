@@ -43,7 +43,9 @@ class Inputs:
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Those of arrays by name: numbers, booleans, or objects that are `str` or `bytes`."""
         contents: list[Content] = [
-            encode_strings(array).ravel().tolist() if array_dtype(array) == STRING else array.tobytes()
+            encode_strings(array).ravel().tolist()
+            if array_dtype(array) == STRING
+            else array.astype(array_dtype(array), copy=False).tobytes()
             for array in arrays.values()
         ]
         return cls(tuple(Form(name, array_dtype(array), array.shape) for name, array in arrays.items()), contents)
@@ -86,7 +88,7 @@ class Decoder:
                     break
             else:
                 form, content = self._parse(entry)
-                room -= max(0, len(content) - len(entry))
+                room -= max(0, (sum(map(len, content)) if isinstance(content, list) else len(content)) - len(entry))
                 if room < 0:
                     raise RequestError(f"The values that are not sent may take {_MAX_REPEATED} bytes in all at most.")
             forms.append(form)

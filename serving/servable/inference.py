@@ -23,6 +23,7 @@ INPUTS = "inputs"
 _CLASSES, _SCORES, _OUTPUTS = "classes", "scores", "outputs"
 _CLASSIFY, _REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 _Outputs = Mapping[str, NDArray[Any]]
+_MAX_CONTEXTS = 2**28  # a request of a few megabytes could ask for terabytes
 
 
 class Inference(NamedTuple):
@@ -92,13 +93,18 @@ def read_examples(given: Any) -> NDArray[Any]:
     One message after another is, in protobuf, both merged, and of a feature that both have, the example's counts.
 
     Raises:
-        RequestError: If there is none.
+        RequestError: If there is none, or the context would take too much memory.
     """
     kind = given.WhichOneof("kind")
     examples = getattr(given, kind).examples if kind else ()
     if not examples:
         raise RequestError("Input is empty.")
     context = given.example_list_with_context.context
+    if len(context) * len(examples) > _MAX_CONTEXTS:
+        raise RequestError(
+            f"The context may take {_MAX_CONTEXTS} bytes, once for each example. Received: {len(context)} bytes and "
+            f"{len(examples)} examples"
+        )
     array = np.empty(len(examples), object)
     array[:] = [context + example for example in examples] if context else examples
     return array

@@ -9,7 +9,6 @@ import grpc
 import numpy as np
 import pytest
 from c2al_serving.client import PredictClient, PredictError
-from c2al_serving.requests.pieces import MAX_REQUEST_BYTES
 from c2al_serving.server import Server
 
 
@@ -162,10 +161,6 @@ def test_a_late_answer_is_an_error():
 def test_max_rows_must_be_positive():
     with pytest.raises(ValueError, match=r"`max_rows` must be at least 1. Received: max_rows=0"):
         PredictClient("localhost:1", max_rows=0)
-
-
-def test_the_limit_is_grpcs_default():
-    assert MAX_REQUEST_BYTES == 4 * 1024 * 1024
 
 
 @pytest.mark.parametrize(("retries", "found"), [(4, "AVAILABLE"), (0, "UNAVAILABLE")])

@@ -7,10 +7,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
+import grpc
 import numpy as np
 import pytest
 from c2al_serving.client import PredictClient, PredictError
+from c2al_serving.protocol import messages
+from c2al_serving.protocol.tensors import fill_proto
 from c2al_serving.server import Server
 
 CODE = """
@@ -108,7 +112,25 @@ def num_requests(server):
     return sum(float(line.split()[-1]) for line in counted)
 
 
-def test_stop_finishes_what_is_under_way(export):
+def test_stop_finishes_what_has_begun(export):
+    request = messages.PredictRequest(model_spec={"name": "default"}, output_filter=["logits"])
+    rows = 80_000  # of one value each, which TensorFlow repeats: it takes a while
+    for name, column in export.columns.items():
+        fill_proto(request.inputs[name], column[:1], as_fields=True)
+        request.inputs[name].tensor_shape.dim[0].size = rows
+    server = Server(export.base_path).start()
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        predict = channel.unary_unary(f"/{messages.PREDICTION_SERVICE}/Predict")
+        call = predict.future(request.SerializeToString(), timeout=60)
+        version = next(iter(server.models._models["default"].by_number.values()))
+        while not (version._num_users or call.done()):
+            time.sleep(0.001)
+        server.stop(grace=60)
+        assert call.code() is grpc.StatusCode.OK, call.details()
+    assert len(messages.PredictResponse.FromString(call.result()).outputs["logits"].float_val) == rows
+
+
+def test_stop_loses_no_request(export):
     """Requests from several threads while the server stops: each is answered rightly or refused, none is lost."""
     server = Server(export.base_path).start()
     answers: list[np.ndarray] = []

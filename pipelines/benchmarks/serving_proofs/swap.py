@@ -1,7 +1,7 @@
 """How long does the first request take that a new version answers? Swaps versions under an even load of one client.
 
 Requests of several kinds take turns, each kind compared with its own latency before: both signatures, a number of rows
-that no warm-up request has, and one output alone, for which TensorFlow builds an executor of its own.
+that no warm-up request has, and one output alone.
 
 Example: python -m c2al_pipelines.benchmarks.serving_proofs.swap --swaps 20 --output swap.json
 """

@@ -51,12 +51,6 @@ def test_what_is_sent_is_what_the_real_server_reads() -> None:
     assert from_proto(official) == CONFIGS
 
 
-def test_shipped_file() -> None:
-    """The configuration that `serving/model_server` starts the real server with."""
-    path = Path(__file__).parents[3] / "serving" / "model_server" / "model.config"
-    assert [model.name for model in read_model_configs(path)]
-
-
 @pytest.mark.parametrize(
     ("policy", "chosen"),
     [

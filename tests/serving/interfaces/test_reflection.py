@@ -1,11 +1,8 @@
 """What a client without any .proto file learns from the server, by grpcio-reflection's own client."""
 
-import asyncio
-
 import grpc
 import numpy as np
 import pytest
-from c2al_serving.interfaces.reflection import add_reflection
 from google.protobuf import message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -56,21 +53,3 @@ def test_a_request_is_built_from_what_is_described(channel, pool, export) -> Non
     )
     logits = np.array(call(request, timeout=10).outputs["logits"].float_val)
     np.testing.assert_allclose(logits, export.logits[:, 0], rtol=1e-6)
-
-
-def test_a_server_of_asyncio_has_it_too() -> None:
-    def services(port: int) -> list[str]:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            return sorted(ProtoReflectionDescriptorDatabase(channel).get_services())
-
-    async def ask() -> list[str]:
-        server = grpc.aio.server()
-        add_reflection(server)
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        try:
-            return await asyncio.to_thread(services, port)
-        finally:
-            await server.stop(None)
-
-    assert asyncio.run(ask()) == SERVICES

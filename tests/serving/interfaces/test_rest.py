@@ -173,7 +173,7 @@ def test_too_many_requests_are_refused_and_the_others_answered(export):
 
 
 def test_connections_beyond_the_bound_are_closed_and_the_others_answered(export, monkeypatch):
-    monkeypatch.setattr(rest, "_MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(rest, "_SPARE_CONNECTIONS", 1)
 
     def status(connection):
         connection.request("GET", "/v1/models/default")
@@ -181,7 +181,7 @@ def test_connections_beyond_the_bound_are_closed_and_the_others_answered(export,
             answer.read()
             return answer.status
 
-    with Server(export.base_path, rest_port=0) as server, contextlib.ExitStack() as stack:
+    with Server(export.base_path, rest_port=0, max_requests=1) as server, contextlib.ExitStack() as stack:
         first, second, third, fourth = (
             stack.enter_context(contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, 10)))
             for _ in range(4)

@@ -20,7 +20,6 @@ from tensorflow_serving.apis import (
     prediction_service_pb2,
     regression_pb2,
 )
-from tensorflow_serving.config import model_server_config_pb2
 
 PAIRS = [
     (messages.TensorProto, tensor_pb2.TensorProto),
@@ -44,7 +43,6 @@ PAIRS = [
     (messages.PredictionLog, prediction_log_pb2.PredictionLog),
     (messages.ReloadConfigRequest, model_management_pb2.ReloadConfigRequest),
     (messages.ReloadConfigResponse, model_management_pb2.ReloadConfigResponse),
-    (messages.ModelConfigList, model_server_config_pb2.ModelConfigList),
 ]
 NAMES = [ours.DESCRIPTOR.full_name for ours, _ in PAIRS]
 SERIALIZED = {"ExampleList.examples", "ExampleListWithContext.examples", "ExampleListWithContext.context"}

@@ -97,6 +97,17 @@ def test_a_few_bytes_cannot_mean_gigabytes():
     assert Decoder().decode([one] * 2).forms[1].shape == (2**18,)
     with pytest.raises(RequestError, match="values that are not sent may take 8388608 bytes in all at most"):
         Decoder().decode([one] * 10)
+    text = TensorProto(dtype=7, tensor_shape={"dim": [{"size": 2**18}]}, string_val=[b"a" * 1000])
+    with pytest.raises(RequestError, match="values that are not sent"):
+        Decoder().decode([NamedTensor(key="x", value=text).SerializeToString()])
+
+
+def test_a_tensor_has_no_more_dimensions_than_tensorflow_can_take():
+    for rank, allowed in ((254, True), (255, False)):
+        tensor = TensorProto(dtype=1, tensor_shape={"dim": [{"size": 1}] * rank}, float_val=[1.0])
+        answer = read(Decoder(), NamedTensor(key="x", value=tensor).SerializeToString())
+        assert isinstance(answer, tuple) == allowed
+    assert answer == "Input 'x': a tensor may have at most 254 dimensions. Received: 255"
 
 
 def test_arrays_there_and_back():
@@ -106,6 +117,7 @@ def test_arrays_there_and_back():
     np.testing.assert_array_equal(back["a"], arrays["a"])
     assert back["b"].tolist() == [b"x", b"y"]
     assert back["c"] == np.float32(2.5)
+    np.testing.assert_array_equal(Inputs.of({"d": np.array([1, -2], ">i4")}).arrays()["d"], [1, -2])
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, object])

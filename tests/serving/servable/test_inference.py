@@ -18,6 +18,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from c2al_tf.saved_model import SavedModel
 from c2al_tf.saved_model.session import Session
 
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
@@ -395,8 +396,15 @@ def test_requests_are_counted(stub, ask, server):
     }
 
 
-def test_batches_are_formed_of_them_too(base_path):
-    """Requests of two forms and of Predict wait in one queue, and each gets its own rows."""
+def test_batches_are_formed_of_them_too(base_path, monkeypatch):
+    """Requests of two forms wait in one queue, and each gets its own rows."""
+    sizes, call_model = [], SavedModel.call
+
+    def call(self, inputs, names, signature):
+        sizes.append(next(iter(inputs.values())).shape[0])
+        return call_model(self, inputs, names, signature)
+
+    monkeypatch.setattr(SavedModel, "call", call)
     parameters = BatchingParameters(max_batch_size=64, batch_timeout_micros=5000)
     with (
         Server(base_path, batching=parameters) as server,
@@ -409,3 +417,5 @@ def test_batches_are_formed_of_them_too(base_path):
         classified = [(x, stub.Classify.future(classify_request([example(x=x)]))) for x in np.arange(20.0)]
         assert [values(call.result().result) for _, call in asked] == [[2 * x] for x, _ in asked]
         assert [pairs(call.result().result)[0][1] for _, call in classified] == [("yés", 2 * x) for x, _ in classified]
+    assert sum(sizes) >= 40  # and the warm-up's
+    assert max(sizes) > 1
