@@ -196,9 +196,13 @@ def test_too_many_requests_are_refused_and_the_others_answered(export):
 
         thread = threading.Thread(target=ask, args=(many,))
         thread.start()
-        while thread.is_alive():
-            ask(export.columns)
+        with PredictClient(target) as other:
+            while thread.is_alive():
+                ask(export.columns)
+                assert other.status()[0].state == "AVAILABLE"  # whatever is under way
         assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
+        counted = 'request_count{model_name="default",status="RESOURCE_EXHAUSTED"} '
+        assert f"{counted}{codes.count('RESOURCE_EXHAUSTED')}.0" in server.models.metrics.text().decode()
         codes.clear()
         ask(many)  # there is room again
         ask(export.columns)
