@@ -1,4 +1,4 @@
-"""One loaded version of a model, and the version folders of a base path."""
+"""One loaded version of a model."""
 
 import logging
 import time
@@ -19,27 +19,6 @@ from .encoding import Encoder
 from .warmup import warm_up
 
 _log = logging.getLogger(__name__)
-
-
-def find_versions(base_path: Path) -> dict[int, Path]:
-    """The version folders of a base path: those whose name is an integer.
-
-    Raises:
-        ValueError: If there is none; the message says what was found instead.
-    """
-    if not base_path.is_dir():
-        raise ValueError(f"{base_path}: no such folder; a base path with version folders (1, 2, ...) is wanted.")
-    versions = {int(path.name): path for path in base_path.iterdir() if _is_version(path.name) and path.is_dir()}
-    if not versions:
-        hint = ""
-        if (base_path / "saved_model.pb").is_file():
-            hint = f" It is a SavedModel itself: give it an integer as its name and use {base_path.absolute().parent}."
-        raise ValueError(f"{base_path}: no version folder in it; folders named 1, 2, ... are wanted.{hint}")
-    return dict(sorted(versions.items()))
-
-
-def _is_version(name: str) -> bool:
-    return name.isdecimal() and int(name) < 2**63  # what an int64 holds
 
 
 class Servable:

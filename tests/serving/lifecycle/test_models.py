@@ -13,10 +13,10 @@ from c2al_serving.client import PredictClient
 from c2al_serving.config.model_config import ModelConfig, VersionPolicy
 from c2al_serving.interfaces.rest import answer
 from c2al_serving.lifecycle.models import Models
-from c2al_serving.lifecycle.versions import Versions
+from c2al_serving.lifecycle.versions import Versions, find_versions
 from c2al_serving.protocol.errors import RequestError
 from c2al_serving.protocol.messages import ModelSpec, ModelVersionStatus
-from c2al_serving.servable.servable import Servable, find_versions
+from c2al_serving.servable.servable import Servable
 from c2al_serving.server import Server
 
 BIAS = {"1": 0.0, "2": 3.0}
