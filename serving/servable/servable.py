@@ -19,6 +19,8 @@ from .encoding import Encoder
 from .warmup import warm_up
 
 _log = logging.getLogger(__name__)
+_decoder = Decoder()
+"""Of all versions: what clients send looks the same to the next one, whose first request it need not slow."""
 
 
 class Servable:
@@ -35,7 +37,7 @@ class Servable:
         self.name, self.version = name, version
         started = time.monotonic()
         self.model = SavedModel(directory, num_threads=1)
-        self._decoder, self._encoder, self._specs = Decoder(), Encoder(), dict[str, bytes]()
+        self._encoder, self._specs = Encoder(), dict[str, bytes]()
         self._batcher = Batcher(self.model, batching)
         try:
             warmed = warm_up(self, directory)
@@ -48,7 +50,7 @@ class Servable:
     async def predict(self, envelope: Any) -> bytes:
         """Answers a PredictRequest, read as a PredictEnvelope, with a serialized PredictResponse."""
         signature = envelope.model_spec.signature_name or DEFAULT_SIGNATURE
-        inputs = self._decoder.decode(envelope.inputs)
+        inputs = _decoder.decode(envelope.inputs)
         outputs = await self._batcher.run(inputs, signature, envelope.output_filter)
         return self.response(outputs, signature)
 
@@ -72,7 +74,7 @@ class Servable:
         """Answers a PredictRequest to nobody, outside any event loop."""
         signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
         envelope = PredictEnvelope.FromString(request.SerializeToString())
-        inputs = self._decoder.decode(envelope.inputs).arrays()
+        inputs = _decoder.decode(envelope.inputs).arrays()
         # Of all outputs, as the batcher asks for them: TensorFlow prepares each set of outputs apart.
         self.response(self.model.run(inputs, signature), signature)
 
