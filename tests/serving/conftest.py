@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
+from c2al_serving.server import Server
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 
@@ -173,3 +175,27 @@ def serving_process() -> Callable[..., contextlib.AbstractContextManager[ServerP
 def server(export: Export) -> Iterator[ServerProcess]:
     with serving(export.base_path) as server:
         yield server
+
+
+@pytest.fixture
+def away(export):
+    """The port of a server that is away, and what calls it back: it has loaded its model already."""
+    with Server(export.base_path) as first:
+        port = first.grpc_port
+    loaded, called = threading.Event(), threading.Event()
+
+    class Late(Server):
+        def _listen(self, *rest):
+            loaded.set()
+            called.wait()
+            super()._listen(*rest)
+
+    with contextlib.ExitStack() as stack:
+        back = threading.Thread(target=lambda: stack.enter_context(Late(export.base_path, grpc_port=port)))
+        back.start()
+        loaded.wait()
+        try:
+            yield port, called.set
+        finally:
+            called.set()
+            back.join()

@@ -11,7 +11,6 @@ import pytest
 from c2al_serving.async_client import AsyncPredictClient, PredictError
 from c2al_serving.protocol import messages
 from c2al_serving.protocol.tensors import fill_proto
-from c2al_serving.server import Server
 
 
 def with_client(server, call, **keywords):
@@ -75,23 +74,18 @@ def test_a_late_answer_is_an_error():
         asyncio.run(ask(f"127.0.0.1:{silent.getsockname()[1]}"))
 
 
-def test_a_server_that_is_away_for_a_moment(export):
-    with Server(export.base_path) as first:
-        port = first.grpc_port
+def test_a_server_that_is_away_for_a_moment(away):
+    port, come_back = away
 
-    async def ask(stack):
+    async def ask():
         async with AsyncPredictClient(f"127.0.0.1:{port}", retries=0) as client:
             with pytest.raises(PredictError, match="UNAVAILABLE"):
                 await client.status()
         async with AsyncPredictClient(f"127.0.0.1:{port}", retries=4) as client:
-            back = asyncio.create_task(asyncio.to_thread(Server, export.base_path, grpc_port=port))
-            try:
-                return (await client.status())[0].state
-            finally:
-                stack.enter_context(await back)
+            asyncio.get_running_loop().call_later(0.2, come_back)
+            return (await client.status())[0].state
 
-    with contextlib.ExitStack() as stack:
-        assert asyncio.run(ask(stack)) == "AVAILABLE"
+    assert asyncio.run(ask()) == "AVAILABLE"
 
 
 class Held:

@@ -1,4 +1,3 @@
-import contextlib
 import socket
 import subprocess
 import sys
@@ -8,7 +7,6 @@ import grpc
 import numpy as np
 import pytest
 from c2al_serving.client import PredictClient, PredictError
-from c2al_serving.server import Server
 
 
 @pytest.fixture
@@ -162,18 +160,13 @@ def test_max_rows_must_be_positive():
         PredictClient("localhost:1", max_rows=0)
 
 
-def test_a_server_that_is_away_for_a_moment(export):
-    with Server(export.base_path) as first:
-        port = first.grpc_port
+def test_a_server_that_is_away_for_a_moment(away):
+    port, come_back = away
     with PredictClient(f"127.0.0.1:{port}", retries=0) as client, pytest.raises(PredictError, match="UNAVAILABLE"):
         client.status()
-    with PredictClient(f"127.0.0.1:{port}", retries=4) as client, contextlib.ExitStack() as stack:
-        back = threading.Thread(target=lambda: stack.enter_context(Server(export.base_path, grpc_port=port)))
-        back.start()
-        try:
-            assert client.status()[0].state == "AVAILABLE"
-        finally:
-            back.join()
+    with PredictClient(f"127.0.0.1:{port}", retries=4) as client:
+        threading.Timer(0.2, come_back).start()
+        assert client.status()[0].state == "AVAILABLE"
 
 
 def test_retries_that_cannot_be():
