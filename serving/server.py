@@ -58,7 +58,7 @@ class Server:
         host: Address to listen on; `0.0.0.0` for all.
         poll_seconds: Seconds between two looks at the base paths. None: versions change by requests alone.
         credentials: TLS of the gRPC interface (`tls.read_server_credentials`); none for plain text.
-        max_requests: Requests under way or waiting, of gRPC and again of REST; beyond it they are refused
+        max_requests: Requests for inference under way or waiting, of gRPC and again of REST; beyond it they are refused
             (RESOURCE_EXHAUSTED, 429).
         batching: How requests are merged (`batching_parameters.read_batching_parameters`); None: they are not.
         metrics_path: Where Prometheus reads on the REST port (`monitoring.read_metrics_path`); None: nowhere.

@@ -59,8 +59,8 @@ class FeatureEncoder(tf.Module):
         inputs = {**self._categories(columns), **self._numbers(columns)}
         return {name: inputs[name] for name in self.schema.inputs}
 
-    # What features have in common is computed for all of them at once: an operation for each would be most of what a
-    # served row costs.
+    # What features have in common is computed for all of them at once: of a few rows, an operation costs more than the
+    # numbers in it.
 
     def _categories(self, columns: Mapping[str, tf.Tensor | Coded]) -> dict[str, tf.Tensor]:
         features = [feature for feature in self.schema.features if isinstance(feature, CategoricalFeature)]

@@ -124,7 +124,7 @@ class FieldEmbedding(keras.layers.Layer):
     def call(self, inputs: dict[str, Tensor]) -> Tensor:
         """Maps ids (batch,) or (batch, length) and values (batch,) to (batch, num_fields, dim)."""
         num_single = len(self.field_names) - len(self.combiners)
-        # The single-valued fields at once: an operation for each would be most of what a served row costs.
+        # The single-valued fields at once: of a few rows, an operation costs more than the numbers in it.
         single = [ops.cast(inputs[name], "int32") for name in self.field_names[:num_single]]
         offsets = ops.convert_to_tensor(self.offsets[:num_single], "int32")
         rows = [ops.stack(single, axis=1) + offsets] if single else []
