@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         count_arms as count_arms,
         evaluate_by_cohort as evaluate_by_cohort,
     )
+    from .evaluation.scoring import slice_metrics as slice_metrics
     from .export import export_for_serving as export_for_serving
     from .layers import (
         DHENBlock as DHENBlock,
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
         NumericFeature as NumericFeature,
         Schema as Schema,
     )
-    from .scoring import slice_metrics as slice_metrics
     from .training import evaluate as evaluate, predict as predict, train as train
 
 _MODULES = {
@@ -66,6 +66,7 @@ _MODULES = {
     "data.sharding": ("Shard",),
     "diagnostics": ("attention_weights",),
     "evaluation": ("compare_arms", "count_arms", "evaluate_by_cohort"),
+    "evaluation.scoring": ("slice_metrics",),
     "export": ("export_for_serving",),
     "layers": ("DHENBlock", "FMAttention", "FieldEmbedding", "FieldMixing", "TaskHead"),
     "losses": ("binary_cross_entropy", "weighted_sum_of_tasks"),
@@ -74,7 +75,6 @@ _MODULES = {
     "optimizers": ("LazyAdam", "RowWiseAdagrad", "SparseAdagrad"),
     "saved_model": ("SavedModel",),
     "schema": ("CategoricalFeature", "Column", "NumericFeature", "Schema"),
-    "scoring": ("slice_metrics",),
     "training": ("evaluate", "predict", "train"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

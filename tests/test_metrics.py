@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
+from c2al_tf.evaluation.scoring import slice_metrics
 from c2al_tf.metrics import NormalizedEntropy
-from c2al_tf.scoring import slice_metrics
 
 RNG = np.random.default_rng(0)
 LABELS = (RNG.random(1000) < 0.1).astype(np.float32)

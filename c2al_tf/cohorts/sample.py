@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..hashing import hash_rows
+from ..blocks import hash_rows
 from ..types import Array, Columns
 
 SAMPLE_ROWS = 1_000_000

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..intervals import NUM_BLOCKS, NEDifference, ne_differences, resample_counts
-from ..scoring import Metrics, Rows, SliceSums, histogram_auc, sorted_auc
+from ..blocks import NUM_BLOCKS, resample_counts
 from ..types import Array
 from .counts import ALL, ArmCounts, check_arms, check_slices, count_arms
+from .intervals import NEDifference, ne_differences
+from .scoring import Metrics, Rows, SliceSums, histogram_auc, sorted_auc
 
 MIN_EVENTS = 10
 """Positives, and negatives, below which a slice has no interval."""

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.special import expit
 from tqdm import tqdm
 
-from ..intervals import NUM_BLOCKS, deal_blocks
-from ..scoring import NUM_SCORES, Rows, log_losses, score_buckets
+from ..blocks import NUM_BLOCKS, deal_blocks
 from ..types import Array
+from .scoring import NUM_SCORES, Rows, log_losses, score_buckets
 
 ALL = "all"
 """Name of the slice that holds every row."""

@@ -10,9 +10,9 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from ..checkpoint import Checkpoints
 from ..losses import Objective
 from ..types import Tensor
+from .checkpoint import Checkpoints
 from .distribution import check_agreement, is_chief, lost_workers_named, wait_for_all
 from .history import History, best_epoch, exhausted, in_words
 from .prediction import evaluate

@@ -13,14 +13,14 @@ import jsonargparse
 import keras
 import numpy as np
 
-from c2al_tf.checkpoint import Checkpoints
 from c2al_tf.data.dataset import primary_tasks
 from c2al_tf.files import write_json
 from c2al_tf.model import build_model
 from c2al_tf.training import make_optimizer
+from c2al_tf.training.checkpoint import Checkpoints
 
-from ..config import load_config
-from ..run_folder import RunFolder
+from ..run.config import load_config
+from ..run.folder import RunFolder
 from .kill_and_resume import checkpoints, finish, kill_while_writing, outcome, place, prepare
 
 

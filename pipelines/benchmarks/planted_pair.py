@@ -17,10 +17,10 @@ from c2al_tf.data.shards import split_files
 from c2al_tf.files import write_json
 from c2al_tf.types import Columns
 
-from ..config import load_config
 from ..datasets.synthetic_ads import planted_cohorts
-from ..run_folder import RunFolder
-from ..steps import discover_run, prepare_run, train_arm
+from ..run.config import load_config
+from ..run.folder import RunFolder
+from ..run.steps import discover_run, prepare_run, train_arm
 
 
 def find_planted_pair(config_file: Path, world: int, num_rows: int) -> dict[str, Any]:

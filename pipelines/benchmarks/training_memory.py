@@ -22,10 +22,10 @@ import jsonargparse
 
 from c2al_tf.schema import Schema
 
-from ..config import load_config
 from ..datasets.ads_world import SyntheticAds
-from ..generate import Plan, generate_files
+from ..datasets.generate import Plan, generate_files
 from ..native_log import hide_native_notes
+from ..run.config import load_config
 from .results import Result
 
 NAME = "training_memory"

@@ -26,7 +26,7 @@ import numpy as np
 from c2al_tf.files import read_json, write_json
 from c2al_tf.types import Array
 
-from .. import steps  # noqa: F401  registers what a model's file is made of
+from ..run import steps  # noqa: F401  registers what a model's file is made of
 
 COMMAND = Path(sys.executable).with_name("c2al")
 CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"

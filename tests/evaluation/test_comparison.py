@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from c2al_tf.evaluation import evaluate_by_cohort
-from c2al_tf.scoring import slice_metrics
+from c2al_tf.evaluation.scoring import slice_metrics
 
 ROWS, SEEDS = 4000, 3
 

@@ -13,9 +13,9 @@ from c2al_serving.server import Server
 
 from c2al_tf.data.raw import concatenate
 from c2al_tf.data.readers import read_columns
+from c2al_tf.evaluation.scoring import slice_metrics
 from c2al_tf.saved_model import SavedModel
 from c2al_tf.schema import Column, Schema
-from c2al_tf.scoring import slice_metrics
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

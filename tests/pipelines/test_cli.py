@@ -188,7 +188,7 @@ def test_a_file_that_is_no_configuration(c2al, config, tmp_path, text) -> None:
 
 
 def replace_call(monkeypatch, call) -> None:
-    from c2al_pipelines import steps
+    from c2al_pipelines.run import steps
 
     monkeypatch.setattr(steps, "prepare_run", call)
 

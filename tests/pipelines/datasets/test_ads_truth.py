@@ -8,7 +8,7 @@ from c2al_pipelines.datasets.ads_truth import Truth, measure_truth, merge_truths
 from c2al_pipelines.datasets.ads_world import BLOCK_ROWS
 from c2al_pipelines.datasets.synthetic_ads import SyntheticAds, generate, planted_cohorts
 
-from c2al_tf.scoring import slice_metrics
+from c2al_tf.evaluation.scoring import slice_metrics
 
 PARAMETERS = SyntheticAds(test_rows=3 * BLOCK_ROWS + 100, click_rate=0.02)
 

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
-from c2al_pipelines.config import load_config
 from c2al_pipelines.datasets.files import Files, open_source
+from c2al_pipelines.run.config import load_config
 
 from c2al_tf.data.prepare import FeatureSpec, prepare
 from c2al_tf.schema import CategoricalFeature, Column, NumericFeature, Schema

@@ -1,0 +1,133 @@
+"""The documentation in an export: names, dtypes, shapes and meanings of what each signature takes and gives."""
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..saved_model import DEFAULT_SIGNATURE, Signature, TensorSpec
+from ..schema import CategoricalFeature, Feature, Schema
+from ..types import MISSING_INT, MISSING_STRING, Columns
+
+_NULLS = {"string": f'`"{MISSING_STRING}"`', "int64": f"`{MISSING_INT}`", "float32": "`NaN`"}
+_RPCS = {"predict": "Predict", "classify": "Classify and MultiInference", "regress": "Regress and MultiInference"}
+_MEANINGS = {
+    "logits": "log-odds that `{label}` is 1",
+    "probabilities": "probability that `{label}` is 1",
+    "scores": "probabilities that `{label}` is 0, and that it is 1",
+    "classes": 'the labels that the scores are of: "0", "1"',
+    "outputs": "probability that `{label}` is 1",
+}
+_HEAD = """\
+# What this model takes and gives
+
+A version folder for TensorFlow Serving. Dtypes are exact: a server refuses int32 where int64 stands, with
+INVALID_ARGUMENT. `?` is the number of rows, any number from 0 on and the same for all inputs of a request.
+
+A `tf.Example` has the columns of `serving_default` as its features: strings in `bytes_list`, int64 in `int64_list`,
+float32 in `float_list`. A feature that is absent or empty has no value; values beyond a column's length are cut off.
+"""
+_ASK = """\
+## Ask it
+
+`default` stands for the name that the server has for the model.
+
+    {requests}
+
+In Python, by gRPC:
+
+    import json
+    from c2al_serving.client import PredictClient
+
+    columns = json.loads({columns!r})
+    with PredictClient("localhost:8500", "default") as client:
+        print(client.predict(columns))
+"""
+
+
+def export_readme(schema: Schema, signatures: Mapping[str, Signature], sample: Columns) -> str:
+    """Describes an export in Markdown.
+
+    Args:
+        schema: What the raw columns mean.
+        signatures: What the export declares.
+        sample: Raw columns; the first row is the one in the requests that are shown.
+    """
+    ordered = sorted(signatures, key=lambda name: (name != DEFAULT_SIGNATURE, name))
+    parts = [_HEAD, *(_describe(name, signatures[name], schema) for name in ordered), _ask(schema, signatures, sample)]
+    return "\n".join(parts)
+
+
+def _describe(name: str, signature: Signature, schema: Schema) -> str:
+    columns = {feature.name: _values(feature) for feature in schema.features} if name == DEFAULT_SIGNATURE else {}
+    lines = [f"## `{name}`", "", f"For {_RPCS[_method(signature)]}.", ""]
+    rows = ((key, spec, columns.get(key, "serialized `tf.Example`s")) for key, spec in signature.inputs.items())
+    lines += _table("input", "values", rows)
+    rows = ((key, spec, _meaning(key, name, schema)) for key, spec in signature.outputs.items())
+    return "\n".join([*lines, *_table("output", "meaning", rows)])
+
+
+def _table(what: str, last: str, rows: Iterable[tuple[str, TensorSpec, str]]) -> list[str]:
+    lines = [f"| {what} | dtype | shape | {last} |", "|---|---|---|---|"]
+    for name, spec, text in rows:
+        dtype, shape = str(spec).split(" ", 1)
+        lines.append(f"| `{name}` | {dtype} | `{shape}` | {text} |")
+    return [*lines, ""]
+
+
+def _values(feature: Feature) -> str:
+    """What a column may hold, and what becomes of what the model does not know."""
+    null = _NULLS[feature.column.dtype]
+    if not isinstance(feature, CategoricalFeature):
+        return f"numbers; {null} or an infinite one {_missing(feature)}"
+    if feature.vocabulary is None:
+        known = f"any, hashed to {feature.num_hash_buckets:,} buckets"
+    else:
+        known = f"{len(feature.vocabulary):,} known ones; any other is taken as out of vocabulary, as in training"
+    if feature.length is None:
+        return f"{known}; {null} {_missing(feature)}"
+    return f"{known}; up to {feature.length} a row, padded with {null}; a row of padding alone {_missing(feature)}"
+
+
+def _missing(feature: Feature) -> str:
+    if feature.missing == "default":
+        return f"stands for `{feature.default}`"
+    return "is no value" if feature.missing == "slot" else "is no value, which no training row had"
+
+
+def _meaning(output: str, signature: str, schema: Schema) -> str:
+    kind = next(kind for kind in _MEANINGS if output.endswith(kind))
+    prefixed = (label for label in schema.labels if f"{label}_" in (output.removesuffix(kind), _prefix(signature)))
+    return _MEANINGS[kind].format(label=next(prefixed, schema.labels[0]))
+
+
+def _prefix(signature: str) -> str:
+    return signature.removesuffix("classify").removesuffix("regress")
+
+
+def _ask(schema: Schema, signatures: Mapping[str, Signature], sample: Columns) -> str:
+    row = {feature.name: _json_value(sample[feature.name][0]) for feature in schema.features}
+    example = {name: present for name, value in row.items() if (present := _present(value))}
+    bodies: dict[str, dict[str, Any]] = {"predict": {"instances": [row]}}
+    for name, signature in signatures.items():
+        bodies.setdefault(_method(signature), {"signature_name": name, "examples": [example]})
+    url = "localhost:8501/v1/models/default"
+    requests = [f"curl {url}:{method} -d {shlex.quote(json.dumps(body))}" for method, body in bodies.items()]
+    columns = json.dumps({name: [value] for name, value in row.items()})
+    return _ASK.format(requests="\n    ".join(requests), columns=columns)
+
+
+def _method(signature: Signature) -> str:
+    return signature.method_name.rpartition("/")[2]
+
+
+def _json_value(value: Any) -> Any:
+    # A float32 by way of its shortest decimal form: 0.2 instead of 0.20000000298023224.
+    return float(str(value)) if isinstance(value, np.float32) else np.asarray(value).tolist()
+
+
+def _present(value: Any) -> list[Any]:
+    values = value if isinstance(value, list) else [value]
+    return [item for item in values if item not in (MISSING_STRING, MISSING_INT) and item == item]

@@ -1,0 +1,231 @@
+"""The subcommands of `c2al`: what each says of itself, its arguments, and what it calls.
+
+What they call is imported when they are called: `--help` and the server do without TensorFlow.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+
+from .command import Command
+
+_EPILOG = "Every key can be given on the command line: --training.epochs 5 --cohorts.lambdas [0.3]"
+
+
+def _add_config(parser: jsonargparse.ArgumentParser) -> None:
+    from ..run.config import RunConfig
+
+    parser.add_argument("--config", action="config", help="the YAML file, if not given as the first argument")
+    parser.add_argument("--run-dir", type=Path, required=True, help="folder of the run, new or to be resumed")
+    parser.add_class_arguments(RunConfig)
+
+
+def _add_run_dir(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("--run-dir", type=Path, required=True, help="folder of the run")
+
+
+def _add_train(parser: jsonargparse.ArgumentParser) -> None:
+    _add_run_dir(parser)
+    parser.add_argument("--arm", choices=["baseline", "c2al"], required=True, help="which of the two models")
+
+
+def _add_export(parser: jsonargparse.ArgumentParser) -> None:
+    _add_run_dir(parser)
+    parser.add_argument("--seed", type=int, help="whose model; by default the best one's on the validation rows")
+
+
+def _add_generate(parser: jsonargparse.ArgumentParser) -> None:
+    from ..datasets.ads_world import SyntheticAds
+
+    parser.add_argument("--output", type=Path, required=True, help="folder, new or to be completed")
+    parser.add_argument("--format", choices=["parquet", "tfrecord"], default="parquet", help="of the files")
+    parser.add_argument("--num_shards", type=int, default=1, help="files per split")
+    parser.add_argument("--shard", type=int, help="write this one of the shards only, as one of several machines does")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; each holds the world in its memory")
+    parser.add_class_arguments(SyntheticAds)
+
+
+def _run(values: Any) -> None:
+    from ..run.run import run_all
+
+    _check_one_process("run")
+    run_all(_configured(values))
+
+
+def _prepare(values: Any) -> None:
+    from ..run.steps import prepare_run
+
+    _check_one_process("prepare")
+    run = _configured(values)
+    prepare_run(run)
+    print(f"{run.path / 'data'}, {run.path / 'schema.json'}")
+
+
+def _train(values: Any) -> None:
+    from c2al_tf.training.distribution import is_chief, make_strategy
+
+    from ..run.steps import train_arm
+
+    run = _opened(values)
+    strategy = make_strategy()
+    for seed in run.seeds:
+        train_arm(run, seed, values.arm, strategy)
+        if is_chief(strategy):
+            print(run.model_file(seed, values.arm))
+
+
+def _discover(values: Any) -> None:
+    from ..run.run import print_discovery
+    from ..run.steps import discover_run
+
+    _check_one_process("discover")
+    run = _opened(values)
+    discover_run(run)
+    print_discovery(run)
+
+
+def _evaluate(values: Any) -> None:
+    from ..run.run import print_metrics
+    from ..run.steps import evaluate_run
+
+    _check_one_process("evaluate")
+    run = _opened(values)
+    evaluate_run(run)
+    print_metrics(run)
+
+
+def _export(values: Any) -> None:
+    from ..run.steps import export_run
+
+    _check_one_process("export")
+    print(export_run(_opened(values), values.seed).directory)
+
+
+def _report(values: Any) -> None:
+    from ..report.details import write_details
+    from ..report.report import write_report
+
+    run = _opened(values)
+    write_details(run)
+    print(write_report(run.path))
+
+
+def _generate(values: Any) -> None:
+    from ..datasets.ads_world import SyntheticAds
+    from ..datasets.generate import Plan, generate_files
+    from ..datasets.truth_table import print_truth
+
+    parameters = SyntheticAds(**{field.name: values[field.name] for field in dataclasses.fields(SyntheticAds)})
+    plan = Plan(parameters, values.output, values.format, values.num_shards)
+    truth = generate_files(plan, shard=values.shard, jobs=values.jobs)
+    if truth is None:
+        print(f"{plan.output}: other shards are still to come; the last one writes truth.json")
+        return
+    print_truth(truth)
+    print(f"Train on it: c2al run {plan.output}/run.yaml --data {plan.output} --run-dir runs/ads")
+
+
+def _check_one_process(command: str) -> None:
+    """Stops a worker before it does what one process alone is to do."""
+    from c2al_tf.training.distribution import num_workers
+
+    if num_workers() > 1:
+        raise ValueError(
+            f"`c2al {command}` runs in one process, without TF_CONFIG. Received: TF_CONFIG with {num_workers()} "
+            "workers. Only `c2al train` runs on several, the same command on each: `c2al prepare CONFIG --run-dir DIR` "
+            "in one process, `c2al train --run-dir DIR --arm baseline` on all, `c2al discover --run-dir DIR` in one, "
+            "`c2al train --run-dir DIR --arm c2al` on all, `c2al run CONFIG --run-dir DIR` in one for the rest"
+        )
+
+
+def _configured(values: Any) -> Any:
+    """The folder of the run that `CONFIG --run-dir DIR` describes."""
+    from ..run.config import RunConfig
+    from ..run.folder import RunFolder
+
+    config = RunConfig(**{field.name: values[field.name] for field in dataclasses.fields(RunConfig)})
+    return RunFolder.start(values.run_dir, config)
+
+
+def _opened(values: Any) -> Any:
+    """The folder of a run that `c2al prepare` or `c2al run` started."""
+    from ..run.config import load_config
+    from ..run.folder import RunFolder
+
+    file = values.run_dir / "config.json"
+    if not file.exists():
+        raise ValueError(f"{file} is not there. Run `c2al prepare CONFIG --run-dir {values.run_dir}` first")
+    return RunFolder(values.run_dir, load_config(file))
+
+
+_CONFIGURED = f"CONFIG --run-dir DIR [--data DIR] [--KEY VALUE ...]\n\n{_EPILOG}"
+RUN_COMMANDS = {
+    "run": Command(
+        "Runs everything: prepare, baselines, discovery, C2AL models, evaluation, export, server, report. An "
+        "interrupted run goes on where it stopped.",
+        _CONFIGURED,
+        "c2al run pipelines/configs/census.yaml --data data/census --run-dir runs/census",
+        _add_config,
+        _run,
+    ),
+    "prepare": Command(
+        "Writes a data set's rows as Parquet, and the schema of their columns.",
+        _CONFIGURED,
+        "c2al prepare pipelines/configs/census.yaml --data data/census --run-dir runs/census",
+        _add_config,
+        _prepare,
+    ),
+    "train": Command(
+        "Trains one arm for every seed: the baseline, or C2AL once the cohorts are found. It uses all GPUs of the "
+        "machine. On several machines: the same command on each, with TF_CONFIG and the run's folder shared; if one "
+        "stops, all do, and the same command goes on.",
+        "--run-dir DIR --arm {baseline,c2al}",
+        "c2al train --run-dir runs/census --arm baseline",
+        _add_train,
+        _train,
+    ),
+    "discover": Command(
+        "Finds the cohorts that the baseline treats most differently, on the validation rows.",
+        "--run-dir DIR",
+        "c2al discover --run-dir runs/census",
+        _add_run_dir,
+        _discover,
+    ),
+    "evaluate": Command(
+        "Compares the arms by cohort on the test rows, with intervals over seeds and rows.",
+        "--run-dir DIR",
+        "c2al evaluate --run-dir runs/census",
+        _add_run_dir,
+        _evaluate,
+    ),
+    "export": Command(
+        "Exports a C2AL model, primary head only, for TensorFlow Serving. It is published only once it is proved.",
+        "--run-dir DIR [--seed SEED]",
+        "c2al export --run-dir runs/census",
+        _add_export,
+        _export,
+    ),
+    "report": Command(
+        "Writes report.html of an evaluated and exported run.",
+        "--run-dir DIR",
+        "c2al report --run-dir runs/census",
+        _add_run_dir,
+        _report,
+    ),
+    "generate": Command(
+        "Writes synthetic ad clicks with planted cohorts as files, and the truth about them. The head and the tail "
+        "cohort are the rows of the highest and lowest 5 % of user_value: their clicks depend on other pairs of fields "
+        "than the majority's, cohort_strength logits strong. DIR gets train/, validation/, test/, schema.json for "
+        "make_dataset, run.yaml for `c2al run`, and truth.json: what was planted, the true click rates, and the NE "
+        "that no model can beat, overall and by cohort. The same parameters give the same rows. An interrupted call "
+        "goes on where it stopped. Several machines share the work: each writes its own shards, into one folder or "
+        "into folders that are then put together and completed by a call without --shard.",
+        "--output DIR [--format {parquet,tfrecord}] [--num-shards N [--shard I]] [--jobs K] [--PARAMETER VALUE ...]",
+        "c2al generate --output data/ads --num-rows 20000000 --num-users 5000000 --num-ads 1000000 --click-rate 0.005 "
+        "--num-shards 16 --jobs 2",
+        _add_generate,
+        _generate,
+    ),
+}

@@ -1,0 +1,140 @@
+"""A file's rows through a model server, and the predictions into a file."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+import pyarrow as pa
+from c2al_serving.client import PredictClient, PredictError
+from c2al_serving.requests.casting import TensorSpec
+from tqdm import tqdm
+
+from c2al_tf.data.raw import num_rows
+from c2al_tf.data.readers import count_rows, read_columns
+from c2al_tf.schema import Column
+from c2al_tf.types import Columns
+
+from .parts import Job, Parts, open_parts
+
+_PART_SECONDS, _PART_ROWS = 1.0, 1 << 20
+"""What a killed run loses at most, and what is held in memory."""
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def predict_file(
+    path: Path, client: PredictClient, output: Path, *, concurrency: int = 4, restart: bool = False
+) -> int:
+    """Sends every row of a Parquet, CSV or TFRecord file to a model server; returns the number of rows.
+
+    `output`, Parquet or CSV by its suffix, gets a row with the model's outputs for each row of the file, in order. All
+    come from one version, the one that answers first. Whatever ends a call, the same call goes on where the finished
+    parts beside `output` end.
+
+    Args:
+        path: The file.
+        client: Whom to ask; it is pinned to the version that answers.
+        output: File to be written.
+        concurrency: Requests under way at a time.
+        restart: Drop the finished parts of an earlier call.
+
+    Raises:
+        ValueError: If a name's suffix is unknown, the file lacks a column of the model, the server refuses, or an
+            earlier call's parts are of something else.
+    """
+    if output.suffix not in (".parquet", ".csv"):
+        raise ValueError(f"`--output` must end in .parquet or .csv. Received: {output}")
+    if concurrency < 1:
+        raise ValueError(f"`--concurrency` must be at least 1. Received: {concurrency}")
+    rows, job = count_rows(path), Job.of(path, client)
+    with open_parts(output) as parts:
+        if restart or not parts.rows:
+            parts.clear()
+        else:
+            client.version, client.label = parts.resume(job), None
+        if not parts.rows or parts.rows < rows:
+            _predict_rest(path, client, parts, job, rows, concurrency)
+        if not job.has_read(path):
+            raise ValueError(f"{path} has changed while it was read; begin anew with --restart")
+        parts.combine(output)
+        parts.clear()
+    return rows
+
+
+def compare_served(server: str, model: str, columns: Columns, logits: np.ndarray) -> dict[str, float]:
+    """Asks a server for the rows' logits; returns the largest difference to `logits` (rows,), and the rate."""
+    with PredictClient(server, model) as client:
+        start = time.perf_counter()
+        served = client.predict(columns)
+        seconds = time.perf_counter() - start
+    error = float(np.max(np.abs(served["logits"][:, 0] - logits)))
+    return {"rows": len(logits), "max_logit_difference": error, "rows_per_second": len(logits) / seconds}
+
+
+def _predict_rest(path: Path, client: PredictClient, parts: Parts, job: Job, rows: int, concurrency: int) -> None:
+    bar = tqdm(total=rows, initial=parts.rows, desc="predicting", unit=" rows", unit_scale=True)
+    try:
+        with bar:
+            if not parts.rows:
+                parts.begin(job, client.pin())
+            columns = {name: _column(name, spec) for name, spec in client.metadata()["serving_default"].inputs.items()}
+            batches = read_columns(path, columns, client.max_rows, first_row=parts.rows)
+
+            def predict(batch: Columns) -> pa.Table:
+                outputs = client.predict(batch)
+                return pa.table({name: values.reshape(num_rows(batch)) for name, values in outputs.items()})
+
+            for part in _in_parts(_in_order(predict, batches, concurrency), bar.update):
+                parts.append(part)
+    except PredictError as error:
+        if not parts.rows:
+            raise
+        hint = f"{parts.rows:,} of {rows:,} rows are done: the same command goes on there."
+        if error.code is grpc.StatusCode.NOT_FOUND:
+            hint = (
+                f"{parts.rows:,} of {rows:,} rows are done, by version {client.version}: with that version served, the "
+                "same command goes on there; --restart begins anew with the version that is served now."
+            )
+        raise PredictError(f"{error}\n{hint}", error.code) from error
+
+
+def _in_order(function: Callable[[T], U], items: Iterable[T], at_a_time: int) -> Iterator[U]:
+    """Yields the results of calls in threads, and takes an item when there is a thread for it."""
+    waiting: deque[Future[U]] = deque()
+    with ThreadPoolExecutor(at_a_time) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == at_a_time:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _in_parts(tables: Iterable[pa.Table], on_rows: Callable[[int], Any]) -> Iterator[pa.Table]:
+    held: list[pa.Table] = []
+    began = time.monotonic()
+    for table in tables:
+        held.append(table)
+        on_rows(len(table))
+        if time.monotonic() - began >= _PART_SECONDS or sum(map(len, held)) >= _PART_ROWS:
+            yield pa.concat_tables(held)
+            held, began = [], time.monotonic()
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _column(name: str, spec: TensorSpec) -> Column:
+    """What to read for an input: the client casts it to the input's own dtype."""
+    dtypes: dict[str, Any] = {"O": "string", "i": "int64", "u": "int64", "f": "float32"}
+    shape = spec.shape
+    if spec.dtype.kind not in dtypes or shape is None or len(shape) not in (1, 2) or None in shape[1:]:
+        raise ValueError(
+            f"a file can fill inputs of strings, integers or floats of shape (batch,) or (batch, length). "
+            f"Received: input {name!r} of {spec.dtype}, shape {shape}"
+        )
+    return Column(name, dtypes[spec.dtype.kind], None if len(shape) == 1 else shape[1])

@@ -1,0 +1,123 @@
+"""What a run's report tells beyond the metrics: distributions, attention, costs, and for generated data the truth."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from scipy.special import expit, logit
+
+from c2al_tf.cohorts import prediction_histogram
+from c2al_tf.data.dataset import make_dataset
+from c2al_tf.data.raw import concatenate
+from c2al_tf.data.readers import count_rows, read_columns
+from c2al_tf.data.shards import split_files
+from c2al_tf.diagnostics import attention_weights
+from c2al_tf.evaluation.scoring import slice_metrics
+from c2al_tf.files import read_json, write_json
+from c2al_tf.model import strip_auxiliary_heads
+from c2al_tf.types import Array
+
+from ..datasets.synthetic_ads import planted_cohorts, true_probabilities
+from ..run.folder import ARMS, RunFolder
+from ..run.steps import split_logits
+
+_ATTENTION_BATCH, _ATTENTION_BATCHES = 256, 32
+_BINS = 80
+
+
+def write_details(run: RunFolder) -> dict[str, Any]:
+    """Writes `details.json` of an evaluated and exported run, and returns it."""
+    run.file("metrics.json")
+    exported = read_json(run.file("export.json"))
+    seed = exported["seed"]
+    models: dict[str, keras.Model] = {
+        arm: keras.saving.load_model(run.model_file(seed, arm), compile=False) for arm in ARMS
+    }
+    histories = {arm: [read_json(run.model_folder(s, arm) / "history.json") for s in run.seeds] for arm in ARMS}
+    details = {
+        "title": run.config.title,
+        "dataset": run.config.data.name,
+        "seeds": run.config.seeds,
+        "rows": {split: count_rows(split_files(run.path, split)) for split in ("train", "validation", "test")},
+        "training_seconds": {arm: [h["seconds"] for h in histories[arm]] for arm in ARMS},
+        "rows_per_second": {arm: [_rate(h) for h in histories[arm]] for arm in ARMS},
+        "positives": histories["c2al"][0]["positives"],
+        "parameters": {
+            "baseline": models["baseline"].count_params(),
+            "c2al_training": models["c2al"].count_params(),
+            "c2al_serving": strip_auxiliary_heads(models["c2al"]).count_params(),
+        },
+        "export_bytes": {"baseline": exported["reference"]["total_bytes"], "c2al": exported["facts"]["total_bytes"]},
+        "exported_seed": seed,
+        "histograms": _histogram(run),
+        "attention": _attention(run, models),
+        "planted": _planted(run) if run.config.data.name == "synthetic_ads" else None,
+        "hardware": _hardware(),
+    }
+    write_json(run.path / "details.json", details)
+    return details
+
+
+def _rate(history: dict[str, Any]) -> float | None:
+    if not history["seconds"]:
+        return None
+    return float(history["timed_steps"] * history["batch_size"] / history["seconds"])
+
+
+def _histogram(run: RunFolder) -> dict[str, Any]:
+    """The baseline's predictions on all validation rows, in the buckets of the cohorts' own histograms."""
+    num_buckets = len(run.discovery.axes[0].cohorts[0].histogram)
+    logits = split_logits(run, run.seeds[0], "baseline", "validation").astype(np.float64)
+    return {"all": {"counts": prediction_histogram(expit(logits), num_buckets).tolist()}}
+
+
+def _attention(run: RunFolder, models: dict[str, keras.Model]) -> dict[str, Any]:
+    shards = split_files(run.path, "validation")
+    batches = make_dataset(shards, run.schema, min(_ATTENTION_BATCH, count_rows(shards)), drop_remainder=True)
+    weights = {arm: attention_weights(model, batches.take(_ATTENTION_BATCHES)) for arm, model in models.items()}
+    attention: dict[str, Any] = {}
+    for layer in weights["baseline"]:
+        values: dict[str, Array] = {arm: weights[arm][layer].ravel() for arm in ARMS}
+        low, high = np.quantile(np.concatenate(list(values.values())), [0.001, 0.999])
+        edges = np.linspace(low, high, _BINS + 1)
+        counts = {arm: np.histogram(np.clip(values[arm], low, high), edges)[0].tolist() for arm in ARMS}
+        attention[layer] = {"edges": edges.tolist(), **counts}
+    return attention
+
+
+def _planted(run: RunFolder) -> dict[str, Any]:
+    """Whether the pair found is the planted one, and the NE of the true probabilities on the test rows."""
+    parameters = run.config.data.synthetic_ads
+    head, tail = planted_cohorts(parameters)
+    planted = {"head": head, "tail": tail}
+    found = dict(zip(("head", "tail"), run.cohorts, strict=False))
+    names = {name for cohort in (*planted.values(), *found.values()) for name in cohort.columns}
+    label = run.schema.labels[0]
+    schema = run.schema.columns
+    columns = concatenate(
+        list(read_columns(split_files(run.path, "test"), {name: schema[name] for name in {*names, label}}))
+    )
+    overlap = {
+        role: _overlap(planted[role].contains(columns), cohort.contains(columns)) for role, cohort in found.items()
+    }
+    truth = logit(true_probabilities(parameters, "test"))
+    masks = {"all": np.ones(len(truth), bool)} | {cohort.name: cohort.contains(columns) for cohort in found.values()}
+    return {
+        **{role: str(cohort) for role, cohort in planted.items()},
+        "overlap": overlap,
+        "found": min(overlap.values()) > 0.9,
+        "bayes_ne": {name: slice_metrics(truth[mask], columns[label][mask])["ne"] for name, mask in masks.items()},
+    }
+
+
+def _overlap(a: Array, b: Array) -> float:
+    """Rows in both over rows in either."""
+    return float((a & b).sum() / max(int((a | b).sum()), 1))
+
+
+def _hardware() -> str:
+    cpus = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in cpus if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()

@@ -1,0 +1,120 @@
+"""The whole run: prepare, baselines, discovery, C2AL models, evaluation, export, server, predictions, report."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from c2al_serving.server import Server
+from rich.console import Console
+from rich.table import Table
+
+from c2al_tf.export import MAX_ERROR
+from c2al_tf.export.facts import ExportError
+from c2al_tf.files import read_json, write_json
+from c2al_tf.training.distribution import make_strategy
+
+from ..prediction.predict import compare_served
+from ..report.details import write_details
+from ..report.report import write_report
+from .folder import ARMS, RunFolder
+from .steps import discover_run, evaluate_run, export_run, prepare_run, sample_rows, split_logits, train_arm
+
+# Where the output is no terminal, Rich would take it for one of 80 columns.
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+def run_all(run: RunFolder) -> None:
+    """Runs every step that is not done yet, and prints what was found and where it is."""
+    start = time.perf_counter()
+    strategy = make_strategy()
+    prepare_run(run)
+    for seed in run.seeds:
+        train_arm(run, seed, "baseline", strategy)
+    discover_run(run)
+    print_discovery(run)
+    for seed in run.seeds:
+        train_arm(run, seed, "c2al", strategy)
+    evaluate_run(run)
+    exported = run.path / "export.json"
+    if not exported.exists() or read_json(exported)["seed"] not in run.seeds:
+        export_run(run)
+    write_json(run.path / "served.json", serve_once(run))
+    details = write_details(run)
+    report = write_report(run.path)
+    print_summary(run, details)
+    console.print(f"\nReport: {report}\nServe:  c2al serve {run.export} --model-name default")
+    console.print(f"Time:   {time.perf_counter() - start:.0f} s")
+
+
+def serve_once(run: RunFolder) -> dict[str, float]:
+    """Starts a server on the export, and compares its answers over gRPC with the model's logits on validation rows."""
+    seed = read_json(run.file("export.json"))["seed"]
+    sample = sample_rows(run)
+    rows = len(next(iter(sample.values())))
+    logits = split_logits(run, seed, "c2al", "validation")[:rows]
+    with Server(run.export) as server:
+        served = compare_served(f"127.0.0.1:{server.grpc_port}", "default", sample, logits)
+    if not served["max_logit_difference"] <= MAX_ERROR:
+        raise ExportError(f"The server must give the model's logits within {MAX_ERROR:g}. Received: {served}")
+    return served
+
+
+def print_discovery(run: RunFolder, most: int = 8) -> None:
+    """Prints the most divergent pairs, and why the refused ones among them were refused."""
+    discovery = run.discovery
+    table = Table(title="Pairs of cohorts, the most divergent first")
+    for name in ("head cohort", "tail cohort", discovery.divergence, "positive rates", "accepted"):
+        table.add_column(name)
+    shown = discovery.pairs[:most]
+    for pair in shown:
+        rates = " / ".join("-" if s.positive_rate is None else f"{s.positive_rate:.3%}" for s in (pair.head, pair.tail))
+        names = (pair.head.cohort.name, pair.tail.cohort.name)
+        divergence = f"{pair.divergences[discovery.divergence]:.4f}"
+        table.add_row(*names, divergence, rates, "yes" if pair.accepted else "[red]no[/]")
+    console.print(table)
+    for reason in dict.fromkeys(reason for pair in shown for reason in pair.reasons):
+        console.print(f"Refused: {reason}")
+    console.print(f"Chosen: {' | '.join(map(str, run.cohorts))}")
+
+
+def print_metrics(run: RunFolder, truth: Mapping[str, float | None] | None = None) -> None:
+    """Prints the arms' NE, overall and for the chosen cohorts, beside that of the true probabilities if known."""
+    metrics = read_json(run.file("metrics.json"))
+    table = Table(title=run.config.title, caption=metrics["interval"], caption_justify="left")
+    for name in ("slice", "positives", *(f"NE {arm}" for arm in ARMS), "NE_diff [95 % interval]"):
+        table.add_column(name, justify="left" if name == "slice" else "right")
+    if truth:
+        table.add_column("NE of the truth", justify="right")
+    for name in ["all", *(cohort.name for cohort in run.cohorts), "rest"]:
+        cells = [name, f"{metrics['baseline'][name]['positives']:,}"]
+        cells += [_number(metrics[arm][name]["ne"]) for arm in ARMS]
+        cells.append(_interval(metrics["ne_diff"][name]))
+        table.add_row(*cells, *([_number(truth.get(name))] if truth else []))
+    console.print(table)
+    worse = metrics["worse"]
+    console.print(f"Cohorts that got worse: {', '.join(worse) if worse else 'none beyond chance'}")
+
+
+def print_summary(run: RunFolder, details: Mapping[str, Any]) -> None:
+    """Prints what the run found."""
+    served, planted = read_json(run.path / "served.json"), details["planted"]
+    print_metrics(run, planted and planted["bayes_ne"])
+    if planted:
+        answer = "[green]yes[/]" if planted["found"] else "[red]no[/]"
+        overlap = ", ".join(f"{role} {share:.1%}" for role, share in planted["overlap"].items())
+        console.print(f"Planted pair found: {answer} (rows in common with what was planted: {overlap})")
+    console.print(
+        f"Served over gRPC: {served['rows']:,} rows, largest difference to the model's logits "
+        f"{served['max_logit_difference']:.1e}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _interval(difference: dict[str, float | None]) -> str:
+    if difference["percent"] is None or difference["low"] is None:
+        return "-"
+    return f"{difference['percent']:+.3f} % [{difference['low']:+.3f}, {difference['high']:+.3f}]"

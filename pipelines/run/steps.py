@@ -1,0 +1,265 @@
+"""The steps of a run, each resumable: prepare, train, discover, evaluate, export. What is there already is kept."""
+
+import dataclasses
+import itertools
+import shutil
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy.special import expit
+
+from c2al_tf.cohorts import Axis, discover_cohorts
+from c2al_tf.data.dataset import make_dataset, primary_tasks
+from c2al_tf.data.features import FeatureEncoder
+from c2al_tf.data.prepare import Source, prepare
+from c2al_tf.data.priors import count_tasks
+from c2al_tf.data.raw import concatenate
+from c2al_tf.data.readers import count_rows, read_columns
+from c2al_tf.data.shards import split_files
+from c2al_tf.evaluation import Evaluation, evaluate_by_cohort
+from c2al_tf.export import Export, export_for_serving
+from c2al_tf.files import read_json, replace_file, write_json
+from c2al_tf.losses import weighted_sum_of_tasks
+from c2al_tf.model import build_model, strip_auxiliary_heads
+from c2al_tf.training import make_optimizer, predict, train
+from c2al_tf.training.distribution import Strategy, is_chief, wait_for_all, worker_shard
+from c2al_tf.types import Array, Columns
+
+from ..datasets import census, files, movielens, synthetic_ads
+from .folder import ARMS, Arm, RunFolder, save_array
+
+EXPORT_SAMPLE = 4096
+"""Validation rows with which an export is proved."""
+
+
+def open_source(run: RunFolder) -> Source:
+    """The raw rows that the configuration names."""
+    data = run.config.data
+    if data.name == "synthetic_ads":
+        return synthetic_ads.open_source(data.synthetic_ads)
+    if data.name == "census":
+        return census.open_source(data.path)
+    if data.name == "movielens":
+        return movielens.open_source(data.path)
+    if data.files is None:
+        raise ValueError("`data.files` must be given with data.name=files. Received: null")
+    return files.open_source(data.path, data.files)
+
+
+def prepare_run(run: RunFolder) -> None:
+    """Writes the rows of all splits as Parquet, and the schema.
+
+    Raises:
+        ValueError: If the run needs a column that the data lack, or a row breaks a rule.
+    """
+    if not (run.path / "schema.json").exists():
+        source = open_source(run)
+        _check_columns(run, source)
+        prepare(source, run.path)
+
+
+def _check_columns(run: RunFolder, source: Source) -> None:
+    """Now rather than once the baselines are trained."""
+    present = {*(f.name for f in source.features), *(c.name for c in source.axis_columns), source.label}
+    wanted = [(name, f"axis `{axis.name}`") for axis in run.config.cohorts.axes for name in axis.columns]
+    wanted += [(run.config.unit, "`unit`")] if run.config.unit else []
+    for name, where in wanted:
+        if name not in present:
+            raise ValueError(
+                f"{where} is on a column that the data lack. Received: {name!r}; there are {sorted(present)}"
+            )
+
+
+def train_arm(run: RunFolder, seed: int, arm: Arm, strategy: Strategy | None = None) -> None:
+    """Trains one arm of one seed: from the same initial values and row order as the other arm.
+
+    On several workers all of them call this, with their strategy and one run folder; the first one writes into it.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    folder, chief = run.model_folder(seed, arm), is_chief(strategy)
+    if not (folder / "model.keras").exists():
+        model, figures = _train_model(run, seed, arm, strategy)
+        if chief:
+            write_json(folder / "history.json", figures)
+            with replace_file(folder / "model.keras") as temporary:
+                model.save(temporary)
+    if chief:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    wait_for_all(strategy)
+
+
+def _train_model(run: RunFolder, seed: int, arm: Arm, strategy: Strategy) -> tuple[keras.Model, dict[str, Any]]:
+    config, schema, training = run.config, run.schema, run.config.training
+    folder = run.model_folder(seed, arm)
+    cohorts = () if arm == "baseline" else tuple(run.cohorts)
+    names = [cohort.name for cohort in cohorts]
+    counts = count_tasks(split_files(run.path, "train"), schema, cohorts)
+    steps = -(-counts.rows // training.batch_size)
+    keras.utils.set_random_seed(seed)
+    with strategy.scope():
+        model = build_model(
+            schema, config.model, primary=list(primary_tasks(schema)), cohorts=names, priors=counts.priors
+        )
+        model.compile(optimizer=make_optimizer(training, steps * training.epochs))
+    open_rows = partial(
+        make_dataset,
+        schema=schema,
+        batch_size=training.batch_size,
+        encoder=FeatureEncoder(schema),
+        cohorts=cohorts,
+        shard=worker_shard(strategy),
+    )
+
+    def batches(epoch: int, skip: int) -> tf.data.Dataset:
+        files = split_files(run.path, "train")
+        return open_rows(files, shuffle=True, seed=seed, epoch=epoch, skip_batches=skip)
+
+    def validation() -> tf.data.Dataset:
+        return open_rows(split_files(run.path, "validation"))
+
+    board = keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False)
+    history = train(
+        model,
+        batches,
+        weighted_sum_of_tasks(dict(zip(names, itertools.cycle(config.cohorts.lambdas), strict=False))),
+        steps_per_epoch=steps,
+        epochs=training.epochs,
+        validation=validation,
+        callbacks=[board] if is_chief(strategy) else [],
+        jit_compile=training.jit_compile,
+        steps_per_execution=training.steps_per_execution,
+        patience=training.patience,
+        checkpoints=folder / "checkpoints",
+        checkpoint_steps=training.checkpoint_steps,
+        keep_checkpoints=training.keep_checkpoints,
+        description=f"seed {seed}, {arm}",
+    )
+    counted = {"positives": dict(counts.positives), "batch_size": training.batch_size}
+    return model, dataclasses.asdict(history) | counted
+
+
+def discover_run(run: RunFolder) -> None:
+    """Finds the cohorts from the first seed's baseline on the validation rows."""
+    if (run.path / "cohorts.json").exists():
+        return
+    config = run.config.cohorts
+    axes = config.axes or tuple(Axis(names) for names in run.schema.axes)
+    labels = run.schema.labels[0]
+    weight = run.schema.weight
+    columns = _read(run, "validation", {name for axis in axes for name in axis.columns} | {labels, weight or labels})
+    logits = split_logits(run, run.seeds[0], "baseline", "validation")
+    discovery = discover_cohorts(
+        expit(logits.astype(np.float64)),
+        columns,
+        axes,
+        labels=columns[labels],
+        weights=columns[weight] if weight else None,
+        divergence=config.divergence,
+        guard=config.guard,
+    )
+    write_json(run.path / "cohorts.json", discovery.to_json())
+
+
+def evaluate_run(run: RunFolder) -> Evaluation:
+    """Compares the arms on the test rows, which nothing else reads; writes `metrics.json` and `metrics_by_seed.json`.
+
+    The seed to be exported is chosen by the validation NE.
+    """
+    logits: dict[str, Array] = {
+        arm: np.stack([split_logits(run, seed, arm, "test") for seed in run.seeds]) for arm in ARMS
+    }
+    discovery, chosen = run.discovery, list(run.cohorts)
+    others = [summary.cohort for axis in discovery.axes for summary in axis.cohorts if summary.cohort not in chosen]
+    names = {name for cohort in chosen + others for name in cohort.columns} | {*run.schema.labels}
+    names |= {name for name in (run.config.unit, run.schema.weight) if name}
+    columns = _read(run, "test", names)
+    slices = {cohort.name: cohort.contains(columns) for cohort in chosen}
+    slices["rest"] = ~np.logical_or.reduce(list(slices.values()))
+    slices |= {cohort.name: cohort.contains(columns) for cohort in others}
+    for axis in discovery.axes:
+        outside = ~np.logical_or.reduce([slices[summary.cohort.name] for summary in axis.cohorts])
+        if outside.any():
+            slices[f"{axis.name}, other"] = outside
+    evaluation = evaluate_by_cohort(
+        logits,
+        columns[run.schema.labels[0]],
+        slices,
+        weights=columns[run.schema.weight] if run.schema.weight else None,
+        units=columns[run.config.unit] if run.config.unit else None,
+    )
+    by_seed = evaluation.seeds_to_json("c2al")
+    for entry, seed in zip(by_seed["seeds"], run.seeds, strict=True):
+        entry["seed"] = seed
+    write_json(run.path / "metrics_by_seed.json", by_seed)
+    write_json(run.path / "metrics.json", evaluation.to_json("c2al") | {"exported_seed": _exported_seed(run)})
+    return evaluation
+
+
+def _exported_seed(run: RunFolder) -> int:
+    """The seed whose model is exported; before the export the one that is by default."""
+    file = run.path / "export.json"
+    return int(read_json(file)["seed"]) if file.exists() else best_seed(run)
+
+
+def best_seed(run: RunFolder) -> int:
+    """The seed whose C2AL model has the lowest NE on the validation rows."""
+    return min(run.seeds, key=lambda seed: validation_ne(run, seed, "c2al"))
+
+
+def validation_ne(run: RunFolder, seed: int, arm: Arm) -> float:
+    """NE of the model kept, on the validation rows."""
+    epochs = read_json(run.model_file(seed, arm).with_name("history.json"))["epochs"]
+    values = [epoch["val_primary_ne"] for epoch in epochs]
+    return float(values[-1] if run.config.training.patience is None else min(values))
+
+
+def export_run(run: RunFolder, seed: int | None = None) -> Export:
+    """Exports a seed's C2AL model, the best one's if none is given, proved against the baseline's export."""
+    seed = best_seed(run) if seed is None else seed
+    if seed not in run.seeds:
+        raise ValueError(f"`--seed` must be one of the run's seeds, {run.seeds}. Received: {seed}")
+    exported = export_for_serving(
+        keras.saving.load_model(run.model_file(seed, "c2al"), compile=False),
+        run.schema,
+        run.export,
+        sample=sample_rows(run),
+        reference=keras.saving.load_model(run.model_file(seed, "baseline"), compile=False),
+    )
+    facts = {"facts": dataclasses.asdict(exported.facts), "reference": dataclasses.asdict(exported.reference)}
+    write_json(run.path / "export.json", {"version": exported.directory.name, "seed": seed} | facts)
+    metrics = run.path / "metrics.json"
+    if metrics.exists():
+        write_json(metrics, read_json(metrics) | {"exported_seed": seed})
+    return exported
+
+
+def sample_rows(run: RunFolder, num_rows: int = EXPORT_SAMPLE) -> Columns:
+    """The first validation rows, as raw columns of the features."""
+    columns = {feature.name: feature.column for feature in run.schema.features}
+    return next(iter(read_columns(split_files(run.path, "validation"), columns, num_rows)))
+
+
+def split_logits(run: RunFolder, seed: int, arm: Arm, split: str) -> Array:
+    """A model's primary logits on a split (rows,), computed once."""
+    path = run.model_folder(seed, arm) / f"{split}_logits.npy"
+    if not path.exists():
+        model = strip_auxiliary_heads(keras.saving.load_model(run.model_file(seed, arm), compile=False))
+        shards = split_files(run.path, split)
+        batches = make_dataset(shards, run.schema, 8192)
+        logits = predict(
+            model,
+            batches,
+            count_rows(shards),
+            jit_compile=run.config.training.jit_compile,
+            description=f"seed {seed}, {arm}: {split} rows",
+        )
+        save_array(path, logits)
+    return np.asarray(np.load(path))
+
+
+def _read(run: RunFolder, split: str, names: set[str]) -> Columns:
+    columns = {name: run.schema.columns[name] for name in sorted(names)}
+    return concatenate(list(read_columns(split_files(run.path, split), columns)))

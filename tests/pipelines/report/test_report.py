@@ -1,0 +1,236 @@
+import json
+import re
+
+import numpy as np
+import pytest
+from c2al_pipelines.report.report import write_report
+from scipy.special import expit
+
+from c2al_tf.cohorts import Axis, Guard, discover_cohorts, prediction_histogram
+from c2al_tf.evaluation import evaluate_by_cohort
+from c2al_tf.files import read_json, write_json
+
+ROWS = 8000
+SURFACES = np.array(["feed", "reels", "stories", "rare"], dtype=object)
+
+
+def make_run(run_dir, shift, seeds=3):
+    """Writes a run's files; `shift` moves C2AL's logits towards the labels (above 0) or away, by surface."""
+    rng = np.random.default_rng(0)
+    surface = rng.choice(SURFACES, ROWS, p=[0.45, 0.3, 0.24, 0.01])
+    truth = np.select([surface == "feed", surface == "reels"], [-2.0, -0.5], -3.0) + 0.3 * rng.normal(size=ROWS)
+    labels = (rng.random(ROWS) < expit(truth)).astype(np.float32)
+    baseline = truth + 0.3 * rng.normal(size=(seeds, ROWS))
+    by_row = np.array([shift.get(name, shift["else"]) for name in surface])
+    c2al = baseline + (2 * labels - 1) * by_row * (1 + 0.01 * rng.normal(size=(seeds, 1)))
+    columns = {"surface": surface}
+    predictions = expit(baseline[0])
+    discovery = discover_cohorts(
+        predictions, columns, [Axis(("surface",))], labels=labels, guard=Guard(min_rows=200), progress=False
+    )
+    slices = {s.cohort.name: s.cohort.contains(columns) for s in discovery.axes[0].cohorts}
+    evaluation = evaluate_by_cohort({"baseline": baseline, "c2al": c2al}, labels, slices, progress=False)
+    head, tail = discovery.best.cohorts
+    histogram = prediction_histogram(predictions).tolist()
+    details = {
+        "title": "A <tiny> run",
+        "dataset": "8,000 made-up rows",
+        "seeds": seeds,
+        "rows": {"train": ROWS, "validation": ROWS, "test": ROWS},
+        "training_seconds": {"baseline": [60.0] * seeds, "c2al": [66.0] * seeds},
+        "parameters": {"baseline": 1234, "c2al_training": 1357, "c2al_serving": 1234},
+        "export_bytes": {"baseline": 2_000_000, "c2al": 2_000_000},
+        "exported_seed": 0,
+        "histograms": {"all": {"counts": histogram}},
+        "attention": {"block 1": {"edges": [0, 0.1, 0.2, 0.3], "baseline": [90, 9, 1], "c2al": [70, 20, 10]}},
+        "planted": {"head": "reels", "tail": "stories", "found": True, "bayes_ne": {"all": 0.8, head.name: 0.9}},
+        "hardware": "2 cores",
+    }
+    files = {
+        "metrics": evaluation.to_json("c2al"),
+        "metrics_by_seed": evaluation.seeds_to_json("c2al"),
+        "cohorts": discovery.to_json(),
+        "config": {"cohorts": {"num_cohorts": 2, "lambdas": [0.3]}},
+        "details": details,
+    }
+    for name, value in files.items():
+        write_json(run_dir / f"{name}.json", value)
+    return str(head), str(tail)
+
+
+def read_report(run_dir):
+    path = write_report(run_dir)
+    assert path == run_dir / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def text_of(page):
+    """What a reader sees outside of the figures."""
+    page = re.sub(r"<(svg|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+
+
+@pytest.fixture(scope="module")
+def better(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("better")
+    cohorts = make_run(run_dir, {"else": 0.1, "feed": -0.03, "stories": -0.05})
+    return run_dir, cohorts, read_report(run_dir)
+
+
+def test_page_stands_alone(better):
+    _, _, page = better
+    links = re.findall(r"""\b(?:src|href|action|data|poster|srcset)\s*=\s*["']?([^"'\s>]*)""", page)
+    assert [link for link in links if not link.startswith("#")] == []
+    assert not re.search(r"@import|<script|<link|<iframe|<img|url\(\s*['\"]?(?!#)", page)
+    # Names of XML vocabularies are not addresses that a browser opens.
+    assert set(re.findall(r"https?://[^\"'\s<]+", page)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+
+
+def test_page_has_its_parts(better):
+    _, (head, tail), page = better
+    text = text_of(page)
+    for section in (
+        "What was compared",
+        "The pair found, and why",
+        "Who gains, who loses",
+        "All figures, both models",
+        "What changed inside",
+        "What it costs",
+        "How sure we are",
+        "What to do next",
+    ):
+        assert section in text
+    assert page.count("<svg") == 3
+    assert f"{head} (head cohort)" in text.replace("  ", " ")
+    assert f"{tail} (tail cohort)" in text.replace("  ", " ")
+    assert "discovery found it" in text.replace("  ", " ")
+    assert "refused" in text
+    assert "at least 200 are needed" in text
+    assert "+10.0 %" in text, "training time"
+    assert "resamples seeds and rows" in text
+    assert "A &lt;tiny&gt; run" in page
+
+
+def test_worse_cohorts_come_first(better):
+    run_dir, _, page = better
+    worse = read_json(run_dir / "metrics.json")["worse"]
+    assert worse == ["surface_stories", "surface_feed"]
+    table = page[page.index("Who gains, who loses") :]
+    rows = re.findall(r'<td class="name">(.*?)</td>', table)
+    assert [row.split(" (")[0] for row in rows[:3]] == ["surface is stories", "surface is feed", "all rows"]
+    headline = text_of(page[: page.index("What was compared")])
+    assert re.search(r"Who gets worse: +surface is stories \(\+[\d.]+ %\); +surface is feed \(\+", headline)
+
+
+@pytest.mark.parametrize(
+    ("shift", "sentence", "advice"),
+    [
+        (0.1, "Yes: C2AL helps here.", "Overall better."),
+        (0.0, "No clear effect", "No clear gain on the targeted cohorts."),
+        (-0.1, "No: C2AL hurts here.", "Try lambda 0.1 instead of 0.3"),
+    ],
+)
+def test_headline_agrees_with_the_interval(tmp_path, shift, sentence, advice):
+    make_run(tmp_path, {"else": shift})
+    text = text_of(read_report(tmp_path))
+    difference = read_json(tmp_path / "metrics.json")["ne_diff"]["all"]
+    side = 1 if difference["high"] < 0 else -1 if difference["low"] > 0 else 0
+    assert side == np.sign(shift)
+    assert sentence in text
+    assert advice in text
+
+
+def test_one_seed_claims_nothing(tmp_path):
+    make_run(tmp_path, {"else": 0.1}, seeds=1)
+    text = text_of(read_report(tmp_path))
+    assert "C2AL may help here, but one seed proves nothing." in text
+    assert "Yes: C2AL helps" not in text
+    assert "Overall better." not in text
+    assert "What one seed leaves out" in text
+
+
+def test_attention_that_stays_sparse_is_named(tmp_path):
+    make_run(tmp_path, {"else": 0.0})
+    details = read_json(tmp_path / "details.json")
+    layer = details["attention"]["block 1"]
+    layer["baseline"], layer["c2al"] = layer["c2al"], layer["baseline"]
+    write_json(tmp_path / "details.json", details)
+    assert "Attention stays sparse" in text_of(read_report(tmp_path))
+
+
+@pytest.mark.parametrize(("change", "unstable"), [(1.003, False), (1.01, True)])
+def test_unstable_training_is_named(tmp_path, change, unstable):
+    make_run(tmp_path, {"else": 0.0})
+    seeds = read_json(tmp_path / "metrics_by_seed.json")
+    for seed, factor in zip(seeds["seeds"], (change, 1.0, 1.0), strict=True):
+        seed["c2al"]["all"]["ne"] = 0.9 * factor
+    write_json(tmp_path / "metrics_by_seed.json", seeds)
+    assert ("Unstable training" in text_of(read_report(tmp_path))) is unstable
+
+
+def test_a_training_too_short_to_be_timed(tmp_path):
+    make_run(tmp_path, {"else": 0.1})
+    details = read_json(tmp_path / "details.json")
+    write_json(tmp_path / "details.json", details | {"training_seconds": {"baseline": [0.0] * 3, "c2al": [0.0] * 3}})
+    assert "Training time per seed" + 3 * " \N{EN DASH}" in text_of(read_report(tmp_path))
+
+
+def test_three_cohorts_are_the_chosen_ones_not_the_best_pair(tmp_path):
+    """The best pair is on `surface`, which has no three cohorts: those of `value` were trained."""
+    rng = np.random.default_rng(0)
+    value, surface = rng.integers(0, 3, ROWS), rng.choice(SURFACES[:2], ROWS)
+    logits = -3.0 + 0.3 * value + 2.6 * (surface == "feed") + 0.1 * rng.normal(size=ROWS)
+    labels = (rng.random(ROWS) < expit(logits)).astype(np.float32)
+    columns = {"value": value, "surface": surface}
+    axes = [Axis(("value",)), Axis(("surface",))]
+    discovery = discover_cohorts(expit(logits), columns, axes, labels=labels, progress=False)
+    chosen = discovery.cohorts(3)
+    assert discovery.best.axis == "surface"
+    assert {cohort.columns for cohort in chosen} == {("value",)}
+
+    make_run(tmp_path, {"else": 0.1})
+    slices = {s.cohort.name: s.cohort.contains(columns) for axis in discovery.axes for s in axis.cohorts}
+    evaluation = evaluate_by_cohort({"baseline": logits[None], "c2al": logits[None]}, labels, slices, progress=False)
+    write_json(tmp_path / "metrics.json", evaluation.to_json("c2al"))
+    write_json(tmp_path / "metrics_by_seed.json", evaluation.seeds_to_json("c2al"))
+    write_json(tmp_path / "cohorts.json", discovery.to_json())
+    write_json(tmp_path / "config.json", {"cohorts": {"num_cohorts": 3, "lambdas": [0.3]}})
+    page = read_report(tmp_path)
+    text = text_of(page)
+    assert "The cohorts found, and why" in text
+    listed = ", ".join(f"<b>{cohort}</b>" for cohort in chosen)
+    assert f"differ most, by the sum over their pairs, on the axis value: {listed}." in page
+    assert text.count("axis value: chosen") == 3
+    assert text.count("axis surface: accepted") == 1
+    assert "The next accepted pair is surface is feed against surface is reels" in text
+    assert "surface is feed (targeted)" not in text
+    assert text.count("(targeted)") == 3
+
+
+def test_optional_parts_vanish(tmp_path):
+    make_run(tmp_path, {"else": 0.1})
+    write_json(tmp_path / "details.json", {"title": "Bare", "dataset": "rows"})
+    page = read_report(tmp_path)
+    assert page.count("<svg") == 2
+    text = text_of(page)
+    for absent in ("What changed inside", "planted", "Hardware", "Training time", "Cost when serving", "None", "nan"):
+        assert absent not in text
+
+
+def test_same_run_same_page(better):
+    run_dir, _, page = better
+    assert read_report(run_dir) == page
+
+
+def test_missing_and_broken_files_are_named(tmp_path):
+    make_run(tmp_path, {"else": 0.1})
+    (tmp_path / "details.json").unlink()
+    with pytest.raises(ValueError, match=r"The report needs details.json"):
+        write_report(tmp_path)
+    (tmp_path / "details.json").write_text(json.dumps({})[:-1])
+    with pytest.raises(ValueError, match=r"details.json: not valid JSON"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()

@@ -1,0 +1,106 @@
+import dataclasses
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from c2al_pipelines.commands import run as commands
+from c2al_pipelines.run import steps
+from c2al_pipelines.run.config import CohortsConfig, DataConfig, RunConfig
+
+CONFIGS = Path(__file__).parents[3] / "pipelines" / "configs"
+OWN_DATA = """
+title: My data
+data:
+  name: files
+  files:
+    train: train/*.csv
+    test: test.parquet
+    label: clicked
+    features:
+      - {name: city, kind: categorical, min_count: 5}
+      - {name: user, kind: categorical, dtype: int64, num_hash_buckets: 100}
+      - {name: tags, kind: categorical, length: 3, missing: slot}
+      - {name: price, kind: numeric, scaling: log, missing: default, default: 1.5}
+    axes: [[city], [city, region]]
+    axis_columns:
+      - {name: region, dtype: string}
+    csv: {delimiter: ";", column_names: [a, b]}
+cohorts:
+  axes:
+    - {columns: [price, city], edges: {price: [0, 10, .inf]}, name: spend}
+    - {columns: [price], quantiles: {price: [0, 0.1, 1]}}
+  guard: {min_rows: 50}
+  lambdas: [0.3, 0.1]
+unit: user
+"""
+
+
+@pytest.fixture
+def prepared(c2al, monkeypatch, tmp_path):
+    """Maps a configuration file to the configuration that the command makes of it, and leaves the run in `tmp_path`."""
+    runs = []
+    monkeypatch.setattr(steps, "prepare_run", runs.append)
+
+    def prepare(file: Path) -> RunConfig:
+        outcome = c2al("prepare", file, "--run-dir", tmp_path / "run")
+        assert outcome.status == 0, outcome.error
+        return runs.pop().config
+
+    return prepare
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+def test_every_configuration_is_read_and_survives_the_run_folder(prepared, tmp_path, name) -> None:
+    config = prepared(CONFIGS / f"{name}.yaml")
+    assert config.data.name.startswith({"demo": "synthetic_ads"}.get(name, name))
+    assert commands._opened(Namespace(run_dir=tmp_path / "run")).config == config
+
+
+def test_own_data_survives_the_run_folder(prepared, tmp_path) -> None:
+    """Every kind of value: nested lists of dataclasses, infinity, a union, tuples."""
+    file = tmp_path / "own.yaml"
+    file.write_text(OWN_DATA)
+    config = prepared(file)
+    assert config.data.files.features[3].default == 1.5
+    assert config.data.files.csv.column_names == ("a", "b")
+    assert config.cohorts.axes[0].edges == {"price": (0.0, 10.0, float("inf"))}
+    assert (config.cohorts.lambdas, config.cohorts.guard.min_rows, config.unit) == ((0.3, 0.1), 50, "user")
+    assert commands._opened(Namespace(run_dir=tmp_path / "run")).config == config
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: CohortsConfig(lambdas=()), r"`lambdas` must hold one value, or one for each of the 2 cohorts"),
+        (lambda: CohortsConfig(lambdas=(1.0, 2.0, 3.0)), r"Received: lambdas=\(1.0, 2.0, 3.0\)"),
+        (lambda: CohortsConfig(num_cohorts=3, lambdas=(1.0, 2.0)), r"one for each of the 3 cohorts"),
+        (lambda: RunConfig("t", DataConfig("census"), seeds=0), r"`seeds` must be at least 1. Received: seeds=0"),
+        (
+            lambda: RunConfig("t", DataConfig("census"), first_seed=-1),
+            r"`first_seed` must be at least 0. Received: first_seed=-1",
+        ),
+    ],
+)
+def test_rules(build, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_one_lambda_is_for_any_number_of_cohorts() -> None:
+    assert CohortsConfig(num_cohorts=5, lambdas=(0.1,)).lambdas == (0.1,)
+    assert CohortsConfig(num_cohorts=3, lambdas=(0.1, 0.2, 0.3)).num_cohorts == 3
+
+
+def test_json_holds_plain_values() -> None:
+    config = RunConfig("t", DataConfig("census", Path("some/folder")))
+    value = config.to_json()
+    assert json.loads(json.dumps(value)) == value
+    assert value["data"]["path"] == "some/folder"
+    assert value["cohorts"]["lambdas"] == [0.1]
+
+
+def test_values_are_frozen() -> None:
+    config = RunConfig("t", DataConfig("census"))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seeds = 1

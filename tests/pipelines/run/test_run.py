@@ -1,0 +1,333 @@
+"""The whole run: by one command, again, step by step, and killed on the way."""
+
+import json
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from c2al_pipelines.datasets.synthetic_ads import SyntheticAds, planted_cohorts
+from scipy.special import expit
+
+from c2al_tf.cohorts import Discovery
+from c2al_tf.data.raw import concatenate
+from c2al_tf.data.readers import read_columns
+from c2al_tf.evaluation.scoring import slice_metrics
+from c2al_tf.files import read_json
+from c2al_tf.saved_model import SavedModel
+from c2al_tf.schema import Schema
+
+ARMS = ("baseline", "c2al")
+FIGURES = ["rows", "positives", "ne", "log_loss", "auc", "calibration"]
+
+
+def rows_of(path: Path, split: str) -> dict[str, np.ndarray]:
+    files = sorted((path / "data").glob(f"{split}-*.parquet"))
+    return concatenate(list(read_columns(files, Schema.load(path / "schema.json").columns)))
+
+
+def times_of(path: Path, *patterns: str) -> dict[str, int]:
+    """When each file of the folder was last written."""
+    files = [file for pattern in patterns for file in path.glob(pattern) if file.is_file()]
+    assert files
+    return {str(file): file.stat().st_mtime_ns for file in files}
+
+
+def copy_run(finished, target: Path, *names: str) -> Path:
+    """A copy of some files and folders of the finished run."""
+    for name in names:
+        source = finished.path / name
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, target / name)
+    return target
+
+
+def test_every_file_is_there(finished) -> None:
+    files = {str(path.relative_to(finished.path)) for path in finished.path.rglob("*") if path.is_file()}
+    splits = [f"data/{split}-00000.parquet" for split in ("train", "validation", "test")]
+    models = [f"seeds/{k}/{arm}/{name}" for k in (0, 1) for arm in ARMS for name in ("model.keras", "history.json")]
+    saved = [f"export/1/{name}" for name in ("saved_model.pb", "variables/variables.index", "fingerprint.pb")]
+    assert files >= {
+        *("config.json", "schema.json", "cohorts.json", "metrics.json", "metrics_by_seed.json", "report.html"),
+        *splits,
+        *models,
+        *saved,
+        "export/1/assets.extra/tf_serving_warmup_requests",
+    }
+    assert not [file for file in files if Path(file).name.startswith(".") or "checkpoint" in file]
+    assert [path.name for path in (finished.path / "export").iterdir()] == ["1"]
+
+
+def test_what_the_terminal_shows(finished) -> None:
+    output = finished.outcome.output
+    assert f"Report: {finished.path}/report.html" in output
+    assert "Chosen: user_value in top 5 %" in output
+    assert "Planted pair found: yes" in output
+    assert "NE of the truth" in output
+    for step in ("prepare train", "seed 0, baseline, epoch 1/1", "seed 1, c2al, epoch 1/1"):
+        assert step in finished.outcome.error
+    assert not re.search(r"^[IWE]\d{4} |Traceback|oneDNN|rebuild TensorFlow", finished.outcome.error, re.MULTILINE)
+
+
+def test_metrics_have_the_form_that_is_promised(finished) -> None:
+    metrics = json.loads((finished.path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert set(metrics) == {"baseline", "c2al", "ne_diff", "interval", "worse", "exported_seed"}
+    slices = list(metrics["baseline"])
+    assert slices[:4] == ["all", "user_value_top_5", "user_value_bottom_5", "rest"]
+    assert {"user_value_25_75", "surface_feed", "age_group_65"} < set(slices)
+    for arm in ARMS:
+        assert list(metrics[arm]) == slices
+        assert all(list(figures) == FIGURES for figures in metrics[arm].values())
+    assert list(metrics["ne_diff"]) == slices
+    assert all(list(d) == ["percent", "low", "high"] for d in metrics["ne_diff"].values())
+    low, percent, high = (metrics["ne_diff"]["all"][name] for name in ("low", "percent", "high"))
+    assert low < percent < high
+    assert metrics["baseline"]["all"]["rows"] == 15_000
+    assert "2 paired seeds and resamples seeds and rows" in metrics["interval"]
+
+
+def test_metrics_are_the_means_over_the_seeds(finished) -> None:
+    metrics, seeds = (read_json(finished.path / f"metrics{part}.json") for part in ("", "_by_seed"))
+    entries = seeds["seeds"]
+    assert [entry["seed"] for entry in entries] == [0, 1]
+    for name, figures in metrics["c2al"].items():
+        for figure in FIGURES:
+            values = [entry["c2al"][name][figure] for entry in entries]
+            expected = None if None in values else pytest.approx(np.mean(values), rel=1e-12)
+            assert figures[figure] == expected
+    mean = np.mean([entry["ne_diff"]["all"] for entry in entries])
+    assert metrics["ne_diff"]["all"]["percent"] == pytest.approx(mean, rel=1e-12)
+    assert entries[0]["c2al"]["all"] != entries[1]["c2al"]["all"]
+
+
+def test_the_exported_model_is_that_seeds_model(finished) -> None:
+    """Properties 6 and 7, end to end: raw rows through the export give the figures of `metrics_by_seed.json`."""
+    rows = rows_of(finished.path, "test")
+    schema = Schema.load(finished.path / "schema.json")
+    seed = read_json(finished.path / "metrics.json")["exported_seed"]
+    with SavedModel(finished.path / "export" / "1") as served:
+        logits = served.run({feature.name: rows[feature.name] for feature in schema.features})["logits"]
+    expected = read_json(finished.path / "metrics_by_seed.json")["seeds"][seed]["c2al"]["all"]
+    figures = slice_metrics(logits, rows["click"])
+    assert (figures["rows"], figures["positives"]) == (expected["rows"], expected["positives"])
+    assert figures["ne"] == pytest.approx(expected["ne"], abs=1e-6)
+    assert figures["auc"] == pytest.approx(expected["auc"], abs=1e-6)
+    other = read_json(finished.path / "metrics_by_seed.json")["seeds"][1 - seed]["c2al"]["all"]
+    assert other["ne"] != pytest.approx(expected["ne"], abs=1e-5)
+
+
+def test_the_exported_seed_is_the_best_on_the_validation_rows(finished) -> None:
+    histories = [read_json(finished.path / f"seeds/{seed}/c2al/history.json") for seed in (0, 1)]
+    best = int(np.argmin([history["epochs"][-1]["val_primary_ne"] for history in histories]))
+    assert read_json(finished.path / "metrics.json")["exported_seed"] == best
+    assert read_json(finished.path / "export.json")["seed"] == best
+
+
+def test_the_history_is_of_the_model_kept(finished) -> None:
+    rows = rows_of(finished.path, "validation")
+    logits = np.load(finished.path / "seeds/0/baseline/validation_logits.npy")
+    recorded = read_json(finished.path / "seeds/0/baseline/history.json")["epochs"][-1]["val_primary_ne"]
+    assert slice_metrics(logits, rows["click"])["ne"] == pytest.approx(recorded, rel=1e-5)
+
+
+@pytest.mark.parametrize("partition", ["chosen cohorts and the rest", "an axis"])
+def test_overall_difference_is_the_mean_over_a_partition(finished, partition) -> None:
+    """Property 2, end to end: weighted by the baseline's log loss."""
+    for entry in read_json(finished.path / "metrics_by_seed.json")["seeds"]:
+        slices = ["user_value_top_5", "user_value_bottom_5", "rest"]
+        if partition == "an axis":
+            slices = [name for name in entry["ne_diff"] if name.startswith("user_value_")]
+        baseline = entry["baseline"]
+        mass = {name: baseline[name]["rows"] * baseline[name]["log_loss"] for name in ("all", *slices)}
+        assert sum(baseline[name]["rows"] for name in slices) == baseline["all"]["rows"]
+        mean = sum(mass[name] * entry["ne_diff"][name] for name in slices) / mass["all"]
+        assert entry["ne_diff"]["all"] == pytest.approx(mean, rel=1e-9)
+
+
+def test_the_planted_pair_is_found(finished) -> None:
+    """Property 4, end to end."""
+    parameters = SyntheticAds(**read_json(finished.path / "config.json")["data"]["synthetic_ads"])
+    found = Discovery.from_json(read_json(finished.path / "cohorts.json")).cohorts(2)
+    rows = rows_of(finished.path, "test")
+    for planted, cohort in zip(planted_cohorts(parameters), found, strict=True):
+        a, b = planted.contains(rows), cohort.contains(rows)
+        assert (a & b).sum() > 0.9 * (a | b).sum()
+    planted = read_json(finished.path / "details.json")["planted"]
+    assert planted["found"] is True
+    assert planted["bayes_ne"]["all"] < read_json(finished.path / "metrics.json")["baseline"]["all"]["ne"]
+
+
+def test_discovery_read_the_validation_rows(finished) -> None:
+    discovery = Discovery.from_json(read_json(finished.path / "cohorts.json"))
+    rows = rows_of(finished.path, "validation")
+    head = discovery.best.head
+    member = head.cohort.contains(rows)
+    assert discovery.total_rows == 15_000
+    assert (head.rows, head.positives) == (member.sum(), rows["click"][member].sum())
+    logits = np.load(finished.path / "seeds/0/baseline/validation_logits.npy")
+    assert head.mean_prediction == pytest.approx(expit(logits[member].astype(np.float64)).mean(), rel=1e-6)
+
+
+def test_the_server_was_asked(finished) -> None:
+    served = read_json(finished.path / "served.json")
+    assert served["rows"] == 4096
+    assert served["max_logit_difference"] < 1e-5
+
+
+def test_the_same_command_again_changes_nothing(finished, c2al) -> None:
+    kept = ("seeds/*/*/*", "data/*", "export/1/**/*", "schema.json", "cohorts.json", "export.json")
+    before = times_of(finished.path, *kept)
+    written = ("config.json", "metrics.json", "metrics_by_seed.json")
+    contents = {name: (finished.path / name).read_bytes() for name in written}
+    outcome = c2al("run", *finished.words)
+    assert outcome.status == 0, outcome.error
+    assert times_of(finished.path, *kept) == before
+    assert {name: (finished.path / name).read_bytes() for name in written} == contents
+    assert "epoch" not in outcome.error
+    assert [path.name for path in (finished.path / "export").iterdir()] == ["1"]
+
+
+def test_another_configuration_in_the_same_folder_is_an_error(finished, c2al) -> None:
+    before = times_of(finished.path, "**/*")
+    outcome = c2al("run", *finished.words, "--model.num_blocks=2", "--training.epochs=2")
+    assert outcome.status == 1
+    assert f"{finished.path} holds a run of another configuration" in outcome.error
+    assert "they differ in ['model.num_blocks (1 there, 2 now)', 'training.epochs (1 there, 2 now)']" in outcome.error
+    assert "Choose another --run-dir, or remove the folder" in outcome.error
+    assert times_of(finished.path, "**/*") == before
+
+
+def test_step_by_step_gives_the_same(finished, c2al, tmp_path) -> None:
+    run = ("--run-dir", tmp_path)
+    words = [word for word in finished.words if not word.startswith("--run-dir")]
+    steps = (
+        (("prepare", *words, *run), f"{tmp_path / 'data'}, {tmp_path / 'schema.json'}"),
+        (("train", *run, "--arm", "baseline"), str(tmp_path / "seeds/1/baseline/model.keras")),
+        (("discover", *run), "Chosen: user_value in top 5 %"),
+        (("train", *run, "--arm", "c2al"), str(tmp_path / "seeds/1/c2al/model.keras")),
+        (("evaluate", *run), "Cohorts that got worse"),
+        (("export", *run), str(tmp_path / "export/1")),
+        (("report", *run), str(tmp_path / "report.html")),
+    )
+    for step, says in steps:
+        outcome = c2al(*step)
+        assert outcome.status == 0, outcome.error
+        assert says in outcome.output
+    for name in ("schema.json", "cohorts.json", "metrics_by_seed.json", "metrics.json"):
+        assert read_json(tmp_path / name) == read_json(finished.path / name)
+    for seed in (0, 1):
+        for arm in ARMS:
+            logits = [np.load(path / f"seeds/{seed}/{arm}/test_logits.npy") for path in (finished.path, tmp_path)]
+            np.testing.assert_array_equal(*logits)
+
+
+PREPARED = ("config.json", "schema.json", "data")
+BASELINES = (*PREPARED, "seeds/0/baseline", "seeds/1/baseline")
+
+
+@pytest.mark.parametrize(
+    ("there", "step", "first"),
+    [
+        ((), "train --arm baseline", "c2al prepare CONFIG"),
+        ((), "discover", "c2al prepare CONFIG"),
+        ((), "evaluate", "c2al prepare CONFIG"),
+        ((), "export", "c2al prepare CONFIG"),
+        ((), "report", "c2al prepare CONFIG"),
+        (("config.json",), "train --arm baseline", "c2al prepare CONFIG"),
+        (PREPARED, "train --arm c2al", "c2al discover"),
+        (PREPARED, "discover", "c2al train --run-dir DIR --arm baseline"),
+        (PREPARED, "evaluate", "c2al train --run-dir DIR --arm baseline"),
+        (PREPARED, "export", "c2al train --run-dir DIR --arm c2al"),
+        (PREPARED, "report", "c2al evaluate"),
+        (BASELINES, "train --arm c2al", "c2al discover"),
+        ((*BASELINES, "cohorts.json"), "evaluate", "c2al train --run-dir DIR --arm c2al"),
+        ((*BASELINES, "cohorts.json"), "export", "c2al train --run-dir DIR --arm c2al"),
+        ((*BASELINES, "cohorts.json", "seeds/0/c2al"), "evaluate", "c2al train --run-dir DIR --arm c2al"),
+        ((*BASELINES, "cohorts.json", "seeds", "export.json"), "report", "c2al evaluate"),
+        ((*BASELINES, "cohorts.json", "seeds", "metrics.json"), "report", "c2al export"),
+    ],
+)
+def test_a_step_before_its_time_names_the_one_to_run_first(finished, c2al, tmp_path, there, step, first) -> None:
+    folder = copy_run(finished, tmp_path / "run", *dict.fromkeys(name for name in there if name != "seeds"))
+    if "seeds" in there:
+        shutil.copytree(finished.path / "seeds", folder / "seeds", dirs_exist_ok=True)
+    outcome = c2al(*step.split(), "--run-dir", folder)
+    assert outcome.status == 1
+    expected = first if "DIR" in first else f"{first} --run-dir DIR"
+    assert f"Run `{expected.replace('DIR', str(folder))}` first" in outcome.error
+    assert outcome.error.count("c2al: ") == 1
+
+
+def test_another_seed_can_be_exported(finished, c2al, tmp_path) -> None:
+    folder = copy_run(finished, tmp_path / "run", *BASELINES, "seeds/0/c2al", "seeds/1/c2al", "cohorts.json")
+    shutil.copytree(finished.path / "export", folder / "export")
+    shutil.copy(finished.path / "metrics.json", folder)
+    outcome = c2al("export", "--run-dir", folder, "--seed", 7)
+    assert outcome.status == 1
+    assert "`--seed` must be one of the run's seeds, [0, 1]. Received: 7" in outcome.error
+    other = 1 - read_json(finished.path / "export.json")["seed"]
+    outcome = c2al("export", "--run-dir", folder, "--seed", other)
+    assert (outcome.status, outcome.output.strip()) == (0, str(folder / "export" / "2"))
+    assert read_json(folder / "export.json")["seed"] == other
+    assert read_json(folder / "metrics.json")["exported_seed"] == other
+    assert c2al("evaluate", "--run-dir", folder).status == 0
+    assert read_json(folder / "metrics.json")["exported_seed"] == other
+
+
+def position(checkpoints: Path) -> tuple[int, int]:
+    """Epoch and step of the newest checkpoint."""
+    newest = max(checkpoints.glob("[0-9]*.npz"), default=None)
+    if newest is None:
+        return 0, 0
+    with np.load(newest) as arrays:
+        saved = json.loads(arrays["position.json"])
+    return saved["epoch"], saved["step"]
+
+
+def end_at(process, checkpoints: Path, epoch: int, number: signal.Signals) -> str:
+    """Sends a signal once a checkpoint is within an epoch; returns what the process said on stderr."""
+    with process:
+        while position(checkpoints) < (epoch, 1):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.02)
+        process.send_signal(number)
+        error = process.communicate()[1]
+    assert process.returncode == (1 if number == signal.SIGINT else -number)
+    return error
+
+
+def weights(path: Path, arm: str) -> list[np.ndarray]:
+    import c2al_tf.model  # noqa: F401  registers what the file is made of
+
+    return keras.saving.load_model(path / f"seeds/0/{arm}/model.keras", compile=False).get_weights()
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_where_an_unbroken_one_ends(start_script, script, small_words, tmp_path) -> None:
+    """Property 10, end to end: killed in the baseline's first epoch and in C2AL's second, and interrupted between."""
+    settings = {"training__batch_size": 50, "training__epochs": 2, "training__checkpoint_steps": 20, "seeds": 1}
+    paths = {name: tmp_path / name for name in ("unbroken", "killed")}
+    unbroken, killed = (small_words(path, model__dropout=0.1, **settings) for path in paths.values())
+    assert script("run", *unbroken).status == 0
+    for arm, epoch, number in (
+        ("baseline", 0, signal.SIGKILL),
+        ("baseline", 1, signal.SIGINT),
+        ("c2al", 1, signal.SIGKILL),
+    ):
+        folder = paths["killed"] / "seeds" / "0" / arm
+        error = end_at(start_script("run", *killed), folder / "checkpoints", epoch, number)
+        assert position(folder / "checkpoints")[0] < 2
+        assert not (folder / "model.keras").exists()
+        if number == signal.SIGINT:
+            assert error.endswith("c2al: interrupted. The same command goes on where this one stopped.\n")
+    assert script("run", *killed).status == 0
+    for arm in ARMS:
+        for a, b in zip(*(weights(path, arm) for path in paths.values()), strict=True):
+            np.testing.assert_array_equal(a, b)
+    for name in ("cohorts.json", "metrics.json", "metrics_by_seed.json"):
+        assert read_json(paths["killed"] / name) == read_json(paths["unbroken"] / name)
+    assert not list(paths["killed"].rglob("checkpoints"))
