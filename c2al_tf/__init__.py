@@ -17,12 +17,13 @@ if TYPE_CHECKING:
         discover_cohorts as discover_cohorts,
     )
     from .config import ModelConfig as ModelConfig, TrainingConfig as TrainingConfig
-    from .data.dataset import make_dataset as make_dataset
-    from .data.features import FeatureEncoder as FeatureEncoder
-    from .data.labels import add_cohort_labels as add_cohort_labels, cohort_labels as cohort_labels
-    from .data.prepare import FeatureSpec as FeatureSpec, Source as Source, prepare as prepare
-    from .data.readers import read_columns as read_columns
-    from .data.sharding import Shard as Shard
+    from .data.columns.readers import read_columns as read_columns
+    from .data.inputs.dataset import make_dataset as make_dataset
+    from .data.inputs.features import FeatureEncoder as FeatureEncoder
+    from .data.inputs.labels import add_cohort_labels as add_cohort_labels, cohort_labels as cohort_labels
+    from .data.inputs.sharding import Shard as Shard
+    from .data.preparation.prepare import prepare as prepare
+    from .data.preparation.source import FeatureSpec as FeatureSpec, Source as Source
     from .diagnostics import attention_weights as attention_weights
     from .evaluation import (
         compare_arms as compare_arms,
@@ -58,12 +59,13 @@ if TYPE_CHECKING:
 _MODULES = {
     "cohorts": ("Axis", "Cohort", "Discovery", "Guard", "Interval", "Values", "discover_cohorts"),
     "config": ("ModelConfig", "TrainingConfig"),
-    "data.dataset": ("make_dataset",),
-    "data.features": ("FeatureEncoder",),
-    "data.labels": ("add_cohort_labels", "cohort_labels"),
-    "data.prepare": ("FeatureSpec", "Source", "prepare"),
-    "data.readers": ("read_columns",),
-    "data.sharding": ("Shard",),
+    "data.columns.readers": ("read_columns",),
+    "data.inputs.dataset": ("make_dataset",),
+    "data.inputs.features": ("FeatureEncoder",),
+    "data.inputs.labels": ("add_cohort_labels", "cohort_labels"),
+    "data.inputs.sharding": ("Shard",),
+    "data.preparation.prepare": ("prepare",),
+    "data.preparation.source": ("FeatureSpec", "Source"),
     "diagnostics": ("attention_weights",),
     "evaluation": ("compare_arms", "count_arms", "evaluate_by_cohort"),
     "evaluation.scoring": ("slice_metrics",),

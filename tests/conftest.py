@@ -99,7 +99,7 @@ def small_cohorts() -> Any:
 @pytest.fixture(scope="session")
 def small_file(tmp_path_factory: pytest.TempPathFactory, small_schema: Any) -> Path:
     """1,000 rows of `small_schema` in a Parquet file."""
-    from c2al_tf.data.shards import write_parquet
+    from c2al_tf.data.columns.shards import write_parquet
 
     path = tmp_path_factory.mktemp("rows") / "rows.parquet"
     write_parquet(path, [draw_rows(1000)], small_schema.columns)

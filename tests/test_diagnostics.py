@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from c2al_tf.config import ModelConfig
-from c2al_tf.data.dataset import make_dataset
+from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.diagnostics import attention_weights
 from c2al_tf.model import build_model
 

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from c2al_tf.config import ModelConfig
-from c2al_tf.data.features import FeatureEncoder
+from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.layers import TaskHead
 from c2al_tf.model import add_cohort_heads, auxiliary_tasks, build_model, strip_auxiliary_heads
 from c2al_tf.schema import CategoricalFeature, Schema
@@ -75,7 +75,7 @@ def test_any_functional_model_gets_heads_and_loses_them(representation: str) -> 
 
 def test_in_compile_and_fit(small_schema, small_rows, small_cohorts) -> None:
     """The pieces work without our training loop."""
-    from c2al_tf.data.labels import cohort_labels
+    from c2al_tf.data.inputs.labels import cohort_labels
 
     rows = small_rows(256)
     model = build_model(small_schema, CONFIG, cohorts=[cohort.name for cohort in small_cohorts])

@@ -1,8 +1,9 @@
-"""From files to what a model is fed, and from raw rows to files.
+"""Files to raw columns, raw columns to what a model is fed, and raw rows to files and a schema.
 
-Reading: `readers` (Parquet, CSV and TFRecord to raw columns; `arrow` and `examples` know the two kinds of values),
-`checks` (what rows must satisfy), `stream` (their order), `features` (raw columns to model inputs), `labels` (auxiliary
-labels), `dataset` (all of it as one `tf.data.Dataset`). Writing: `statistics` and `prepare`.
+- `columns`: Parquet, CSV and TFRecord files to raw columns and back, and the rules that rows must satisfy.
+- `preparation`: a source of rows to sharded files and a schema.
+- `inputs`: raw columns to batches of (model inputs, labels, weight).
 
-Nothing is imported here, so that `prepare`, which needs no TensorFlow, does not load it.
+`preparation` and `inputs` build on `columns` and do not know each other. Nothing is imported here: `preparation` needs
+no TensorFlow, so it must not load it.
 """

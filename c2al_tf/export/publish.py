@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..data.features import FeatureEncoder
+from ..data.inputs.features import FeatureEncoder
 from ..files import replace_directory
 from ..model import strip_auxiliary_heads
 from ..saved_model import SavedModel

@@ -9,8 +9,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
-from ..data.examples import to_examples
-from ..data.features import FeatureEncoder
+from ..data.columns.wire import to_examples
+from ..data.inputs.features import FeatureEncoder
 from ..schema import Schema
 from ..types import Columns, Tensor
 

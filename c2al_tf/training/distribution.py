@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..data.sharding import Shard
+from ..data.inputs.sharding import Shard
 from ..types import Array, Tensor
 
 Strategy: TypeAlias = tf.distribute.Strategy

@@ -13,7 +13,7 @@ import jsonargparse
 import keras
 import numpy as np
 
-from c2al_tf.data.dataset import primary_tasks
+from c2al_tf.data.inputs.dataset import primary_tasks
 from c2al_tf.files import write_json
 from c2al_tf.model import build_model
 from c2al_tf.training import make_optimizer

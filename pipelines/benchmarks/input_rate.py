@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from c2al_tf.config import ModelConfig
-from c2al_tf.data.dataset import make_dataset
-from c2al_tf.data.examples import write_tfrecord
-from c2al_tf.data.features import FeatureEncoder
-from c2al_tf.data.shards import write_parquet
+from c2al_tf.data.columns.examples import write_tfrecord
+from c2al_tf.data.columns.shards import write_parquet
+from c2al_tf.data.inputs.dataset import make_dataset
+from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.model import build_model
 from c2al_tf.optimizers import RowWiseAdagrad

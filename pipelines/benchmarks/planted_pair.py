@@ -12,8 +12,8 @@ import jsonargparse
 import numpy as np
 
 from c2al_tf.cohorts import Cohort
-from c2al_tf.data.readers import read_columns
-from c2al_tf.data.shards import split_files
+from c2al_tf.data.columns.readers import read_columns
+from c2al_tf.data.columns.shards import split_files
 from c2al_tf.files import write_json
 from c2al_tf.types import Columns
 

@@ -9,7 +9,7 @@ from c2al_serving.protocol import messages
 from c2al_serving.protocol.tensors import fill_proto
 
 from c2al_tf.config import ModelConfig
-from c2al_tf.data.examples import to_examples
+from c2al_tf.data.columns.wire import to_examples
 from c2al_tf.export import export_for_serving
 from c2al_tf.model import build_model
 from c2al_tf.schema import CategoricalFeature, NumericFeature, Schema

@@ -102,8 +102,8 @@ def train_once(folder: Path, rows: int) -> Trained:
     import keras
     import tensorflow as tf
 
-    from c2al_tf.data.dataset import make_dataset
-    from c2al_tf.data.features import FeatureEncoder
+    from c2al_tf.data.inputs.dataset import make_dataset
+    from c2al_tf.data.inputs.features import FeatureEncoder
     from c2al_tf.losses import weighted_sum_of_tasks
     from c2al_tf.model import build_model
     from c2al_tf.training import make_optimizer, train

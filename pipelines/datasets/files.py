@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from c2al_tf.data.learned_schema import SchemaLearner
-from c2al_tf.data.prepare import FeatureSpec, Source
-from c2al_tf.data.raw import num_rows
-from c2al_tf.data.readers import CsvFormat, read_columns
+from c2al_tf.data.columns.raw import num_rows
+from c2al_tf.data.columns.readers import CsvFormat, read_columns
+from c2al_tf.data.preparation.learned_schema import SchemaLearner
+from c2al_tf.data.preparation.source import FeatureSpec, Source
 from c2al_tf.feature import Column, DType
 from c2al_tf.types import Columns
 

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeAlias
 import yaml
 from tqdm import tqdm
 
-from c2al_tf.data.shards import write_parquet
+from c2al_tf.data.columns.shards import write_parquet
 from c2al_tf.files import read_json, replace_file, write_json
 from c2al_tf.types import Columns
 
@@ -176,7 +176,7 @@ def _write(part: Part, on_rows: Callable[[int], Any]) -> None:
     if plan.format == "parquet":
         write_parquet(part.file, batches(), columns)
     else:
-        from c2al_tf.data.examples import write_tfrecord  # TensorFlow, which the others do without
+        from c2al_tf.data.columns.examples import write_tfrecord  # TensorFlow, which the others do without
 
         write_tfrecord(part.file, batches(), columns)
     truth = {name: truth.to_json() for name, truth in merge_truths(truths).items()}

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from c2al_tf.data.arrow import from_arrow
-from c2al_tf.data.prepare import FeatureSpec, Source
+from c2al_tf.data.columns.arrow import from_arrow
+from c2al_tf.data.preparation.source import FeatureSpec, Source
 from c2al_tf.schema import Column
 from c2al_tf.types import Array, Columns
 

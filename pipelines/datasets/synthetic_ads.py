@@ -8,7 +8,8 @@ import numpy as np
 from scipy.special import expit
 
 from c2al_tf.cohorts import Cohort, Interval
-from c2al_tf.data.prepare import FeatureSpec, Source, build_schema
+from c2al_tf.data.preparation.learned_schema import build_schema
+from c2al_tf.data.preparation.source import FeatureSpec, Source
 from c2al_tf.schema import CategoricalFeature, Column, Feature, Schema
 from c2al_tf.types import Array, Columns
 

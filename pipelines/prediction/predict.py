@@ -14,8 +14,8 @@ from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.requests.casting import TensorSpec
 from tqdm import tqdm
 
-from c2al_tf.data.raw import num_rows
-from c2al_tf.data.readers import count_rows, read_columns
+from c2al_tf.data.columns.raw import num_rows
+from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.schema import Column
 from c2al_tf.types import Columns
 

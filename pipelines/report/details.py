@@ -9,10 +9,10 @@ import numpy as np
 from scipy.special import expit, logit
 
 from c2al_tf.cohorts import prediction_histogram
-from c2al_tf.data.dataset import make_dataset
-from c2al_tf.data.raw import concatenate
-from c2al_tf.data.readers import count_rows, read_columns
-from c2al_tf.data.shards import split_files
+from c2al_tf.data.columns.raw import concatenate
+from c2al_tf.data.columns.readers import count_rows, read_columns
+from c2al_tf.data.columns.shards import split_files
+from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.diagnostics import attention_weights
 from c2al_tf.evaluation.scoring import slice_metrics
 from c2al_tf.files import read_json, write_json

@@ -12,13 +12,14 @@ import tensorflow as tf
 from scipy.special import expit
 
 from c2al_tf.cohorts import Axis, discover_cohorts
-from c2al_tf.data.dataset import make_dataset, primary_tasks
-from c2al_tf.data.features import FeatureEncoder
-from c2al_tf.data.prepare import Source, prepare
-from c2al_tf.data.priors import count_tasks
-from c2al_tf.data.raw import concatenate
-from c2al_tf.data.readers import count_rows, read_columns
-from c2al_tf.data.shards import split_files
+from c2al_tf.data.columns.raw import concatenate
+from c2al_tf.data.columns.readers import count_rows, read_columns
+from c2al_tf.data.columns.shards import split_files
+from c2al_tf.data.inputs.dataset import make_dataset, primary_tasks
+from c2al_tf.data.inputs.features import FeatureEncoder
+from c2al_tf.data.inputs.priors import count_tasks
+from c2al_tf.data.preparation.prepare import prepare
+from c2al_tf.data.preparation.source import Source
 from c2al_tf.evaluation import Evaluation, evaluate_by_cohort
 from c2al_tf.export import Export, export_for_serving
 from c2al_tf.files import read_json, replace_file, write_json

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c2al_tf.data import stream
-from c2al_tf.data.examples import write_tfrecord
-from c2al_tf.data.shards import write_parquet
+from c2al_tf.data.columns.examples import write_tfrecord
+from c2al_tf.data.columns.shards import write_parquet
+from c2al_tf.data.inputs import stream
 from c2al_tf.schema import CategoricalFeature, Column, NumericFeature, Schema
 from c2al_tf.types import MISSING_INT, Columns
 
@@ -86,8 +86,8 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes at which a few hundred rows are many chunks, windows and blocks."""
     monkeypatch.setattr(stream, "WINDOW_ROWS", 100)
     monkeypatch.setattr(stream, "_CHUNK_ROWS", 30)
-    monkeypatch.setattr("c2al_tf.data.shards._GROUP_ROWS", 30)
-    monkeypatch.setattr("c2al_tf.data.dataset._BLOCK_ROWS", 64)
+    monkeypatch.setattr("c2al_tf.data.columns.shards._GROUP_ROWS", 30)
+    monkeypatch.setattr("c2al_tf.data.inputs.dataset._BLOCK_ROWS", 64)
 
 
 @pytest.fixture

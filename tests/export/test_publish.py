@@ -10,9 +10,9 @@ from c2al_serving.interfaces.rest import answer
 from c2al_serving.lifecycle.models import Models
 
 from c2al_tf.config import ModelConfig
-from c2al_tf.data.dataset import make_dataset
-from c2al_tf.data.examples import to_examples
-from c2al_tf.data.features import FeatureEncoder
+from c2al_tf.data.columns.wire import to_examples
+from c2al_tf.data.inputs.dataset import make_dataset
+from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.export import export_for_serving
 from c2al_tf.export.facts import ExportError, check_facts, inspect_export
 from c2al_tf.losses import weighted_sum_of_tasks

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c2al_tf.data.examples import write_tfrecord
-from c2al_tf.data.readers import read_columns
-from c2al_tf.data.shards import write_parquet
+from c2al_tf.data.columns.examples import write_tfrecord
+from c2al_tf.data.columns.readers import read_columns
+from c2al_tf.data.columns.shards import write_parquet
 from c2al_tf.schema import Column, Schema
 
 CONFIG = """

@@ -11,8 +11,8 @@ import pytest
 from c2al_serving.client import PredictClient
 from c2al_serving.server import Server
 
-from c2al_tf.data.raw import concatenate
-from c2al_tf.data.readers import read_columns
+from c2al_tf.data.columns.raw import concatenate
+from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.evaluation.scoring import slice_metrics
 from c2al_tf.saved_model import SavedModel
 from c2al_tf.schema import Column, Schema

@@ -14,7 +14,7 @@ def fit(strategy=None, **arguments):
     import numpy as np
     import tensorflow as tf
 
-    from c2al_tf.data.sharding import Shard
+    from c2al_tf.data.inputs.sharding import Shard
     from c2al_tf.losses import weighted_sum_of_tasks
     from c2al_tf.optimizers import RowWiseAdagrad
     from c2al_tf.training import train

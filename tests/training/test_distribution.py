@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from c2al_tf.data.sharding import Shard
+from c2al_tf.data.inputs.sharding import Shard
 from c2al_tf.training.distribution import (
     LostWorkerError,
     is_chief,

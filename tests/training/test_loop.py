@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from c2al_tf.config import ModelConfig
-from c2al_tf.data.dataset import make_dataset
+from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.model import build_model
 from c2al_tf.training import evaluate, predict, train

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from c2al_tf.data.dataset import make_dataset
+from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.metrics import NormalizedEntropy
 from c2al_tf.training import evaluate, predict
 
@@ -43,7 +43,7 @@ def test_zero_weight_rows_change_nothing(fit, small_schema, small_rows, tmp_path
 
 
 def _file(folder, schema, small_rows):
-    from c2al_tf.data.shards import write_parquet
+    from c2al_tf.data.columns.shards import write_parquet
 
     write_parquet(folder / "rows.parquet", [small_rows(1000, seed=5)], schema.columns)
     return folder / "rows.parquet"

@@ -9,7 +9,8 @@ import pytest
 from c2al_pipelines.datasets.files import Files, open_source
 from c2al_pipelines.run.config import load_config
 
-from c2al_tf.data.prepare import FeatureSpec, prepare
+from c2al_tf.data.preparation.prepare import prepare
+from c2al_tf.data.preparation.source import FeatureSpec
 from c2al_tf.schema import CategoricalFeature, Column, NumericFeature, Schema
 
 EXAMPLE = Path(__file__).parents[3] / "pipelines" / "configs" / "files.yaml"

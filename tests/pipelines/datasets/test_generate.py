@@ -12,7 +12,7 @@ from c2al_pipelines.datasets.ads_world import BLOCK_ROWS, SyntheticAds
 from c2al_pipelines.datasets.generate import Plan, generate_files
 from c2al_pipelines.datasets.synthetic_ads import generate, raw_columns
 
-from c2al_tf.data.readers import read_columns
+from c2al_tf.data.columns.readers import read_columns
 
 PARAMETERS = SyntheticAds(num_rows=2 * BLOCK_ROWS + 50, validation_rows=BLOCK_ROWS + 5, test_rows=300, click_rate=0.02)
 WORDS = ("--num-rows", 2 * BLOCK_ROWS + 50, f"--validation_rows={BLOCK_ROWS + 5}", "--test-rows=300")
@@ -141,7 +141,7 @@ def test_bad_input(whole, change, message):
 
 def test_a_run_reads_the_files(c2al, whole, tmp_path):
     """The configuration is the demo's; the schema learnt from the files is the world's but for values never seen."""
-    from c2al_tf.data.dataset import make_dataset
+    from c2al_tf.data.inputs.dataset import make_dataset
     from c2al_tf.schema import Schema
 
     outcome = c2al("prepare", whole[0] / "run.yaml", "--data", whole[0], "--run-dir", tmp_path / "run")

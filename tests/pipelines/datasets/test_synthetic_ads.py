@@ -23,8 +23,8 @@ from c2al_pipelines.datasets.synthetic_ads import (
     raw_columns,
 )
 
-from c2al_tf.data.checks import check_columns
-from c2al_tf.data.prepare import prepare
+from c2al_tf.data.columns.checks import check_columns
+from c2al_tf.data.preparation.prepare import prepare
 
 SMALL = SyntheticAds(num_rows=3 * BLOCK_ROWS + 10, validation_rows=100, test_rows=400_000)
 

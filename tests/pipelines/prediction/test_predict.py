@@ -16,10 +16,10 @@ from c2al_serving.config.model_config import ModelConfig
 from c2al_serving.server import Server
 from scipy.special import expit
 
-from c2al_tf.data.examples import write_tfrecord
-from c2al_tf.data.raw import concatenate
-from c2al_tf.data.readers import read_columns
-from c2al_tf.data.shards import write_parquet
+from c2al_tf.data.columns.examples import write_tfrecord
+from c2al_tf.data.columns.raw import concatenate
+from c2al_tf.data.columns.readers import read_columns
+from c2al_tf.data.columns.shards import write_parquet
 from c2al_tf.files import read_json
 from c2al_tf.schema import Schema
 

@@ -14,8 +14,8 @@ from c2al_pipelines.datasets.synthetic_ads import SyntheticAds, planted_cohorts
 from scipy.special import expit
 
 from c2al_tf.cohorts import Discovery
-from c2al_tf.data.raw import concatenate
-from c2al_tf.data.readers import read_columns
+from c2al_tf.data.columns.raw import concatenate
+from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.evaluation.scoring import slice_metrics
 from c2al_tf.files import read_json
 from c2al_tf.saved_model import SavedModel

@@ -1,0 +1,5 @@
+"""Raw columns to batches of (model inputs, labels, weight).
+
+`features` encodes model inputs, `labels` makes auxiliary labels, `sharding` divides rows among workers, `stream` orders
+rows, `dataset` combines them into one `tf.data.Dataset`, `priors` counts the positives of each task.
+"""

@@ -1,0 +1,120 @@
+"""What `prepare` learns of a column in one pass: counts, quantiles, moments; each holds bounded memory."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+from datasketches import tdigest_double
+
+from ...types import Array
+
+MAX_DISTINCT = 10_000_000
+"""Distinct values of a categorical column that are counted exactly; a column with more has to be hashed."""
+
+_MAX_EXACT_QUANTILES = 65_536
+# Error in rank below 0.001 (0.0009 at worst was measured with 4,000 on 3 M normal values).
+_COMPRESSION = 10_000
+
+
+class Counts:
+    """Exact counts of a categorical column's values.
+
+    Args:
+        name: The column, for messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.counts: Counter[str | int] = Counter()
+
+    def update(self, values: Array) -> None:
+        """Counts the values (rows,).
+
+        Raises:
+            ValueError: If more than `MAX_DISTINCT` different values have come.
+        """
+        counted = pa.array(values).value_counts()
+        self.counts.update(
+            dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+        )
+        if len(self.counts) > MAX_DISTINCT:
+            raise ValueError(
+                f"Feature `{self.name}` has more than {MAX_DISTINCT:,} different values; give it `num_hash_buckets`. "
+                f"Received: {len(self.counts):,}"
+            )
+
+    def vocabulary(self, min_count: int, max_size: int | None) -> tuple[str, ...] | tuple[int, ...]:
+        """Returns the values that came at least `min_count` times, most frequent first, then in order of value."""
+        kept = [(-count, value) for value, count in self.counts.items() if count >= min_count]
+        return tuple(value for _, value in sorted(kept)[:max_size])  # type: ignore[return-value]
+
+
+class Quantiles:
+    """Quantiles of a numeric column: exact up to 65,536 different values, a t-digest beyond.
+
+    A t-digest, and no KLL sketch, as the latter draws random bits: one input has to give one schema.
+    """
+
+    def __init__(self) -> None:
+        self.values: Array = np.empty(0, np.float64)
+        self.counts: Array = np.empty(0, np.int64)
+        self.digest: tdigest_double | None = None
+
+    def update(self, values: Array) -> None:
+        """Takes in the values (rows,), none of them NaN."""
+        values = values.astype(np.float64, copy=False)
+        if self.digest is not None:
+            self.digest.update(values)
+            return
+        merged, places = np.unique(np.concatenate([self.values, values]), return_inverse=True)
+        weights = np.concatenate([self.counts, np.ones(len(values), np.int64)])
+        self.values, self.counts = merged, np.bincount(places, weights, len(merged)).astype(np.int64)
+        if len(merged) > _MAX_EXACT_QUANTILES:
+            self.digest = tdigest_double(_COMPRESSION)
+            for start in range(0, len(merged), 1024):
+                part = slice(start, start + 1024)
+                self.digest.update(np.repeat(self.values[part], self.counts[part]))
+
+    def boundaries(self, num_buckets: int) -> tuple[float, ...]:
+        """Returns the inner quantiles at 1/num_buckets steps, as float32 values, without repetitions.
+
+        A boundary is the lowest value of its upper bucket, so that the lowest of all values is none.
+        """
+        if num_buckets < 2 or (self.digest is None and not len(self.values)):
+            return ()
+        ranks = np.arange(1, num_buckets) / num_buckets
+        if self.digest is not None:
+            found, lowest = [self.digest.get_quantile(rank) for rank in ranks], self.digest.get_min_value()
+        else:
+            cumulative = np.cumsum(self.counts)
+            # The lowest value with at least that share of the rows at or below it.
+            found, lowest = self.values[np.searchsorted(cumulative, ranks * cumulative[-1])], self.values[0]
+        distinct = np.unique(np.asarray(found, np.float32))
+        return tuple(float(value) for value in distinct if value > np.float32(lowest))
+
+
+class Moments:
+    """Mean and standard deviation, merged batch by batch."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = 0.0
+        self.sum_of_squares = 0.0
+
+    def update(self, values: Array) -> None:
+        """Takes in the values (rows,), none of them NaN."""
+        if not len(values):
+            return
+        count, mean = len(values), float(values.mean(dtype=np.float64))
+        difference, total = mean - self.mean, self.count + len(values)
+        self.sum_of_squares += float(np.square(values - mean, dtype=np.float64).sum())
+        self.sum_of_squares += difference**2 * self.count * count / total
+        self.mean += difference * count / total
+        self.count = total
+
+    @property
+    def std(self) -> float:
+        """Standard deviation; 1 for a constant, whose scaled value is 0 all the same."""
+        std = (self.sum_of_squares / self.count) ** 0.5 if self.count else 0.0
+        # A constant's squares are rounding alone.
+        return std if std > 1e-9 * max(1.0, abs(self.mean)) else 1.0
