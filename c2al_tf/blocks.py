@@ -1,13 +1,17 @@
 """Blocks of independent units: what discovery and evaluation resample, the same however rows are sharded."""
 
 import zlib
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+from scipy.stats import t as student
 
 from .types import Array
 
 NUM_BLOCKS = 1000
 NUM_RESAMPLES = 2000
+CONFIDENCE = 0.95
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -66,3 +70,78 @@ def resample_counts(num_blocks: int, num_resamples: int = NUM_RESAMPLES, seed: i
     """How often each block is drawn in each bootstrap resample: `(num_resamples, num_blocks)`."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(num_blocks, np.full(num_blocks, 1 / num_blocks), size=num_resamples).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Variation:
+    r"""How a figure varies over K seeds and over blocks of rows, and so how its mean over the seeds does.
+
+    The figure `d[k]` of seed `k` varies with the rows in a way that all seeds share (variance R), with the seed (S),
+    and with the rows in a way of each seed's own (I), so the mean's variance is `R + (S + I) / K`. What the data show:
+
+        v_seeds = variance of d[k] over the K seeds, divisor K - 1              expects S + I
+        v_each  = mean over k of the bootstrap variance of d[k]                 expects R + I
+        v_rows  = bootstrap variance of the mean over k of d[k]                 expects R + I / K
+        shared  = (K v_rows - v_each) / (K - 1)                                 expects R
+        V       = max(v_seeds / K + shared, v_rows)
+
+    `v_seeds + v_rows` alone would count I twice. A percentile bootstrap over few seeds is too narrow twice over: its
+    variance is `(K - 1) / K` of `v_seeds / K`, and it ignores that `K` numbers say little about a variance. So the
+    divisor is `K - 1`, and the degrees of freedom are Satterthwaite's for a sum of two estimated variances,
+    `a = v_seeds / K` and `b = V - a`:
+
+        df = V^2 / (a^2 / (K - 1) + b^2 / (blocks with rows - 1))
+
+    With one seed `V = v_rows`: rows alone, and another seed's model may lie far outside.
+
+    Args:
+        num_seeds: K.
+        num_filled: Number of blocks with rows, at least 2.
+        seeds: v_seeds; 0 with one seed.
+        each: v_each.
+        rows: v_rows.
+
+    References:
+        A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007); F. E. Satterthwaite, "An
+        approximate distribution of estimates of variance components", Biometrics Bulletin 2 (1946).
+    """
+
+    num_seeds: int
+    num_filled: int
+    seeds: float
+    each: float
+    rows: float
+
+    @classmethod
+    def of(cls, by_seed: Array, resampled: Array, num_filled: int) -> Self:
+        """From each seed's figure (seeds,), and the same on every resample of blocks (seeds, resamples)."""
+        return cls(
+            len(by_seed),
+            num_filled,
+            float(by_seed.var(ddof=1)) if len(by_seed) > 1 else 0.0,
+            float(resampled.var(axis=1, ddof=1).mean()),
+            float(resampled.mean(axis=0).var(ddof=1)),
+        )
+
+    @property
+    def variance(self) -> float:
+        """V."""
+        if self.num_seeds == 1:
+            return self.rows
+        shared = max((self.num_seeds * self.rows - self.each) / (self.num_seeds - 1), 0.0)
+        return max(self.seeds / self.num_seeds + shared, self.rows)
+
+    def degrees_of_freedom(self, of_seeds: float | None = None) -> float:
+        """Of V; `of_seeds` are those of `v_seeds`, K - 1 if not given."""
+        if self.num_seeds == 1:
+            return self.num_filled - 1
+        a, variance = self.seeds / self.num_seeds, self.variance
+        if variance == 0:
+            return 1.0
+        of_seeds = self.num_seeds - 1 if of_seeds is None else of_seeds
+        return variance**2 / (a**2 / of_seeds + (variance - a) ** 2 / (self.num_filled - 1))
+
+    def margin(self, confidence: float = CONFIDENCE) -> float:
+        """Half the width of the mean's t interval."""
+        quantile = float(student.ppf((1 + confidence) / 2, self.degrees_of_freedom()))
+        return quantile * self.variance**0.5

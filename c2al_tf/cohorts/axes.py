@@ -13,6 +13,9 @@ from ..types import MISSING_INT, MISSING_STRING, PRIMARY, Array, Columns
 from .cohort import Cohort
 from .conditions import Condition, Interval, Values, format_edge, raw_column
 
+GIVEN = "given"
+"""Name of the axis whose cohorts a team brought, instead of a column's cuts. They may overlap."""
+
 # "Top 5 % against bottom 5 %" (C2AL, Figure 3), and the middle.
 _QUANTILES = (0.0, 0.05, 0.25, 0.75, 0.95, 1.0)
 
@@ -21,15 +24,16 @@ _QUANTILES = (0.0, 0.05, 0.25, 0.75, 0.95, 1.0)
 class Axis:
     """What cohorts are cut along.
 
-    A column with `edges` is cut into intervals [edge, next edge). A column with `quantiles`, or a column of floats
-    with neither, is cut at quantiles of its values; the outermost intervals are open, so that they hold on new data
-    too, and equal edges fall together. Any other column is cut into its most frequent values. A cross of two columns
-    is cut into the combinations of their cohorts. A row with a missing value is in no cohort of the axis.
+    A column of numbers with `edges` is cut into intervals [edge, next edge), any other one at `quantiles` of its
+    values: the outermost intervals are open, so that they hold on new data too, and equal edges fall together. A column
+    of strings or booleans, or of integers that `categories` names, is cut into its most frequent values. A cross of two
+    columns is cut into the combinations of their cohorts. A row with a missing value is in no cohort of the axis.
 
     Args:
         columns: Names of one raw column, or of two to be crossed.
         edges: Column to two or more rising edges; infinity at either end leaves it open.
-        quantiles: Column to two or more rising shares in [0, 1].
+        quantiles: Column to two or more rising shares in [0, 1]; 0, 5, 25, 75, 95 and 100 % if not given.
+        categories: Columns of integers that are codes, without an order.
         max_cohorts: How many values of a column, and how many combinations of a cross, become cohorts: those with
             the most rows. Intervals are all kept.
         name: Name in the results; the columns' names joined by ` x ` if empty.
@@ -38,6 +42,7 @@ class Axis:
     columns: tuple[str, ...]
     edges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     quantiles: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    categories: tuple[str, ...] = ()
     max_cohorts: int = 20
     name: str = ""
 
@@ -50,11 +55,13 @@ class Axis:
         object.__setattr__(self, "name", self.name or " x ".join(self.columns))
         if self.max_cohorts < 2:
             raise ValueError(f"`max_cohorts` must be at least 2. Received: max_cohorts={self.max_cohorts}")
-        stray = (set(self.edges) | set(self.quantiles)) - set(self.columns)
-        if stray or set(self.edges) & set(self.quantiles):
+        object.__setattr__(self, "categories", tuple(self.categories))
+        given = [*self.edges, *self.quantiles, *self.categories]
+        if set(given) - set(self.columns) or len(set(given)) < len(given):
             raise ValueError(
-                f"Axis `{self.name}` must give `edges` or `quantiles`, not both, for its own columns "
-                f"{', '.join(self.columns)}. Received: edges={dict(self.edges)}, quantiles={dict(self.quantiles)}"
+                f"Axis `{self.name}` must name each of its own columns {', '.join(self.columns)} at most once in "
+                f"`edges`, `quantiles` and `categories`. Received: edges={dict(self.edges)}, "
+                f"quantiles={dict(self.quantiles)}, categories={self.categories}"
             )
         for column, edges in self.edges.items():
             self._check_rising("edges", column, edges, -math.inf, math.inf)
@@ -72,26 +79,36 @@ class Axis:
 
 @dataclass(frozen=True)
 class Cut:
-    """An axis resolved on data: its disjoint cohorts, independent of the rows from here on."""
+    """An axis resolved on data: its cohorts, independent of the rows from here on."""
 
     axis: str
     cohorts: tuple[Cohort, ...]
 
 
-def cut_axes(axes: Sequence[Axis], columns: Columns) -> tuple[Cut, ...]:
+def cut_axes(axes: Sequence[Axis], columns: Columns, *, given: Sequence[Cohort] = ()) -> tuple[Cut, ...]:
     """Resolves axes on raw columns; the cohorts' names are unique over all axes.
 
+    Args:
+        axes: What to cut along.
+        columns: Raw columns that the axes are on, each of shape (rows,).
+        given: Cohorts of your own, which become the first axis, `given`, and keep their names.
+
     Raises:
-        ValueError: If two axes share a name, or a column is absent, multi-valued, without values, or of a type that
-            its edges or quantiles do not fit.
+        ValueError: If two axes or two given cohorts share a name, or a column is absent, multi-valued, without values,
+            or of a type that its edges or quantiles do not fit.
     """
-    twice = [name for name, count in Counter(axis.name for axis in axes).items() if count > 1]
-    if twice:
-        raise ValueError(f"Axes must have distinct names; give a `name`. Received twice: {', '.join(twice)}")
-    taken = Counter({PRIMARY: 1})
-    return tuple(
+    for what, names in (
+        ("Axes", [*([GIVEN] if given else []), *(axis.name for axis in axes)]),
+        ("Given cohorts", [cohort.name for cohort in given]),
+    ):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"{what} must have distinct names; give a `name`. Received twice: {', '.join(twice)}")
+    taken = Counter([PRIMARY, *(cohort.name for cohort in given)])
+    cuts = tuple(
         Cut(axis.name, tuple(_named(conditions, taken) for conditions in _conditions(axis, columns))) for axis in axes
     )
+    return (Cut(GIVEN, tuple(given)), *cuts) if given else cuts
 
 
 def _conditions(axis: Axis, columns: Columns) -> list[tuple[Condition, ...]]:
@@ -108,14 +125,19 @@ def _conditions(axis: Axis, columns: Columns) -> list[tuple[Condition, ...]]:
 
 def _column_conditions(axis: Axis, name: str, columns: Columns) -> Sequence[Condition]:
     column, kind = raw_column(columns, name)
-    if kind == "string" and (name in axis.edges or name in axis.quantiles):
-        raise ValueError(f"Axis `{axis.name}` cuts column `{name}` by numbers, but the column holds strings.")
+    if kind in ("string", "boolean") and (name in axis.edges or name in axis.quantiles):
+        raise ValueError(
+            f"Axis `{axis.name}` must cut column `{name}` into values: it holds {kind} values. Received: "
+            f"{'edges' if name in axis.edges else 'quantiles'}"
+        )
+    if kind == "float" and name in axis.categories:
+        raise ValueError(f"Axis `{axis.name}` cannot take column `{name}` for categories: it holds float values.")
     if name in axis.edges:
         return [Interval(name, low, high) for low, high in itertools.pairwise(axis.edges[name])]
     present = _present(column, kind)
     if len(present) == 0:
         raise ValueError(f"Axis `{axis.name}` needs values. Received: column `{name}` with missing values only")
-    if name in axis.quantiles or kind == "float":
+    if kind == "float" or (kind == "integer" and name not in axis.categories):
         return _quantile_intervals(name, present, axis.quantiles.get(name, _QUANTILES))
     rows = Counter(present.tolist())
     strange = [value for value in rows if not isinstance(value, str | int)]
@@ -129,6 +151,8 @@ def _column_conditions(axis: Axis, name: str, columns: Columns) -> Sequence[Cond
 
 
 def _present(column: Array, kind: str) -> Array:
+    if kind == "boolean":
+        return column
     if kind == "float":
         return column[~np.isnan(column)]
     return column[column != (MISSING_STRING if kind == "string" else MISSING_INT)]
@@ -140,7 +164,8 @@ def _quantile_intervals(name: str, present: Array, quantiles: Sequence[float]) -
     lowest = present.min()
     resolved: dict[float, float] = {}
     for share, edge in zip(quantiles, edges.tolist(), strict=True):
-        if share == 1:
+        if share == 1 or edge == math.inf:
+            # So many infinite values belong to the outermost interval: no edge lies among them.
             resolved[math.inf] = 1.0
         elif share == 0 or edge <= lowest:
             resolved.setdefault(-math.inf, 0.0)

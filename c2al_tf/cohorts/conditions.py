@@ -19,7 +19,7 @@ class Values:
 
     Args:
         column: Name of a column of strings or numbers.
-        values: Distinct strings, or distinct integers.
+        values: Distinct strings, integers or booleans.
     """
 
     column: str
@@ -27,10 +27,10 @@ class Values:
 
     def __post_init__(self) -> None:
         values = tuple(v.item() if isinstance(v, np.generic) else v for v in self.values)
-        if not values or {type(v) for v in values} not in ({str}, {int}):
+        if not values or {type(v) for v in values} not in ({str}, {int}, {bool}):
             raise ValueError(
-                f"`values` of column `{self.column}` must be strings or integers, at least one and all of one type. "
-                f"Received: values={self.values!r}"
+                f"`values` of column `{self.column}` must be strings, integers or booleans, at least one and all of "
+                f"one type. Received: values={self.values!r}"
             )
         if len(set(values)) < len(values) or MISSING_STRING in values or MISSING_INT in values:
             raise ValueError(
@@ -42,7 +42,7 @@ class Values:
     def contains(self, columns: Mapping[str, Any]) -> Any:
         """Maps columns of shape (rows,) to a mask of shape (rows,)."""
         column, kind = raw_column(columns, self.column)
-        if (kind == "string") != isinstance(self.values[0], str):
+        if {"string": str, "boolean": bool}.get(kind, int) is not type(self.values[0]):
             raise ValueError(
                 f"Cohort values must have the type of column `{self.column}`, which holds {kind} values. "
                 f"Received: values={self.values!r}"
@@ -66,7 +66,8 @@ class Values:
 class Interval:
     """Holds where low <= column < high; a missing value is in no interval, not even in an unbounded one.
 
-    On a float32 column the edges are rounded to float32, by NumPy and by TensorFlow alike.
+    An infinite value is in the interval that is open at its end. On a float32 column the edges are rounded to float32,
+    by NumPy and by TensorFlow alike.
 
     Args:
         column: Name of a numeric column.
@@ -102,10 +103,11 @@ class Interval:
     def contains(self, columns: Mapping[str, Any]) -> Any:
         """Maps columns of shape (rows,) to a mask of shape (rows,)."""
         column, kind = raw_column(columns, self.column)
-        if kind == "string":
-            raise ValueError(f"`{self}` needs a numeric column. Column `{self.column}` holds strings.")
+        if kind in ("string", "boolean"):
+            raise ValueError(f"`{self}` needs a numeric column. Column `{self.column}` holds {kind} values.")
         if kind == "float":
-            return (column >= self.low) & (column < self.high)
+            # No infinity is below infinity, but it is above every edge.
+            return (column >= self.low) & (column < self.high) if self.high < math.inf else column >= self.low
         # TensorFlow compares integers with integers only; for an integer x, x < high is x <= ceil(high) - 1.
         limits = np.iinfo(column.dtype.name)
         first = max(math.ceil(max(self.low, -(2.0**63))), MISSING_INT + 1, int(limits.min))
@@ -148,7 +150,7 @@ Condition: TypeAlias = Values | Interval
 
 
 def raw_column(columns: Mapping[str, Any], name: str) -> tuple[Any, str]:
-    """Returns a column of shape (rows,) and its kind: `string`, `integer` or `float`."""
+    """Returns a column of shape (rows,) and its kind: `string`, `integer`, `boolean` or `float`."""
     if name not in columns:
         raise ValueError(f"No column `{name}` in the data. Columns there: {', '.join(map(str, columns))}")
     column = columns[name]
@@ -160,11 +162,16 @@ def raw_column(columns: Mapping[str, Any], name: str) -> tuple[Any, str]:
     dtype = column.dtype.name
     if dtype == "object" and len(column) > 0 and isinstance(column[0], bytes):
         raise ValueError(f"Column `{name}` holds bytes; decode them to `str`. Received: {column[0]!r}")
-    kinds = {"string": r"object|string|str\d*", "integer": r"u?int\d+", "float": r"b?float\d+"}
+    kinds = {
+        "string": r"object|string|str\d*",
+        "integer": r"u?int\d+",
+        "boolean": r"bool",
+        "float": r"b?float\d+",
+    }
     for kind, pattern in kinds.items():
         if re.fullmatch(pattern, dtype):
             return column, kind
-    raise ValueError(f"Column `{name}` must hold strings, integers or floats. Received: dtype {dtype}")
+    raise ValueError(f"Column `{name}` must hold strings, integers, booleans or floats. Received: dtype {dtype}")
 
 
 def check_keys(json: Any, what: str, *, required: Collection[str], optional: Collection[str] = ()) -> None:

@@ -1,15 +1,20 @@
-"""What discovery needs to know of the rows, as a value that adds up over shards and days."""
+"""Counts of cohorts, by block of independent units, as values that add up over shards and days."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
 
+from ..blocks import deal_blocks
 from ..types import Array, Columns
 from .axes import Cut
+from .cohort import Cohort
 from .conditions import Condition
 from .divergence import NUM_BUCKETS, prediction_buckets
+
+NUM_BLOCKS = 256
+"""Blocks that a discovery resamples. Evaluation deals into more: its counts have no prediction buckets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,30 +23,49 @@ class CohortCounts:
 
     Args:
         cuts: The axes with their cohorts.
+        grouped: Whether the rows of one unit are in one block.
+        seed: Of the dealing into blocks.
         total_rows: Rows seen, those in no cohort included.
-        histograms: Rows per prediction bucket, int64 of shape (cohorts, buckets).
-        positives: Rows with label 1, int64 of shape (cohorts,), or None without labels.
-        prediction_sums: Sums of the predictions, float64 of shape (cohorts,).
+        histograms: Rows per prediction bucket, int32 of shape (seeds, cohorts, blocks, buckets); one seed per baseline.
+        positives: Rows with label 1, int64 of shape (cohorts, blocks), or None without labels.
+        prediction_sums: Sums of the predictions, float64 of shape (seeds, cohorts, blocks).
     """
 
     cuts: tuple[Cut, ...]
+    grouped: bool
+    seed: int
     total_rows: int
     histograms: Array
     positives: Array | None
     prediction_sums: Array
 
     @property
+    def num_blocks(self) -> int:
+        """Number of blocks that rows are dealt into."""
+        return int(self.histograms.shape[2])
+
+    @property
     def rows(self) -> Array:
         """Rows per cohort, int64 of shape (cohorts,)."""
-        return np.asarray(self.histograms.sum(-1))
+        return np.asarray(self.histograms[0].sum((-2, -1), dtype=np.int64))
 
     def __add__(self, other: "CohortCounts") -> "CohortCounts":
         if self.cuts != other.cuts or self.histograms.shape != other.histograms.shape:
-            raise ValueError("Counts add up only over the same cuts and buckets: cut the axes once, for all shards.")
+            raise ValueError(
+                "Counts add up only over the same cuts, seeds, blocks and buckets: cut the axes once, for all shards. "
+                f"Received: (seeds, cohorts, blocks, buckets) = {self.histograms.shape} and {other.histograms.shape}"
+            )
+        if (self.grouped, self.seed) != (other.grouped, other.seed):
+            raise ValueError(
+                "Counts add up only if units and seed deal their rows into the same blocks. "
+                f"Received: grouped, seed = {(self.grouped, self.seed)} and {(other.grouped, other.seed)}"
+            )
         if (self.positives is None) != (other.positives is None):
             raise ValueError("Counts with labels and counts without do not add up: give labels to all shards or none.")
         return CohortCounts(
             self.cuts,
+            self.grouped,
+            self.seed,
             self.total_rows + other.total_rows,
             self.histograms + other.histograms,
             None if self.positives is None or other.positives is None else self.positives + other.positives,
@@ -60,83 +84,157 @@ def count_cohorts(
     *,
     labels: Array | None = None,
     weights: Array | None = None,
+    units: Array | None = None,
+    row_numbers: Array | None = None,
     num_buckets: int = NUM_BUCKETS,
+    num_blocks: int = NUM_BLOCKS,
+    seed: int = 0,
     progress: bool = True,
 ) -> CohortCounts:
-    """Counts the rows of every cohort.
+    """Counts the rows of every cohort, by block and prediction bucket.
 
     Args:
-        predictions: Probabilities of shape (rows,).
+        predictions: Probabilities of shape (seeds, rows), one baseline per seed; (rows,) is one seed.
         columns: Raw columns; at least those that the cuts read.
         cuts: Axes resolved by `cut_axes`.
         labels: 0 or 1, of shape (rows,).
         weights: At least 0, of shape (rows,). Rows of weight 0 are left out; other weights change nothing.
+        units: Ids (a user, say) of shape (rows,): the rows of one unit are not independent, and share a block.
+        row_numbers: Numbers of the rows among those of all shards, of shape (rows,), which deal them into blocks where
+            no `units` do; 0, 1, and so on if not given, which is right for all rows at once.
         num_buckets: Buckets of the log-normalised prediction.
+        num_blocks: Blocks that the rows are dealt into, at least 2.
+        seed: Of the dealing.
         progress: Whether to show a bar when it takes long.
 
     Raises:
-        ValueError: If lengths differ, a prediction is no probability, a label is not 0 or 1, or a row is in two
-            cohorts of a cut.
+        ValueError: If lengths differ, a prediction is no probability, or a label is not 0 or 1.
     """
-    predictions = np.asarray(predictions)
+    predictions = np.atleast_2d(np.asarray(predictions))
     needed = {name: columns[name] for cut in cuts for c in cut.cohorts for name in c.columns if name in columns}
-    check_rows(predictions, needed, labels)
+    check_rows(predictions, needed, labels=labels, units=units, row_numbers=row_numbers)
+    blocks = deal_blocks(
+        predictions.shape[1],
+        units=None if units is None else np.asarray(units),
+        row_numbers=None if row_numbers is None else np.asarray(row_numbers),
+        num_blocks=num_blocks,
+        seed=seed,
+    )
     if weights is not None:
-        predictions, columns, labels = weighted_rows(weights, predictions, needed, labels)
-    buckets = prediction_buckets(predictions, num_buckets)
-    histograms, positives, sums = [], [], []
-    for cut in tqdm(cuts, desc="counting cohorts", unit="axis", delay=2, disable=not progress):
-        codes = _codes(cut, columns, len(predictions))
-        inside, size = codes >= 0, len(cut.cohorts)
-        codes = codes[inside]
-        cells = np.bincount(codes * num_buckets + buckets[inside], minlength=size * num_buckets)
-        histograms.append(cells.reshape(size, num_buckets))
-        sums.append(np.bincount(codes, predictions[inside].astype(np.float64), minlength=size))
+        kept = counted_rows(weights, predictions.shape[1])
+        predictions, blocks = predictions[:, kept], blocks[kept]
+        columns = {name: column[kept] for name, column in needed.items()}
+        labels = None if labels is None else np.asarray(labels)[kept]
+    cells = blocks * num_buckets + prediction_buckets(predictions, num_buckets)
+    cohorts = [cohort for cut in cuts for cohort in cut.cohorts]
+    histograms = np.zeros((len(predictions), len(cohorts), num_blocks, num_buckets), np.int32)
+    positives = np.zeros((len(cohorts), num_blocks), np.int64)
+    sums = np.zeros((len(predictions), len(cohorts), num_blocks))
+    members = tqdm(
+        _members(cohorts, columns),
+        total=len(cohorts),
+        desc="counting cohorts",
+        unit="cohort",
+        delay=2,
+        disable=not progress,
+    )
+    for c, rows in enumerate(members):
+        for s, seed_cells in enumerate(cells):
+            counts = np.bincount(seed_cells[rows], minlength=num_blocks * num_buckets)
+            histograms[s, c] = counts.reshape(num_blocks, num_buckets)
+            sums[s, c] = np.bincount(blocks[rows], predictions[s, rows].astype(np.float64), minlength=num_blocks)
         if labels is not None:
-            positives.append(np.bincount(codes[np.asarray(labels)[inside] == 1], minlength=size))
+            positives[c] = np.bincount(blocks[rows], np.asarray(labels)[rows], minlength=num_blocks)
     return CohortCounts(
         tuple(cuts),
-        len(predictions),
-        np.concatenate([np.zeros((0, num_buckets), np.int64), *histograms]),
-        None if labels is None else np.concatenate([np.zeros(0, np.int64), *positives]),
-        np.concatenate([np.zeros(0), *sums]),
+        units is not None,
+        seed,
+        predictions.shape[1],
+        histograms,
+        None if labels is None else positives,
+        sums,
     )
 
 
-def _codes(cut: Cut, columns: Columns, rows: int) -> Array:
-    """Returns the number of each row's cohort, -1 for none, of shape (rows,)."""
+@dataclass(frozen=True, eq=False)
+class CohortSizes:
+    """How much each cohort has to learn from: its training rows; `+`, and so `sum`, merges those of other rows.
+
+    Args:
+        cuts: The axes with their cohorts.
+        total_rows: Rows seen, those in no cohort included.
+        rows: Rows per cohort, int64 of shape (cohorts,).
+        positives: Those with label 1, int64 of shape (cohorts,), or None without labels.
+    """
+
+    cuts: tuple[Cut, ...]
+    total_rows: int
+    rows: Array
+    positives: Array | None
+
+    def __add__(self, other: "CohortSizes") -> "CohortSizes":
+        if self.cuts != other.cuts or (self.positives is None) != (other.positives is None):
+            raise ValueError("Sizes add up only over the same cuts, with labels in all shards or in none.")
+        positives = None if self.positives is None or other.positives is None else self.positives + other.positives
+        return CohortSizes(self.cuts, self.total_rows + other.total_rows, self.rows + other.rows, positives)
+
+    def __radd__(self, other: int) -> "CohortSizes":
+        """Lets `sum` start at 0."""
+        return self if other == 0 else NotImplemented
+
+
+def count_sizes(
+    columns: Columns, cuts: Sequence[Cut], *, labels: Array | None = None, weights: Array | None = None
+) -> CohortSizes:
+    """Counts the (training) rows and positives of every cohort; arguments as of `count_cohorts`.
+
+    Raises:
+        ValueError: If there is no column, lengths differ, or a label is not 0 or 1.
+    """
+    cohorts = [cohort for cut in cuts for cohort in cut.cohorts]
+    needed = {name: columns[name] for cohort in cohorts for name in cohort.columns if name in columns}
+    arrays = [*needed.values(), *([] if labels is None else [labels])]
+    if not arrays:
+        raise ValueError("Sizes need the columns that the cuts read, or labels. Received: neither")
+    num_rows = len(arrays[0])
+    check_rows(np.zeros((1, num_rows)), needed, labels=labels)
+    counted = np.ones(num_rows, bool) if weights is None else counted_rows(weights, num_rows)
+    positive = None if labels is None else np.asarray(labels)[counted] == 1
+    kept = {name: column[counted] for name, column in needed.items()}
+    members = list(_members(cohorts, kept))
+    return CohortSizes(
+        tuple(cuts),
+        int(np.count_nonzero(counted)),
+        np.array([len(rows) for rows in members], np.int64),
+        None if positive is None else np.array([np.count_nonzero(positive[rows]) for rows in members], np.int64),
+    )
+
+
+def _members(cohorts: Sequence[Cohort], columns: Columns) -> Iterator[Array]:
+    """Yields each cohort's row numbers."""
     masks: dict[Condition, Array] = {}
-    codes = np.full(rows, -1, np.int64)
-    for code, cohort in enumerate(cut.cohorts):
+    for cohort in cohorts:
         # A cross repeats the conditions of its two columns many times.
         for condition in cohort.conditions:
             if condition not in masks:
-                masks[condition] = condition.contains(columns)
-        mask = np.logical_and.reduce([masks[condition] for condition in cohort.conditions])
-        clash = mask & (codes >= 0)
-        if clash.any():
-            row = int(np.argmax(clash))
-            raise ValueError(
-                f"Cohorts of one axis must be disjoint. Axis `{cut.axis}`: row {row} is in both "
-                f"`{cut.cohorts[codes[row]]}` and `{cohort}`"
-            )
-        codes[mask] = code
-    return codes
+                masks[condition] = np.asarray(condition.contains(columns))
+        yield np.flatnonzero(np.logical_and.reduce([masks[condition] for condition in cohort.conditions]))
 
 
-def check_rows(predictions: Array, columns: Columns, labels: Array | None) -> None:
-    """Raises ValueError unless predictions, labels and columns have equal lengths and labels are 0 or 1."""
-    if predictions.ndim != 1:
-        raise ValueError(f"Predictions must have shape (rows,). Received: shape {predictions.shape}")
+def check_rows(predictions: Array, columns: Columns, **others: Array | None) -> None:
+    """Raises ValueError unless predictions are (seeds, rows), all lengths are equal, and labels are 0 or 1."""
+    if predictions.ndim != 2:
+        raise ValueError(f"Predictions must have shape (rows,) or (seeds, rows). Received: shape {predictions.shape}")
+    rows = predictions.shape[1]
     arrays = {f"column `{name}`": column for name, column in columns.items()}
-    if labels is not None:
-        arrays["labels"] = np.asarray(labels)
+    arrays |= {name: np.asarray(values) for name, values in others.items() if values is not None}
     for what, array in arrays.items():
-        if len(array) != len(predictions):
+        if len(array) != rows:
             raise ValueError(
-                f"Predictions, labels and columns must have equal lengths. Received: {len(predictions):,} predictions, "
+                f"Predictions, labels and columns must have equal lengths. Received: {rows:,} predictions, "
                 f"but {what} of length {len(array):,}"
             )
+    labels = others.get("labels")
     if labels is not None:
         bad = ~np.isin(labels, (0, 1))
         if bad.any():
@@ -144,24 +242,17 @@ def check_rows(predictions: Array, columns: Columns, labels: Array | None) -> No
             raise ValueError(f"Labels must be 0 or 1. Received: {np.asarray(labels)[row]} in row {row}")
 
 
-def weighted_rows(
-    weights: Array, predictions: Array, columns: Columns, labels: Array | None
-) -> tuple[Array, Columns, Array | None]:
-    """Returns the rows of a weight above 0.
+def counted_rows(weights: Array, num_rows: int) -> Array:
+    """Returns which rows have a weight above 0, of shape (rows,).
 
     Raises:
-        ValueError: If lengths differ, or a weight is negative or not finite.
+        ValueError: If the length differs, or a weight is negative or not finite.
     """
-    predictions, weights = np.asarray(predictions), np.asarray(weights)
-    check_rows(predictions, columns, labels)
-    if weights.shape != predictions.shape:
-        raise ValueError(
-            f"Weights must have the shape of the predictions, {predictions.shape}. Received: shape {weights.shape}"
-        )
+    weights = np.asarray(weights)
+    if weights.shape != (num_rows,):
+        raise ValueError(f"Weights must have shape {(num_rows,)}, as the rows. Received: shape {weights.shape}")
     bad = ~((weights >= 0) & np.isfinite(weights))
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(f"Weights must be finite and at least 0. Received: {weights[row]} in row {row}")
-    kept = weights > 0
-    rest = {name: column[kept] for name, column in columns.items()}
-    return predictions[kept], rest, None if labels is None else np.asarray(labels)[kept]
+    return np.asarray(weights > 0)

@@ -1,17 +1,30 @@
-"""Discovery: the two cohorts that the baseline treats most differently (C2AL, steps 2 and 3)."""
+"""Discovery: the two cohorts that the baselines treat most differently (C2AL, steps 2 and 3)."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
+from ..blocks import Variation, resample_counts
 from ..types import Array, Columns
 from .axes import Axis, cut_axes
-from .counts import CohortCounts, count_cohorts, weighted_rows
+from .chance import (
+    FIT_DRAWS,
+    SignedCohort,
+    corrected_p_values,
+    design_effect,
+    pearson_statistics,
+    random_signs,
+    rate_scores,
+    studentized,
+    surprise,
+)
+from .counts import NUM_BLOCKS, CohortCounts, CohortSizes, count_cohorts, count_sizes, counted_rows
 from .divergence import DIVERGENCES, NUM_BUCKETS
 from .guard import Guard
-from .resampling import bootstrap_intervals, pair_divergences, permutation_p_values
+from .resampling import beyond_chance, null_tables, pair_divergences, resampled_histograms
 from .results import AxisSummary, CohortSummary, Discovery, Pair
 
 _GUARD = Guard()
@@ -24,37 +37,46 @@ def discover_cohorts(
     *,
     labels: Array | None = None,
     weights: Array | None = None,
+    units: Array | None = None,
+    training_columns: Columns | None = None,
+    training_labels: Array | None = None,
     divergence: str = "js",
     guard: Guard = _GUARD,
     num_buckets: int = NUM_BUCKETS,
-    num_bootstrap: int = 200,
-    num_permutations: int = 299,
+    num_blocks: int = NUM_BLOCKS,
+    num_resamples: int = 200,
+    num_draws: int = 999,
     seed: int = 0,
     progress: bool = True,
 ) -> Discovery:
-    """Cuts rows along axes and ranks all pairs of cohorts by how differently the baseline predicts on them.
+    """Cuts rows along axes and ranks all pairs of cohorts by how differently the baselines predict on them.
 
     >>> rng = np.random.default_rng(0)
-    >>> surface = rng.choice(np.array(["feed", "reels", "stories"], dtype=object), 3000)
-    >>> rate = np.where(surface == "reels", 0.10, 0.02)
-    >>> predictions = rate * rng.uniform(0.5, 1.5, 3000)
-    >>> found = discover_cohorts(predictions, {"surface": surface}, [Axis(("surface",))], guard=Guard(min_rows=100))
+    >>> surface = rng.choice(np.array(["feed", "reels", "stories"], dtype=object), 6000)
+    >>> rate = np.where(surface == "reels", 0.3, 0.1)
+    >>> predictions, labels = rate * rng.uniform(0.5, 1.5, 6000), rng.random(6000) < rate
+    >>> found = discover_cohorts(predictions, {"surface": surface}, [Axis(("surface",))], labels=labels)
     >>> str(found.best.head.cohort), [pair.accepted for pair in found.pairs]
     ('surface is reels', [True, True, False])
 
     Args:
-        predictions: The baseline's probabilities, of shape (rows,).
+        predictions: Probabilities of shape (seeds, rows), one baseline per seed; (rows,) is one seed. All seeds decide.
         columns: Raw columns of the same rows, each of shape (rows,).
         axes: What to cut along.
         labels: 0 or 1, of shape (rows,); without them head and tail are told apart by the mean prediction, and the
-            guard cannot ask for positives.
+            guard cannot ask for positives nor for a difference in the labels.
         weights: Of the rows, at least 0, of shape (rows,). Rows of weight 0 are left out; other weights change nothing:
             histograms count rows, whose number is what the tests for chance rest on.
+        units: Ids (a user, say) of shape (rows,) whose rows are not independent; without them every row is.
+        training_columns: Raw columns of the training rows, in which the guard counts what a cohort has to learn from;
+            the rows above if not given.
+        training_labels: Of the training rows; given with `training_columns` if `labels` are.
         divergence: The measure that ranks: `js`, `kl`, `wasserstein` or `cosine`.
         guard: What a pair must pass.
         num_buckets: Buckets of the log-normalised prediction.
-        num_bootstrap: Draws for the intervals.
-        num_permutations: Draws for the p-values; the smallest p-value is 1 / (num_permutations + 1).
+        num_blocks: Blocks of units that are resampled.
+        num_resamples: Resamples for intervals and stability.
+        num_draws: Draws for the p-values; the smallest p-value is 1 / (num_draws + 1).
         seed: Of the draws.
         progress: Whether to show bars when it takes long.
 
@@ -69,18 +91,33 @@ def discover_cohorts(
         raise ValueError("Discovery needs rows. Received: 0 predictions")
     if not axes:
         raise ValueError("Discovery needs at least one axis to cut along. Received: axes=[]")
+    present = columns
     if weights is not None:
-        predictions, columns, labels = weighted_rows(weights, predictions, columns, labels)
-        if len(predictions) == 0:
+        kept = counted_rows(weights, np.shape(predictions)[-1])
+        if not kept.any():
             raise ValueError("Discovery needs rows of a weight above 0. Received: only weights of 0")
-    cuts = cut_axes(axes, columns)
-    counts = count_cohorts(predictions, columns, cuts, labels=labels, num_buckets=num_buckets, progress=progress)
+        present = {name: column[kept] for name, column in columns.items()}
+    cuts = cut_axes(axes, present)
+    counts = count_cohorts(
+        predictions,
+        columns,
+        cuts,
+        labels=labels,
+        weights=weights,
+        units=units,
+        num_buckets=num_buckets,
+        num_blocks=num_blocks,
+        seed=seed,
+        progress=progress,
+    )
+    training = None if training_columns is None else count_sizes(training_columns, cuts, labels=training_labels)
     return rank_cohorts(
         counts,
+        training=training,
         divergence=divergence,
         guard=guard,
-        num_bootstrap=num_bootstrap,
-        num_permutations=num_permutations,
+        num_resamples=num_resamples,
+        num_draws=num_draws,
         seed=seed,
         progress=progress,
     )
@@ -89,10 +126,11 @@ def discover_cohorts(
 def rank_cohorts(
     counts: CohortCounts,
     *,
+    training: CohortSizes | None = None,
     divergence: str = "js",
     guard: Guard = _GUARD,
-    num_bootstrap: int = 200,
-    num_permutations: int = 299,
+    num_resamples: int = 200,
+    num_draws: int = 999,
     seed: int = 0,
     progress: bool = True,
 ) -> Discovery:
@@ -100,92 +138,213 @@ def rank_cohorts(
 
     The counts may be the sum of those of many shards: of the same cuts they are those of all rows, and so is the
     result, but for the rounding of mean predictions.
+
+    Args:
+        counts: Of the rows with predictions.
+        training: Sizes of the same cohorts in the training rows; those of `counts` if not given.
+        divergence: The measure that ranks.
+        guard: What a pair must pass.
+        num_resamples: Resamples for intervals and stability.
+        num_draws: Draws for the p-values.
+        seed: Of the draws.
+        progress: Whether to show a bar when it takes long.
     """
-    _check_settings(divergence, guard, num_bootstrap, num_permutations)
-    bootstrap_rng, permutation_rng = np.random.default_rng(seed).spawn(2)
-    axes = _summarize(counts)
-    measured = [
-        _measure_axis(axis, counts.total_rows, divergence, guard, num_bootstrap, bootstrap_rng) for axis in axes
-    ]
-    # Only pairs of sufficient size are tested: fewer tests leave more power to each. Sizes do not depend on the
-    # predictions, so a permutation tests the same pairs.
-    p_values = permutation_p_values(
-        DIVERGENCES[divergence],
-        [pairs.large_enough() for pairs in measured],
-        num_permutations,
-        permutation_rng,
-        progress=progress,
+    _check_settings(counts, training, divergence, guard, num_resamples, num_draws)
+    signs_rng, tables_rng = np.random.default_rng(seed).spawn(2)
+    signs = random_signs(FIT_DRAWS + num_draws, counts.num_blocks, signs_rng)
+    draws = resample_counts(counts.num_blocks, num_resamples, seed)
+    axes = _summarize(counts, training)
+    total = counts.total_rows if training is None else training.total_rows
+    measured, first = [], 0
+    for axis in tqdm(axes, desc="comparing cohorts", unit="axis", delay=2, disable=not progress):
+        cohorts = slice(first, first := first + len(axis.cohorts))
+        measured.append(_measure_axis(axis, counts, cohorts, total, divergence, guard, signs, draws, tables_rng))
+    ranked = _judge(axes, measured, _reasons(counts, measured, guard, signs))
+    ranked.sort(key=lambda item: -item[0].divergences[divergence])
+    best = next((number for number, (pair, _) in enumerate(ranked) if pair.accepted), None)
+    return Discovery(
+        divergence,
+        counts.total_rows,
+        len(counts.histograms),
+        guard,
+        axes,
+        tuple(pair for pair, _ in ranked),
+        None if best is None else _stability(ranked, best, divergence),
     )
-    num_tested = sum(map(len, p_values))
-    ranked = [
-        pair
-        for axis, pairs, p in zip(axes, measured, p_values, strict=True)
-        for pair in _judge(axis, pairs, p, num_tested, guard)
-    ]
-    ranked.sort(key=lambda pair: -pair.divergences[divergence])
-    return Discovery(divergence, counts.total_rows, guard, axes, tuple(ranked))
 
 
 @dataclass(frozen=True, eq=False)
 class _MeasuredPairs:
-    """Pairs (head, tail) of an axis before the permutation test, in arrays with one entry per pair."""
+    """Pairs (head, tail) of an axis, in arrays with one entry per pair, before they are judged.
 
-    histograms: Array
+    Args:
+        pairs: Numbers of the cohorts in the axis, of shape (pairs, 2).
+        offset: Number of the axis' first cohort in the counts.
+        divergences: Measure to estimates less their null means, mean over the seeds, of shape (pairs,).
+        resampled: The measure that ranks, on every seed and resample, around its own estimate: (seeds, resamples,
+            pairs).
+        intervals: 95 % intervals of the measure that ranks, of shape (pairs, 2).
+        surprise: Of the predictions under every draw of signs, of shape (draws, pairs).
+        size_reasons: Why the guard refuses a pair by its size.
+    """
+
     pairs: Array
+    offset: int
     divergences: dict[str, Array]
+    resampled: Array
     intervals: Array
-    size_reasons: list[tuple[str, ...]]
-
-    def large_enough(self) -> tuple[Array, Array]:
-        """Returns the histograms of the cohorts to be tested, and the pairs by their numbers therein."""
-        pairs = self.pairs[[not reasons for reasons in self.size_reasons]]
-        tested = np.unique(pairs)
-        return self.histograms[tested], np.searchsorted(tested, pairs)
+    surprise: Array
+    size_reasons: list[dict[str, str]]
 
 
 def _measure_axis(
-    axis: AxisSummary, total_rows: int, divergence: str, guard: Guard, num_bootstrap: int, rng: np.random.Generator
+    axis: AxisSummary,
+    counts: CohortCounts,
+    cohorts: slice,
+    total_rows: int,
+    divergence: str,
+    guard: Guard,
+    signs: Array,
+    draws: Array,
+    rng: np.random.Generator,
 ) -> _MeasuredPairs:
-    histograms = np.array([cohort.histogram for cohort in axis.cohorts], np.int64)
+    histograms = counts.histograms[:, cohorts]
     order = sorted(range(len(axis.cohorts)), key=lambda number: _head_first(axis.cohorts[number]))
     pairs = np.array(list(itertools.combinations(order, 2)), np.int64).reshape(-1, 2)
-    # An empty cohort has no distribution: its pairs keep divergence 0 and are refused by size.
-    filled = (histograms.sum(-1)[pairs] > 0).all(-1)
-    divergences = {name: np.zeros(len(pairs)) for name in DIVERGENCES}
-    intervals = np.zeros((len(pairs), 2))
-    if filled.any():
+    # An empty cohort has no distribution: its pairs keep divergence 0 and are refused.
+    filled = np.flatnonzero((histograms[0].sum((-2, -1))[pairs] > 0).all(-1))
+    by_seed = {name: np.zeros((len(histograms), len(pairs))) for name in DIVERGENCES}
+    resampled = np.zeros((len(histograms), len(draws), len(pairs)))
+    statistics = np.zeros((len(signs), len(pairs)))
+    for s, blocks in enumerate(histograms if len(filled) else ()):
+        found, seed_statistics = _measure_seed(blocks, pairs[filled], signs, rng)
+        statistics[:, filled] += seed_statistics / len(histograms)
+        for name, values in found.items():
+            by_seed[name][s, filled] = values
+        drawn = pair_divergences(DIVERGENCES[divergence], resampled_histograms(blocks, draws), pairs[filled])
+        resampled[s][:, filled] = drawn - drawn.mean(0) + by_seed[divergence][s, filled]
+    num_filled = (histograms[0].sum(-1) > 0).sum(-1)[pairs].sum(-1)
+    return _MeasuredPairs(
+        pairs,
+        cohorts.start,
+        {name: values.mean(0) for name, values in by_seed.items()},
+        resampled,
+        _intervals(by_seed[divergence], resampled, num_filled),
+        surprise(statistics),
+        [_size_reasons(axis.cohorts[head], axis.cohorts[tail], total_rows, guard) for head, tail in pairs.tolist()],
+    )
+
+
+def _measure_seed(
+    blocks: Array, pairs: Array, signs: Array, rng: np.random.Generator
+) -> tuple[dict[str, Array], Array]:
+    """One baseline's divergences less their null means, and its statistics (draws, pairs), from its counts by block."""
+    histograms = blocks.sum(1, dtype=np.int64)
+    signed = {c: SignedCohort.of(blocks[c].astype(np.float64), signs) for c in np.unique(pairs).tolist()}
+    plain = {name: pair_divergences(measure, histograms[None], pairs)[0] for name, measure in DIVERGENCES.items()}
+    statistics = np.zeros((len(signs), len(pairs)))
+    for number, (head, tail) in enumerate(pairs.tolist()):
+        statistics[:, number] = pearson_statistics(signed[head], signed[tail])
+        effect = design_effect(signed[head], signed[tail], statistics[:, number])
+        tables = null_tables(histograms[head], histograms[tail], rng)
         for name, measure in DIVERGENCES.items():
-            divergences[name][filled] = pair_divergences(measure, histograms[None], pairs[filled])[0]
-        intervals[filled] = bootstrap_intervals(DIVERGENCES[divergence], histograms, pairs[filled], num_bootstrap, rng)
-    size_reasons = [
-        tuple(
-            reason
-            for role, cohort in (("head", axis.cohorts[head]), ("tail", axis.cohorts[tail]))
-            for reason in guard.size_reasons(role, cohort.cohort, cohort.rows, total_rows, cohort.positives)
-        )
-        for head, tail in pairs.tolist()
-    ]
-    return _MeasuredPairs(histograms, pairs, divergences, intervals, size_reasons)
+            plain[name][number] = beyond_chance(measure, float(plain[name][number]), tables, effect)
+    return plain, statistics
 
 
-def _judge(axis: AxisSummary, measured: _MeasuredPairs, p_values: Array, num_tested: int, guard: Guard) -> list[Pair]:
-    tested = iter(p_values.tolist())
-    judged = []
-    for number, (head, tail) in enumerate(measured.pairs.tolist()):
-        reasons = measured.size_reasons[number]
-        p_value = None if reasons else next(tested)
-        judged.append(
-            Pair(
+def _intervals(by_seed: Array, resampled: Array, num_filled: Array) -> Array:
+    """Intervals (pairs, 2) over seeds and blocks; the mean over the seeds lies in its middle."""
+    intervals = np.zeros((by_seed.shape[1], 2))
+    for number, center in enumerate(by_seed.mean(0)):
+        filled = max(int(num_filled[number]), 2)
+        margin = Variation.of(by_seed[:, number], resampled[:, :, number], filled).margin()
+        intervals[number] = center - margin, center + margin
+    return intervals
+
+
+def _size_reasons(head: CohortSummary, tail: CohortSummary, total_rows: int, guard: Guard) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    for role, cohort in (("head", head), ("tail", tail)):
+        found = guard.size_reasons(role, cohort.cohort, cohort.training_rows, total_rows, cohort.training_positives)
+        if cohort.rows == 0:
+            found["rows"] = f"{role} cohort `{cohort.cohort}` has no row with a prediction"
+        for rule, words in found.items():
+            reasons[rule] = f"{reasons[rule]}; {words}" if rule in reasons else words
+    return reasons
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """p-values of a pair and why the guard refuses it, as in `Pair`."""
+
+    p_value: float | None
+    label_p_value: float | None
+    reasons: Mapping[str, str]
+
+
+def _reasons(counts: CohortCounts, measured: Sequence[_MeasuredPairs], guard: Guard, signs: Array) -> list[_Judgement]:
+    """Judges every pair: by its size, then by its predictions, then by its labels.
+
+    Only pairs that pass are asked the next question: fewer tests leave more power to each. Sizes do not depend on the
+    predictions, nor predictions on the labels of these rows, so every draw tests the same pairs.
+    """
+    divergences = {name: np.concatenate([axis.divergences[name] for axis in measured]) for name in DIVERGENCES}
+    reasons = [reasons for axis in measured for reasons in axis.size_reasons]
+    p_values: list[float | None] = [None] * len(reasons)
+    tested = [number for number, found in enumerate(reasons) if not found]
+    surprises = np.concatenate([axis.surprise for axis in measured], axis=1)
+    for number, p_value in zip(tested, corrected_p_values(surprises[:, tested]).tolist(), strict=True):
+        p_values[number] = p_value
+        values = {name: float(divergences[name][number]) for name in DIVERGENCES}
+        reasons[number] = guard.prediction_reasons(values, p_value, len(tested))
+    label_p_values: list[float | None] = [None] * len(reasons)
+    if counts.positives is not None:
+        asked = [number for number in tested if not reasons[number]]
+        pairs = np.concatenate([axis.offset + axis.pairs for axis in measured])[asked]
+        for number, p_value in zip(asked, _label_p_values(counts, pairs, signs).tolist(), strict=True):
+            label_p_values[number] = p_value
+            reasons[number] = guard.label_reasons(p_value, len(asked))
+    return [_Judgement(*judged) for judged in zip(p_values, label_p_values, reasons, strict=True)]
+
+
+def _label_p_values(counts: CohortCounts, pairs: Array, signs: Array) -> Array:
+    """Of the larger of two differences, that of the positive rate and that of the calibration: (pairs,)."""
+    assert counts.positives is not None
+    rows = counts.histograms[0].sum(-1, dtype=np.int64)
+    predictions = np.maximum(counts.prediction_sums.mean(0), np.finfo(np.float64).tiny)
+    rate, calibration = (rate_scores(counts.positives, sums, pairs) for sums in (rows, predictions))
+    return corrected_p_values(np.maximum(studentized(rate, signs), studentized(calibration, signs)))
+
+
+def _judge(
+    axes: Sequence[AxisSummary], measured: Sequence[_MeasuredPairs], judged: Sequence[_Judgement]
+) -> list[tuple[Pair, Array]]:
+    """All pairs in order, each with its resampled divergences (seeds, resamples)."""
+    judgements = iter(judged)
+    ranked = []
+    for axis, found in zip(axes, measured, strict=True):
+        for number, (head, tail) in enumerate(found.pairs.tolist()):
+            low, high = found.intervals[number].tolist()
+            judgement = next(judgements)
+            pair = Pair(
                 axis.name,
                 axis.cohorts[head],
                 axis.cohorts[tail],
-                {name: float(values[number]) for name, values in measured.divergences.items()},
-                (float(measured.intervals[number, 0]), float(measured.intervals[number, 1])),
-                p_value,
-                reasons if p_value is None else guard.chance_reasons(p_value, num_tested),
+                {name: float(values[number]) for name, values in found.divergences.items()},
+                (low, high),
+                judgement.p_value,
+                judgement.label_p_value,
+                judgement.reasons,
             )
-        )
-    return judged
+            ranked.append((pair, found.resampled[:, :, number]))
+    return ranked
+
+
+def _stability(ranked: Sequence[tuple[Pair, Array]], best: int, divergence: str) -> float:
+    """Share of seeds x resamples in which the best of the accepted pairs is still the first of them."""
+    accepted = [number for number, (pair, _) in enumerate(ranked) if pair.accepted]
+    values = np.stack([ranked[number][1] for number in accepted])
+    return float((values.argmax(0) == accepted.index(best)).mean())
 
 
 def _head_first(cohort: CohortSummary) -> tuple[float, float]:
@@ -193,9 +352,13 @@ def _head_first(cohort: CohortSummary) -> tuple[float, float]:
     return -rate, -cohort.mean_prediction
 
 
-def _summarize(counts: CohortCounts) -> tuple[AxisSummary, ...]:
-    numbers = itertools.count()
+def _summarize(counts: CohortCounts, training: CohortSizes | None) -> tuple[AxisSummary, ...]:
     rows = counts.rows
+    positives = None if counts.positives is None else counts.positives.sum(-1)
+    training_rows, training_positives = (rows, positives) if training is None else (training.rows, training.positives)
+    predictions = counts.prediction_sums.sum(-1).mean(0) / np.maximum(rows, 1)
+    histograms = counts.histograms.sum(2, dtype=np.int64).mean(0)
+    numbers = itertools.count()
     return tuple(
         AxisSummary(
             cut.axis,
@@ -203,9 +366,11 @@ def _summarize(counts: CohortCounts) -> tuple[AxisSummary, ...]:
                 CohortSummary(
                     cohort,
                     int(rows[number := next(numbers)]),
-                    None if counts.positives is None else int(counts.positives[number]),
-                    float(counts.prediction_sums[number] / max(rows[number], 1)),
-                    tuple(counts.histograms[number].tolist()),
+                    None if positives is None else int(positives[number]),
+                    float(predictions[number]),
+                    tuple(histograms[number].tolist()),
+                    int(training_rows[number]),
+                    None if training_positives is None else int(training_positives[number]),
                 )
                 for cohort in cut.cohorts
             ),
@@ -214,13 +379,24 @@ def _summarize(counts: CohortCounts) -> tuple[AxisSummary, ...]:
     )
 
 
-def _check_settings(divergence: str, guard: Guard, num_bootstrap: int, num_permutations: int) -> None:
+def _check_settings(
+    counts: CohortCounts,
+    training: CohortSizes | None,
+    divergence: str,
+    guard: Guard,
+    num_resamples: int,
+    num_draws: int,
+) -> None:
+    if training is not None and training.cuts != counts.cuts:
+        raise ValueError("`training` must be counted over the cuts of the counts: cut the axes once, for all rows")
+    if training is not None and (training.positives is None) != (counts.positives is None):
+        raise ValueError("Give labels for the training rows if the other rows have labels, and for neither otherwise")
     if divergence not in DIVERGENCES:
         raise ValueError(f"`divergence` must be one of {', '.join(DIVERGENCES)}. Received: divergence={divergence!r}")
-    if num_bootstrap < 1:
-        raise ValueError(f"`num_bootstrap` must be at least 1. Received: num_bootstrap={num_bootstrap}")
-    if 1 / (num_permutations + 1) > guard.max_p_value:
+    if num_resamples < 2:
+        raise ValueError(f"`num_resamples` must be at least 2. Received: num_resamples={num_resamples}")
+    if 1 / (num_draws + 1) > guard.max_p_value:
         raise ValueError(
-            f"`num_permutations` must be at least {int(np.ceil(1 / guard.max_p_value)) - 1} for p-values to reach "
-            f"max_p_value={guard.max_p_value:g}. Received: num_permutations={num_permutations}"
+            f"`num_draws` must be at least {int(np.ceil(1 / guard.max_p_value)) - 1} for p-values to reach "
+            f"max_p_value={guard.max_p_value:g}. Received: num_draws={num_draws}"
         )

@@ -6,7 +6,7 @@ References:
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -47,10 +47,11 @@ def prediction_buckets(predictions: ArrayLike, num_buckets: int = NUM_BUCKETS) -
     # Negated, so that NaN is caught too.
     bad = ~((p >= 0) & (p <= 1))
     if bad.any():
-        row = int(np.flatnonzero(bad)[0])
+        at = tuple(np.argwhere(bad)[0].tolist())
+        where = f"row {at[-1]}" + (f" of seed {at[0]}" if p.ndim == 2 and len(p) > 1 else "")
         raise ValueError(
             f"Predictions must be probabilities in [0, 1] (a sigmoid turns logits into them). "
-            f"Received: {p.flat[row]} in row {row}; {np.count_nonzero(bad):,} of {p.size:,} rows are wrong"
+            f"Received: {p[at]} in {where}; {np.count_nonzero(bad):,} of {p.size:,} predictions are wrong"
         )
     return np.minimum((log_normalized(p) * num_buckets).astype(np.int64), num_buckets - 1)
 
@@ -111,9 +112,26 @@ def cosine(p: ArrayLike, q: ArrayLike) -> Array:
     return np.clip(1.0 - (p * q).sum(-1) / norms, 0.0, 1.0)
 
 
-DIVERGENCES: Mapping[str, Callable[[Any, Any], Array]] = MappingProxyType(
-    # A pair of cohorts has no order before its divergence is known: hence the symmetric form of KL.
-    {"js": jensen_shannon, "kl": symmetric_kl, "wasserstein": wasserstein, "cosine": cosine}
+class Divergence(NamedTuple):
+    """A measure that ranks pairs of cohorts.
+
+    Args:
+        measure: Maps two histograms (..., buckets) to (...).
+        degree: 1 for a distance; 2 for what grows with the square of one.
+    """
+
+    measure: Callable[[Any, Any], Array]
+    degree: int
+
+
+DIVERGENCES: Mapping[str, Divergence] = MappingProxyType(
+    {
+        "js": Divergence(jensen_shannon, 2),
+        # A pair of cohorts has no order before its divergence is known: hence the symmetric form.
+        "kl": Divergence(symmetric_kl, 2),
+        "wasserstein": Divergence(wasserstein, 1),
+        "cosine": Divergence(cosine, 2),
+    }
 )
 """The measures that rank pairs, by the names used in configurations and results."""
 

@@ -1,14 +1,10 @@
-"""What chance alone does to divergences: bootstrap intervals and permutation p-values, from histograms alone."""
-
-from collections.abc import Callable, Sequence
+"""Divergences of pairs, without the part that few rows give them, and how they vary over baselines and blocks."""
 
 import numpy as np
 from scipy.stats import random_table
-from tqdm import tqdm
 
 from ..types import Array
-
-Divergence = Callable[[Array, Array], Array]
+from .divergence import Divergence
 
 # Elements of a temporary array: 1 MiB of float64, which stays in the cache (16 MiB took twice as long).
 _MAX_ELEMENTS = 2**17
@@ -16,8 +12,8 @@ _MAX_ELEMENTS = 2**17
 # Where SciPy's sampler of contingency tables stops being safe (tried: 1e10 works, 5e10 crashes).
 _MAX_ROWS = 10**10
 
-# A smaller spread of a divergence in [0, 1] is rounding.
-_ROUNDING = 1e-12
+# Draws of the null mean: its standard error is 1/8 of the divergence's own deviation under the null.
+_NULL_DRAWS = 64
 
 
 def pair_divergences(divergence: Divergence, histograms: Array, pairs: Array) -> Array:
@@ -25,84 +21,54 @@ def pair_divergences(divergence: Divergence, histograms: Array, pairs: Array) ->
     replicates, _, buckets = histograms.shape
     step = max(1, _MAX_ELEMENTS // max(1, len(pairs) * buckets))
     parts = [
-        divergence(part[:, pairs[:, 0]], part[:, pairs[:, 1]])
+        divergence.measure(part[:, pairs[:, 0]], part[:, pairs[:, 1]])
         for part in (histograms[start : start + step] for start in range(0, replicates, step))
     ]
     return np.concatenate(parts)
 
 
-def bootstrap_intervals(
-    divergence: Divergence, histograms: Array, pairs: Array, num_bootstrap: int, rng: np.random.Generator
-) -> Array:
-    """Returns 95 % intervals of the pairs' divergences over the rows, of shape (pairs, 2).
+def null_tables(first: Array, second: Array, rng: np.random.Generator) -> Array:
+    """Draws the pair's rows anew into its cohorts, without regard to the predictions: (draws, 2, buckets).
 
-    Each cohort's rows are drawn anew with replacement: a multinomial draw of its histogram. Few rows in many buckets
-    make a divergence too large, and drawing anew adds the same bias once more, so the draws are reflected at the
-    estimate d (the "basic" bootstrap): [2 d - q(97.5 %), 2 d - q(2.5 %)], not below 0.
+    Both margins stay: the cohorts keep their sizes, the buckets their rows.
 
     Args:
-        divergence: Maps two arrays (..., buckets) to (...).
-        histograms: Counts of shape (cohorts, buckets); a cohort that a pair names has at least one row.
-        pairs: Numbers of two cohorts each, of shape (pairs, 2).
-        num_bootstrap: Draws.
+        first: Rows per bucket of a cohort, of shape (buckets,), at least one.
+        second: Of another one.
         rng: Source of randomness.
     """
-    if len(pairs) == 0:
-        return np.zeros((0, 2))
-    rows = histograms.sum(-1)
-    draws = rng.multinomial(rows, histograms / np.maximum(rows, 1)[:, None], (num_bootstrap, len(rows)))
-    estimate = pair_divergences(divergence, histograms[None], pairs)
-    quantiles = np.quantile(pair_divergences(divergence, draws, pairs), (0.975, 0.025), axis=0)
-    return np.asarray(np.maximum(2 * estimate - quantiles, 0).T)
+    rows = np.array([first.sum(), second.sum()], np.int64)
+    if rows.sum() > _MAX_ROWS:
+        raise ValueError(f"A pair can hold at most {_MAX_ROWS:,} rows; count a sample. Received: {rows.sum():,}")
+    table = random_table(rows, (first + second).astype(np.int64))
+    return np.asarray(table.rvs(_NULL_DRAWS, method="patefield", random_state=rng))
 
 
-def permutation_p_values(
-    divergence: Divergence,
-    tables: Sequence[tuple[Array, Array]],
-    num_permutations: int,
-    rng: np.random.Generator,
-    *,
-    progress: bool = True,
-) -> list[Array]:
-    """Returns each pair's p-value under permutations of predictions over rows, corrected for all pairs of all axes.
+def beyond_chance(divergence: Divergence, value: float, tables: Array, design_effect: float) -> float:
+    """A pair's divergence less what it has where cohorts do not differ: few rows in many buckets diverge by themselves.
 
-    z = (d - mean) / sd of each pair over its permutations,  M_r = max of z over all pairs in permutation r,
-    p = (1 + #{r: M_r >= z}) / (num_permutations + 1)
+        d^2 - E_0[d^2]    with d a distance, E_0 the mean over tables, times the design effect; then its signed root
 
-    Permuting the predictions over an axis' rows draws its histograms with both margins fixed (a random contingency
-    table), so that no rows are needed. Mean and sd include the data's own d, which treats it as one permutation
-    among the others: on one axis the correction is exact. Axes are drawn independently of each other, although they
-    cut the same rows: axes that resemble each other have a smaller true maximum, which errs on the safe side.
+    Squares of distances have means that add up, as variances do. `js`, `kl` and `cosine` are such squares themselves,
+    `wasserstein` is a distance. Below 0 the cohorts differ less than chance would have it.
 
     Args:
-        divergence: Maps two arrays (..., buckets) to (...).
-        tables: Per axis the counts (cohorts, buckets) of its disjoint cohorts, and pairs (pairs, 2) of them.
-        num_permutations: Draws.
-        rng: Source of randomness.
-        progress: Whether to show a bar when it takes long.
-
-    References:
-        Westfall and Young, Resampling-Based Multiple Testing (1993), section 2.
+        divergence: The measure.
+        value: The pair's divergence as it is.
+        tables: From `null_tables`.
+        design_effect: From `chance.design_effect`: how much larger the null mean is where rows are dependent.
     """
-    scores = []
-    for histograms, pairs in tqdm(tables, desc="permuting", unit="axis", delay=2, disable=not progress):
-        if len(pairs) == 0:
-            scores.append(np.zeros((num_permutations + 1, 0)))
-            continue
-        if histograms.sum() > _MAX_ROWS:
-            raise ValueError(
-                f"An axis can hold at most {_MAX_ROWS:,} rows; count a sample. Received: {histograms.sum():,}"
-            )
-        null = random_table(histograms.sum(1), histograms.sum(0)).rvs(
-            num_permutations, method="patefield", random_state=rng
-        )
-        d = pair_divergences(divergence, np.concatenate([histograms[None], null]), pairs)
-        deviation = d.std(0)
-        scores.append(np.where(deviation > _ROUNDING, (d - d.mean(0)) / np.maximum(deviation, _ROUNDING), 0.0))
-    if sum(score.shape[1] for score in scores) == 0:
-        return [np.zeros(0) for _ in tables]
-    maxima = np.sort(np.concatenate(scores, axis=1)[1:].max(1))
-    return [
-        (1 + num_permutations - np.searchsorted(maxima, score[0] - _ROUNDING)) / (num_permutations + 1)
-        for score in scores
-    ]
+    power = 2 / divergence.degree
+    null = divergence.measure(tables[:, 0], tables[:, 1]) ** power
+    squared = value**power - float(null.mean()) * design_effect
+    return float(np.sign(squared) * np.abs(squared) ** (1 / power))
+
+
+def resampled_histograms(histograms: Array, draws: Array) -> Array:
+    """Maps counts (cohorts, blocks, buckets) and how often each block is drawn (replicates, blocks) to their sums.
+
+    Of shape (replicates, cohorts, buckets). A cohort of which no block is drawn keeps its own histogram.
+    """
+    drawn = np.einsum("rb,cbk->rck", draws, histograms.astype(np.float64), optimize=True)
+    empty = drawn.sum(-1) == 0
+    return np.where(empty[..., None], histograms.sum(1), drawn)

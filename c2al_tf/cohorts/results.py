@@ -1,12 +1,23 @@
 """What discovery found, as values: cohorts with their sizes, ranked pairs, and the choice among them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from .axes import GIVEN
 from .cohort import Cohort
 from .conditions import check_keys
 from .guard import Guard
+
+STABLE = 0.5
+"""Share of baselines and resamples in which the best pair has to come first for the choice to be called stable."""
+
+UNSTABLE = (
+    "Another baseline, or other users, may well give another pair. Train more baselines, compare the pairs by their "
+    "intervals, or give the cohorts that matter to you"
+)
+"""What a choice that is not stable means, in words."""
 
 
 @dataclass(frozen=True)
@@ -17,15 +28,19 @@ class CohortSummary:
         cohort: The predicate.
         rows: Rows in it.
         positives: Rows in it with label 1, or None without labels.
-        mean_prediction: Mean probability that the baseline gave its rows; 0 without rows.
-        histogram: Its rows per log-normalised prediction bucket.
+        mean_prediction: Mean probability that the baselines gave its rows; 0 without rows.
+        histogram: Its rows per log-normalised prediction bucket, mean over the baselines.
+        training_rows: Training rows in it.
+        training_positives: Those with label 1, or None without labels.
     """
 
     cohort: Cohort
     rows: int
     positives: int | None
     mean_prediction: float
-    histogram: tuple[int, ...]
+    histogram: tuple[float, ...]
+    training_rows: int
+    training_positives: int | None
 
     @property
     def positive_rate(self) -> float | None:
@@ -53,17 +68,21 @@ class AxisSummary:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two disjoint cohorts of one axis, and how differently the baseline treats them.
+    """Two cohorts of one axis, and how differently the baselines treat them.
 
     Args:
         axis: Name of the axis.
         head: The cohort with the higher positive rate; without labels, with the higher mean prediction.
         tail: The other one.
-        divergences: The divergence by every measure.
-        interval: Bootstrap 95 % interval, over rows, of the divergence that ranks. It is corrected for the bias of few
-            rows, which is upward: a divergence that is mostly noise lies above its interval.
-        p_value: Chance of a pair like this on any axis in data without differences; None if too small to be tested.
-        reasons: Why the guard refuses the pair, in words; empty if it does not.
+        divergences: By every measure, mean over the baselines, less the mean that it has where cohorts do not differ:
+            few rows in many buckets diverge by themselves. So it is below 0 for half of the pairs without a difference.
+        interval: 95 % interval, over baselines and blocks of units, of the divergence that ranks.
+        p_value: Chance of predictions that differ like this, in any pair of any axis, where none does; None if the
+            cohorts are too small to be tested.
+        label_p_value: The same of positive rate and calibration, among the pairs whose predictions pass; None for
+            the others, and without labels.
+        reasons: Why the guard refuses the pair, rule to words; empty if it does not. The rules are `positives`,
+            `share` and `rows` (sizes), `chance`, `labels` and `effect`.
     """
 
     axis: str
@@ -72,7 +91,8 @@ class Pair:
     divergences: Mapping[str, float]
     interval: tuple[float, float]
     p_value: float | None
-    reasons: tuple[str, ...]
+    label_p_value: float | None
+    reasons: Mapping[str, str]
 
     @property
     def accepted(self) -> bool:
@@ -92,7 +112,7 @@ class Pair:
             "tail": self.tail.cohort.name,
             "divergences": dict(self.divergences),
             "interval": list(self.interval),
-            "reasons": list(self.reasons),
+            "reasons": dict(self.reasons),
         }
 
     @classmethod
@@ -111,7 +131,8 @@ class Pair:
             dict(json["divergences"]),
             (json["interval"][0], json["interval"][1]),
             json["p_value"],
-            tuple(json["reasons"]),
+            json["label_p_value"],
+            dict(json["reasons"]),
         )
 
 
@@ -121,17 +142,22 @@ class Discovery:
 
     Args:
         divergence: Name of the measure that ranks.
-        total_rows: Rows of the data.
+        total_rows: Rows with predictions.
+        num_seeds: Number of baselines that predicted.
         guard: The guard that accepted and refused.
         axes: Every axis with its cohorts.
         pairs: Every pair, ranked.
+        stability: Share of baselines x resamples of the units in which the best pair is the first of the accepted ones;
+            None without a best pair.
     """
 
     divergence: str
     total_rows: int
+    num_seeds: int
     guard: Guard
     axes: tuple[AxisSummary, ...]
     pairs: tuple[Pair, ...]
+    stability: float | None
 
     @property
     def best(self) -> Pair:
@@ -144,13 +170,33 @@ class Discovery:
             if pair.accepted:
                 return pair
         refused = "".join(
-            f"\n- axis `{pair.axis}`, `{pair.head.cohort}` against `{pair.tail.cohort}`: {'; '.join(pair.reasons)}"
+            f"\n- axis `{pair.axis}`, `{pair.head.cohort}` against `{pair.tail.cohort}`: "
+            f"{'; '.join(pair.reasons.values())}"
             for pair in self.pairs[:3]
         )
         raise ValueError(
             f"No pair passes the guard: {len(self.pairs):,} pairs on {len(self.axes):,} axes. Cut other axes or fewer "
             f"cohorts, bring more rows, or lower the guard ({self.guard}). The most divergent:{refused or ' none'}"
         )
+
+    @property
+    def given(self) -> tuple[Cohort, ...]:
+        """The cohorts that a team brought; the guard says of their pairs what it says of others."""
+        return tuple(summary.cohort for axis in self.axes if axis.name == GIVEN for summary in axis.cohorts)
+
+    @property
+    def best_by_axis(self) -> dict[str, Pair]:
+        """The most divergent accepted pair of each axis that has one, by the axis' name, the most divergent first."""
+        best: dict[str, Pair] = {}
+        for pair in self.pairs:
+            if pair.accepted:
+                best.setdefault(pair.axis, pair)
+        return best
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """How many pairs each rule of the guard refuses; a pair may break several."""
+        return Counter(rule for pair in self.pairs for rule in pair.reasons)
 
     def cohorts(self, num_cohorts: int = 2) -> tuple[Cohort, ...]:
         """Returns disjoint cohorts of the axis where they differ most, every two of them an accepted pair.
@@ -207,7 +253,15 @@ class Discovery:
         )
         summaries = {summary.cohort.name: summary for axis in axes for summary in axis.cohorts}
         pairs = tuple(Pair.from_json(pair, summaries) for pair in json["pairs"])
-        return cls(json["divergence"], json["total_rows"], Guard(**json["guard"]), axes, pairs)
+        return cls(
+            json["divergence"],
+            json["total_rows"],
+            json["num_seeds"],
+            Guard(**json["guard"]),
+            axes,
+            pairs,
+            json["stability"],
+        )
 
 
 def _spread(pairs: Sequence[Pair], divergence: str, num_cohorts: int) -> tuple[float, tuple[Cohort, ...]]:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ..blocks import NUM_BLOCKS, resample_counts
 from ..types import Array
+from .claims import FALSE_DISCOVERY_RATE, Claims, claim
 from .counts import ALL, ArmCounts, check_arms, check_slices, count_arms
 from .intervals import NEDifference, ne_differences
 from .scoring import Metrics, Rows, SliceSums, histogram_auc, sorted_auc
@@ -27,6 +28,8 @@ class Evaluation:
         ne_diff: `ne_diff[arm][slice]` for each arm but the reference.
         reference: The arm that the others are compared with.
         interval: In words, what the intervals resample and what they leave out.
+        claims: For each arm but the reference, which slices are called better or worse.
+        claims_in_words: How these were found.
         auc_error: How far at most any AUC is from the exact one; 0 where all rows were at hand.
     """
 
@@ -34,23 +37,21 @@ class Evaluation:
     ne_diff: dict[str, dict[str, NEDifference]]
     reference: str
     interval: str
+    claims: dict[str, Claims]
+    claims_in_words: str
     auc_error: float = 0.0
-
-    def worse(self, arm: str) -> list[str]:
-        """Slices on which `arm` is worse than the reference, its whole interval above 0; the worst first."""
-        found = [
-            (d.percent, name)
-            for name, d in self.ne_diff[arm].items()
-            if d.percent is not None and d.low is not None and d.low > 0
-        ]
-        return [name for _, name in sorted(found, key=lambda item: -item[0])]
 
     def to_json(self, arm: str) -> dict[str, Any]:
         """The form of `metrics.json`: `arm` against the reference, figures averaged over the seeds."""
         arms = (self.reference, arm)
         means = {a: {name: _mean(seeds) for name, seeds in self.metrics[a].items()} for a in arms}
-        ne_diff = {name: {"percent": d.percent, "low": d.low, "high": d.high} for name, d in self.ne_diff[arm].items()}
-        return {**means, "ne_diff": ne_diff, "interval": self.interval, "worse": self.worse(arm)}
+        claims = self.claims[arm]
+        ne_diff = {
+            name: {"percent": d.percent, "low": d.low, "high": d.high, "q_value": claims.q_values.get(name)}
+            for name, d in self.ne_diff[arm].items()
+        }
+        called = {"better": list(claims.better), "worse": list(claims.worse), "claims": self.claims_in_words}
+        return {**means, "ne_diff": ne_diff, "interval": self.interval, **called}
 
     def seeds_to_json(self, arm: str) -> dict[str, Any]:
         """The form of `metrics_by_seed.json`: `arm` against the reference, one entry per seed."""
@@ -82,6 +83,7 @@ def evaluate_by_cohort(
     slices: Mapping[str, Array],
     *,
     reference: str = "baseline",
+    named: Sequence[str] = (),
     weights: Array | None = None,
     units: Array | None = None,
     num_blocks: int = NUM_BLOCKS,
@@ -96,6 +98,8 @@ def evaluate_by_cohort(
         labels: `(rows,)` in {0, 1}.
         slices: Name to boolean mask `(rows,)`, as from `Cohort.contains`; may overlap. The slice `all` is added, first.
         reference: The arm in `logits` that the others are compared with.
+        named: Slices that were named before the rows were looked at, such as the targeted cohorts: each is judged by
+            its own interval, as `all` is. The others are judged together.
         weights: `(rows,)` row weights, at least 0; all 1 if not given. A row of weight 0 changes nothing.
         units: `(rows,)` ids (a user, say) whose rows are resampled together.
         num_blocks: Number of blocks that the rows are dealt into for resampling.
@@ -122,10 +126,10 @@ def evaluate_by_cohort(
     )
     rows = Rows.check(labels, weights)
     aucs = _exact_aucs(check_arms(logits, rows), rows, check_slices(slices, rows), progress)
-    return _compare(counts, reference, aucs, 0.0)
+    return _compare(counts, reference, named, aucs, 0.0)
 
 
-def compare_arms(counts: ArmCounts, *, reference: str = "baseline") -> Evaluation:
+def compare_arms(counts: ArmCounts, *, reference: str = "baseline", named: Sequence[str] = ()) -> Evaluation:
     """Compares counted arms; figures and intervals as of `evaluate_by_cohort`, but for the AUC, see `auc_error`.
 
     >>> rng = np.random.default_rng(0)
@@ -139,7 +143,7 @@ def compare_arms(counts: ArmCounts, *, reference: str = "baseline") -> Evaluatio
     True
 
     Raises:
-        ValueError: If `reference` is no arm.
+        ValueError: If `reference` is no arm, or a name of `named` no slice.
     """
     _check_reference(reference, counts.arms)
     aucs = np.full(counts.predictions.shape, np.nan)
@@ -147,10 +151,13 @@ def compare_arms(counts: ArmCounts, *, reference: str = "baseline") -> Evaluatio
     for at in np.ndindex(aucs.shape):
         value, bound = histogram_auc(*counts.scores[at])
         aucs[at], error = np.nan if value is None else value, max(error, bound)
-    return _compare(counts, reference, aucs, error)
+    return _compare(counts, reference, named, aucs, error)
 
 
-def _compare(counts: ArmCounts, reference: str, aucs: Array, auc_error: float) -> Evaluation:
+def _compare(counts: ArmCounts, reference: str, named: Sequence[str], aucs: Array, auc_error: float) -> Evaluation:
+    if not set(named) <= set(counts.slices):
+        raise ValueError(f"`named` must name slices. Received: {list(named)}; there are {list(counts.slices)}")
+    beforehand = dict.fromkeys([ALL, *named])
     metrics = {
         arm: {
             name: [_slice_sums(counts, a, k, s).metrics(float(aucs[a, k, s])) for k in range(counts.num_seeds)]
@@ -165,7 +172,9 @@ def _compare(counts: ArmCounts, reference: str, aucs: Array, auc_error: float) -
         if arm != reference:
             differences = zip(counts.slices, ne_differences(losses, base, drawn), strict=True)
             ne_diff[arm] = {name: _with_events(d, metrics[arm][name][0]) for name, d in differences}
-    return Evaluation(metrics, ne_diff, reference, _in_words(counts), auc_error)
+    claims = {arm: claim(differences, beforehand) for arm, differences in ne_diff.items()}
+    words = _claims_in_words(len(counts.slices) - len(beforehand), counts.num_seeds)
+    return Evaluation(metrics, ne_diff, reference, _in_words(counts), claims, words, auc_error)
 
 
 def _slice_sums(counts: ArmCounts, arm: int, seed: int, at: int) -> SliceSums:
@@ -203,7 +212,7 @@ def _with_events(difference: NEDifference, figures: Metrics) -> NEDifference:
     """Takes the interval away where so few rows carry the rarer label that resampling cannot know what is missing."""
     positives, rows = figures["positives"] or 0, figures["rows"] or 0
     enough = min(positives, rows - positives) >= MIN_EVENTS
-    return difference if enough else dataclasses.replace(difference, low=None, high=None)
+    return difference if enough else dataclasses.replace(difference, low=None, high=None, variation=None)
 
 
 def _in_words(counts: ArmCounts) -> str:
@@ -220,4 +229,15 @@ def _in_words(counts: ArmCounts) -> str:
     return (
         f"Each 95 % interval is of the mean over {counts.num_seeds} paired seeds and resamples seeds and rows "
         f"({rows}), both paired over the arms, with a t quantile that allows for the small number of seeds. {rest}"
+    )
+
+
+def _claims_in_words(num_others: int, num_seeds: int) -> str:
+    beforehand = "All rows and the slices named beforehand are called better or worse by their own 95 % intervals."
+    if num_seeds == 1:
+        return f"{beforehand} With one seed no other slice is."
+    return (
+        f"{beforehand} Of the {num_others} others so many are that on average at most "
+        f"{100 * FALSE_DISCOVERY_RATE:.0f} % of them are so by chance (Benjamini-Hochberg), with variances over seeds "
+        "no smaller than slices like them have."
     )

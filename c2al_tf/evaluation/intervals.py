@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from ..blocks import Variation
 from ..types import Array
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -19,12 +17,14 @@ class NEDifference:
         low: Lower end of the 95 % interval; None where rows of fewer than two blocks fall into the slice.
         high: Upper end.
         by_seed: Each seed's own.
+        variation: How it varies over seeds and rows, from which the interval follows; None without one.
     """
 
     percent: float | None
     low: float | None
     high: float | None
     by_seed: tuple[float | None, ...]
+    variation: Variation | None = None
 
 
 def ne_differences(losses: Array, reference_losses: Array, counts: Array) -> list[NEDifference]:
@@ -36,21 +36,7 @@ def ne_differences(losses: Array, reference_losses: Array, counts: Array) -> lis
         D[s]       = mean_k d[k, s](1)                                              the figure
 
     Seed `k` has the same initialisation and row order in both arms, and a resample has the same rows in both and in
-    every seed. `d` varies with the rows in a way that all seeds share (variance R), with the seed (S), and with the
-    rows in a way of each seed's own (I), so the figure's variance is `R + (S + I) / K`. What the data show of it:
-
-        v_seeds = variance of d[k, s](1) over the K seeds, divisor K - 1            expects S + I
-        v_each  = mean over k of the bootstrap variance of d[k, s](w)               expects R + I
-        v_rows  = bootstrap variance of mean_k d[k, s](w)                           expects R + I / K
-        shared  = (K v_rows - v_each) / (K - 1)                                     expects R
-        V       = max(v_seeds / K + shared, v_rows)
-
-    `v_seeds + v_rows` alone would count I twice. A percentile bootstrap over few seeds is too narrow twice over: its
-    variance is `(K - 1) / K` of `v_seeds / K`, and it ignores that `K` numbers say little about a variance. So the
-    divisor is `K - 1`, and the interval is `D +- t(df) sqrt(V)`, with Satterthwaite's degrees of freedom for a sum of
-    two estimated variances, `a = v_seeds / K` and `b = V - a`:
-
-        df = V^2 / (a^2 / (K - 1) + b^2 / (blocks with rows - 1))
+    every seed. The interval is `D +- t(df) sqrt(V)`, with the variance and the degrees of freedom of `Variation`.
 
     With one seed `V = v_rows`: rows alone, and another seed's model may lie far outside.
 
@@ -61,10 +47,6 @@ def ne_differences(losses: Array, reference_losses: Array, counts: Array) -> lis
 
     Returns:
         One difference per slice.
-
-    References:
-        A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007); F. E. Satterthwaite, "An
-        approximate distribution of estimates of variance components", Biometrics Bulletin 2 (1946).
     """
     if losses.shape != reference_losses.shape or losses.shape[-1:] != counts.shape[-1:]:
         raise ValueError(
@@ -92,22 +74,6 @@ def _difference(by_seed: Array, resampled: Array, num_filled: int) -> NEDifferen
     resampled = resampled[:, np.isfinite(resampled).all(axis=0)]
     if num_filled < 2 or resampled.shape[1] < 2:
         return NEDifference(100 * center, None, None, each)
-    variance, df = _variance(by_seed, resampled, num_filled)
-    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, df)) * variance**0.5
-    return NEDifference(100 * center, 100 * (center - margin), 100 * (center + margin), each)
-
-
-def _variance(by_seed: Array, resampled: Array, num_filled: int) -> tuple[float, float]:
-    """The figure's variance V and its degrees of freedom."""
-    num_seeds = len(by_seed)
-    v_rows = float(resampled.mean(axis=0).var(ddof=1))
-    if num_seeds == 1:
-        return v_rows, num_filled - 1
-    a = float(by_seed.var(ddof=1)) / num_seeds
-    v_each = float(resampled.var(axis=1, ddof=1).mean())
-    shared = max((num_seeds * v_rows - v_each) / (num_seeds - 1), 0.0)
-    variance = max(a + shared, v_rows)
-    if variance == 0:
-        return 0.0, 1.0
-    b = variance - a
-    return variance, variance**2 / (a**2 / (num_seeds - 1) + b**2 / (num_filled - 1))
+    variation = Variation.of(by_seed, resampled, num_filled)
+    margin = variation.margin()
+    return NEDifference(100 * center, 100 * (center - margin), 100 * (center + margin), each, variation)

@@ -35,7 +35,7 @@ _STYLE = {
 _SHOWN_BUCKETS = 50
 
 
-def prediction_distributions(histograms: Mapping[str, Sequence[int]]) -> str:
+def prediction_distributions(histograms: Mapping[str, Sequence[float]]) -> str:
     """Prediction distributions over log-normalised buckets, as Figure 3 of the paper; a key is a line's label."""
     labels = [textwrap.fill(label, 50) for label in histograms]
     with rc_context(_STYLE):
@@ -67,7 +67,7 @@ def _merged(counts: Any) -> Any:
     return counts / max(counts.sum(), 1)
 
 
-def _zoom(axes: Axes, histograms: Mapping[str, Sequence[int]]) -> None:
+def _zoom(axes: Axes, histograms: Mapping[str, Sequence[float]]) -> None:
     """Limits x to the filled buckets, with ticks in probabilities: x = 1 + log10(p) / 6."""
     filled = np.flatnonzero(np.sum([np.asarray(counts) for counts in histograms.values()], axis=0))
     num_buckets = len(next(iter(histograms.values())))

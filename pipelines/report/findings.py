@@ -7,28 +7,30 @@ from typing import Any
 
 import numpy as np
 
+from c2al_tf.cohorts import FEW_POSITIVES, STABLE, UNSTABLE
+
 ENOUGH_SEEDS = 5
 """Paired seeds below which a gain of the published size (0.05 to 0.3 %) is rarely told from chance."""
 
-_FEW_POSITIVES = 50
 # Between what a learning rate decayed to zero lets NE move from seed to seed, 0.2 %, and a constant one, 1 %.
 _UNSTABLE = 0.004
 
 
 @dataclass(frozen=True)
 class Difference:
-    """NE_diff of a slice in percent, with its 95 % interval; None where there is none."""
+    """NE_diff of a slice in percent, with its own 95 % interval; None where there is none.
+
+    Args:
+        percent: The difference.
+        low: Lower end of the interval.
+        high: Upper end.
+        side: `better` or `worse` if the evaluation names the slice so, `unclear` if not, `unknown` without an interval.
+    """
 
     percent: float | None
     low: float | None
     high: float | None
-
-    @property
-    def side(self) -> str:
-        """`better`, `worse`, `unclear` or `unknown`, by the interval."""
-        if self.low is None or self.high is None:
-            return "unknown"
-        return "better" if self.high < 0 else "worse" if self.low > 0 else "unclear"
+    side: str
 
     @property
     def reach(self) -> float:
@@ -101,6 +103,7 @@ def next_steps(
     lambdas: Sequence[float],
     spreads: Mapping[str, tuple[float, float]],
     other_pair: str | None,
+    stability: float | None = None,
 ) -> list[tuple[str, str]]:
     """What to do next, each as (what was seen, what to try).
 
@@ -110,14 +113,19 @@ def next_steps(
         lambdas: Weights of the auxiliary losses in this run.
         spreads: Standard deviation of the attention weights per layer: the baseline's and C2AL's.
         other_pair: The next accepted pair in words, if there is one.
+        stability: Share of baselines and resamples in which the chosen pair comes first, if it was chosen.
     """
     overall = next(s.diff for s in slices if s.name == "all")
     steps = [
         *_on_overall(overall, slices, len(seeds), lambdas),
         *_on_targeted([s for s in slices if s.targeted], overall, lambdas, other_pair),
         *_on_attention(spreads),
-        *_on_stability(seeds),
+        *_on_training(seeds),
     ]
+    if stability is not None and stability < STABLE:
+        steps.append(
+            (f"The chosen pair comes first in {stability:.0%} of baselines and resamples only.", f"{UNSTABLE}.")
+        )
     if len(seeds) < ENOUGH_SEEDS:
         count = "one seed was" if len(seeds) == 1 else f"{len(seeds)} paired seeds were"
         steps.append(
@@ -176,7 +184,7 @@ def _on_targeted(
                 f"Either this is the wrong pair{larger}.{pair} Divergence is necessary, not sufficient.",
             )
         )
-    few = [s for s in targeted if (s.baseline["positives"] or 0) < _FEW_POSITIVES]
+    few = [s for s in targeted if (s.baseline["positives"] or 0) < FEW_POSITIVES]
     if few:
         counts = "; ".join(f"{s.brief}: {s.baseline['positives']}" for s in few)
         steps.append(
@@ -200,7 +208,7 @@ def _on_attention(spreads: Mapping[str, tuple[float, float]]) -> list[tuple[str,
     ]
 
 
-def _on_stability(seeds: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _on_training(seeds: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     ne = np.array([entry["c2al"]["all"]["ne"] for entry in seeds], dtype=np.float64)
     spread = float(np.abs(ne / ne.mean() - 1).max())
     if not spread > _UNSTABLE:

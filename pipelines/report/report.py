@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from c2al_tf.cohorts import Cohort, Discovery, Pair
+from c2al_tf.cohorts import RULES, STABLE, UNSTABLE, Cohort, Discovery, Pair
 from c2al_tf.files import read_json, replace_file
 
 from .figures import attention_weights, forest, prediction_distributions
@@ -65,7 +65,7 @@ def _content(
     """Everything that the template shows."""
     seeds = metrics_by_seed["seeds"]
     settings = config.get("cohorts", {})
-    chosen = discovery.cohorts(settings.get("num_cohorts", 2))
+    chosen = discovery.given or discovery.cohorts(settings.get("num_cohorts", 2))
     chosen_pairs = [pair for pair in discovery.pairs if set(pair.cohorts) <= set(chosen)]
     slices = _slices(metrics, discovery, chosen)
     drawn = slices if len(slices) <= _MOST_SLICES_DRAWN else _most_important(slices)
@@ -73,6 +73,8 @@ def _content(
     spreads = {name: (_spread(layer, "baseline"), _spread(layer, "c2al")) for name, layer in attention.items()}
     lambdas = settings.get("lambdas", ())
     overall = next(s for s in slices if s.name == "all")
+    accepted = [pair for pair in discovery.pairs if pair.accepted]
+    stability = None if discovery.given else discovery.stability
     return {
         "details": details,
         "config": config,
@@ -87,11 +89,19 @@ def _content(
         "overall": overall,
         "targeted": [s for s in slices if s.targeted],
         "worse": [s for s in slices if s.diff.side == "worse"],
+        "better": [s for s in slices if s.diff.side == "better"],
         "verdict": verdict(overall.diff, len(seeds)),
-        "steps": next_steps(slices, seeds, lambdas, spreads, _other_pair(discovery, chosen_pairs)),
+        "steps": next_steps(slices, seeds, lambdas, spreads, _other_pair(discovery, chosen_pairs), stability),
         "spreads": spreads,
-        "first_pairs": [p for n, p in enumerate(discovery.pairs) if n < _MOST_PAIRS_OPEN or p in chosen_pairs],
-        "other_pairs": [p for p in discovery.pairs[_MOST_PAIRS_OPEN:] if p not in chosen_pairs],
+        "stability": stability,
+        "unstable": UNSTABLE if stability is not None and stability < STABLE else None,
+        "first_pairs": [
+            *(p for p in chosen_pairs if not p.accepted),
+            *(p for n, p in enumerate(accepted) if n < _MOST_PAIRS_OPEN or p in chosen_pairs),
+        ],
+        "other_pairs": [p for p in accepted[_MOST_PAIRS_OPEN:] if p not in chosen_pairs],
+        "refused_pairs": [p for p in discovery.pairs if not p.accepted and p not in chosen_pairs],
+        "refusals": [(RULES[rule], count) for rule, count in discovery.refusals.most_common()],
         "planted": _planted(details.get("planted"), slices),
         "figures": {
             "predictions": prediction_distributions(_histograms(discovery, chosen, details)),
@@ -110,7 +120,7 @@ def _slices(metrics: Mapping[str, Any], discovery: Discovery, chosen: Sequence[C
             name,
             labels.get(name, name),
             name in targeted,
-            Difference(**difference),
+            Difference(difference["percent"], difference["low"], difference["high"], _side(name, difference, metrics)),
             metrics["baseline"][name],
             metrics["c2al"][name],
         )
@@ -122,6 +132,12 @@ def _slices(metrics: Mapping[str, Any], discovery: Discovery, chosen: Sequence[C
     return worse + others
 
 
+def _side(name: str, difference: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    if difference["low"] is None:
+        return "unknown"
+    return next((side for side in ("better", "worse") if name in metrics[side]), "unclear")
+
+
 def _most_important(slices: Sequence[Slice]) -> list[Slice]:
     named = [s for s in slices if s.diff.side == "worse" or s.targeted or s.name in _LABELS]
     others = sorted((s for s in slices if s not in named), key=lambda s: -s.baseline["rows"])
@@ -129,11 +145,13 @@ def _most_important(slices: Sequence[Slice]) -> list[Slice]:
     return [s for s in slices if s in kept]
 
 
-def _histograms(discovery: Discovery, chosen: Sequence[Cohort], details: Mapping[str, Any]) -> dict[str, Sequence[int]]:
+def _histograms(
+    discovery: Discovery, chosen: Sequence[Cohort], details: Mapping[str, Any]
+) -> dict[str, Sequence[float]]:
     """The lines of Figure 3: all rows if the run counted them, and the targeted cohorts."""
     summaries = {summary.cohort: summary for axis in discovery.axes for summary in axis.cohorts}
     everyone = (details.get("histograms") or {}).get("all")
-    lines: dict[str, Sequence[int]] = {"all rows": everyone["counts"]} if everyone else {}
+    lines: dict[str, Sequence[float]] = {"all rows": everyone["counts"]} if everyone else {}
     roles = ["head cohort: ", "tail cohort: "] if len(chosen) == 2 else [""] * len(chosen)
     return lines | {
         f"{role}{_label(cohort)}": summaries[cohort].histogram for role, cohort in zip(roles, chosen, strict=True)
@@ -171,7 +189,7 @@ def _label(cohort: Cohort) -> str:
 
 def _refusal(pair: Pair) -> str:
     """Why the guard refuses a pair, without the cohorts' names, which stand beside it."""
-    text = "; ".join(pair.reasons)
+    text = "; ".join(pair.reasons.values())
     for cohort in pair.cohorts:
         text = text.replace(f" `{cohort}`", "")
     return text

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import jsonargparse
 
-from c2al_tf.cohorts import Axis, Guard
+from c2al_tf.cohorts import Axis, Cohort, Guard, Interval, Values
 from c2al_tf.config import ModelConfig, TrainingConfig
 
 from ..datasets.files import Files
@@ -33,27 +33,86 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class GivenCondition:
+    """A condition on one raw column: it has one of some values, or low <= column < high.
+
+    Args:
+        column: Name of the column.
+        values: Strings, integers or booleans.
+        low: Lowest value inside; none if not given.
+        high: Lowest value above; none if not given.
+    """
+
+    column: str
+    values: tuple[Any, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.values is None) == (self.low is None and self.high is None):
+            raise ValueError(
+                f"A condition on column `{self.column}` must give `values`, or `low`, `high` or both. "
+                f"Received: values={self.values}, low={self.low}, high={self.high}"
+            )
+        self.condition()
+
+    def condition(self) -> Values | Interval:
+        """What the library calls it."""
+        if self.values is not None:
+            return Values(self.column, self.values)
+        low, high = -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
+        return Interval(self.column, low, high)
+
+
+@dataclass(frozen=True)
+class GivenCohort:
+    """A cohort of your own: the rows on which all conditions hold.
+
+    Args:
+        name: Name of the cohort's task: letters, digits, `_` and `-`.
+        conditions: One or more, each on a column of its own.
+    """
+
+    name: str
+    conditions: tuple[GivenCondition, ...]
+
+    def __post_init__(self) -> None:
+        self.cohort()
+
+    def cohort(self) -> Cohort:
+        """What the library calls it."""
+        return Cohort(self.name, tuple(condition.condition() for condition in self.conditions))
+
+
+@dataclass(frozen=True)
 class CohortsConfig:
     """How the cohorts are found and how much they weigh.
 
     Args:
         axes: What to cut along. Empty: every semantic axis of the data set, at its default cuts.
+        given: Cohorts of your own, each a name and conditions, which get the auxiliary heads instead of those found.
+            They are checked and reported like these.
         divergence: The measure that ranks the pairs.
-        num_cohorts: Number of cohorts, each with an auxiliary head.
+        num_cohorts: Number of cohorts to be found, each with an auxiliary head.
         guard: What a pair must pass.
         lambdas: Weight of the auxiliary losses: one for all cohorts, or one for each, the head cohort's first.
     """
 
     axes: tuple[Axis, ...] = ()
+    given: tuple[GivenCohort, ...] = ()
     divergence: Literal["js", "kl", "wasserstein", "cosine"] = "js"
     num_cohorts: int = 2
     guard: Guard = field(default_factory=Guard)
     lambdas: tuple[float, ...] = (0.1,)
 
     def __post_init__(self) -> None:
-        if len(self.lambdas) not in (1, self.num_cohorts):
+        names = [cohort.name for cohort in self.given]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Cohorts in `given` must have distinct names. Received: {names}")
+        num_heads = len(self.given) or self.num_cohorts
+        if len(self.lambdas) not in (1, num_heads):
             raise ValueError(
-                f"`lambdas` must hold one value, or one for each of the {self.num_cohorts} cohorts. "
+                f"`lambdas` must hold one value, or one for each of the {num_heads} cohorts. "
                 f"Received: lambdas={self.lambdas}"
             )
 
@@ -70,7 +129,8 @@ class RunConfig:
         cohorts: How the cohorts are found and how much they weigh.
         seeds: Number of paired seeds, each a baseline and a C2AL model with the same initialisation and row order.
         first_seed: The first of them.
-        unit: Column of an id (a user, say) whose rows are resampled together in the intervals. None: every row alone.
+        unit: Column of an id (a user, say) whose rows are not independent: they are resampled together, in discovery
+            and in evaluation. None: every row alone.
     """
 
     title: str

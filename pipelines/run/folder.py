@@ -87,7 +87,7 @@ class RunFolder:
     @functools.cached_property
     def cohorts(self) -> Sequence[Cohort]:
         """The cohorts that have an auxiliary head in the arm `c2al`."""
-        return self.discovery.cohorts(self.config.cohorts.num_cohorts)
+        return self.discovery.given or self.discovery.cohorts(self.config.cohorts.num_cohorts)
 
     def model_folder(self, seed: int, arm: Arm) -> Path:
         """Where an arm's model of a seed is, with its history and predictions."""

@@ -9,6 +9,7 @@ from c2al_serving.server import Server
 from rich.console import Console
 from rich.table import Table
 
+from c2al_tf.cohorts import GIVEN, RULES, STABLE, UNSTABLE
 from c2al_tf.export import MAX_ERROR
 from c2al_tf.export.facts import ExportError
 from c2al_tf.files import read_json, write_json
@@ -61,21 +62,30 @@ def serve_once(run: RunFolder) -> dict[str, float]:
 
 
 def print_discovery(run: RunFolder, most: int = 8) -> None:
-    """Prints the most divergent pairs, and why the refused ones among them were refused."""
+    """Prints the accepted pairs, the most divergent first, how many were refused for what, and the choice."""
     discovery = run.discovery
-    table = Table(title="Pairs of cohorts, the most divergent first")
-    for name in ("head cohort", "tail cohort", discovery.divergence, "positive rates", "accepted"):
+    accepted = [pair for pair in discovery.pairs if pair.accepted]
+    table = Table(title=f"Pairs of cohorts that pass the guard: {len(accepted):,} of {len(discovery.pairs):,}")
+    for name in ("head cohort", "tail cohort", f"{discovery.divergence} [95 % interval]", "positive rates"):
         table.add_column(name)
-    shown = discovery.pairs[:most]
-    for pair in shown:
+    for pair in accepted[:most]:
         rates = " / ".join("-" if s.positive_rate is None else f"{s.positive_rate:.3%}" for s in (pair.head, pair.tail))
-        names = (pair.head.cohort.name, pair.tail.cohort.name)
-        divergence = f"{pair.divergences[discovery.divergence]:.4f}"
-        table.add_row(*names, divergence, rates, "yes" if pair.accepted else "[red]no[/]")
+        low, high = pair.interval
+        divergence = f"{pair.divergences[discovery.divergence]:.4f} [{low:.4f}, {high:.4f}]"
+        table.add_row(pair.head.cohort.name, pair.tail.cohort.name, divergence, rates)
     console.print(table)
-    for reason in dict.fromkeys(reason for pair in shown for reason in pair.reasons):
-        console.print(f"Refused: {reason}")
-    console.print(f"Chosen: {' | '.join(map(str, run.cohorts))}")
+    refused = len(discovery.pairs) - len(accepted)
+    if refused:
+        reasons = "; ".join(f"{count:,} {RULES[rule]}" for rule, count in discovery.refusals.most_common())
+        console.print(f"Refused: {refused:,} pairs ({reasons})")
+    for pair in discovery.pairs:
+        if discovery.given and pair.axis == GIVEN and not pair.accepted:
+            names = f"{pair.head.cohort.name} against {pair.tail.cohort.name}"
+            console.print(f"[red]The guard would refuse {names}[/]: {'; '.join(pair.reasons.values())}")
+    console.print(f"{'Given' if discovery.given else 'Chosen'}: {' | '.join(map(str, run.cohorts))}")
+    if discovery.stability is not None and not discovery.given:
+        first = f"first of the accepted pairs in {discovery.stability:.0%} of baselines x resamples"
+        console.print(first if discovery.stability >= STABLE else f"[red]Unstable choice[/]: {first}. {UNSTABLE}")
 
 
 def print_metrics(run: RunFolder, truth: Mapping[str, float | None] | None = None) -> None:
@@ -92,8 +102,11 @@ def print_metrics(run: RunFolder, truth: Mapping[str, float | None] | None = Non
         cells.append(_interval(metrics["ne_diff"][name]))
         table.add_row(*cells, *([_number(truth.get(name))] if truth else []))
     console.print(table)
-    worse = metrics["worse"]
+    worse = [name for name in metrics["worse"] if name != "all"]
+    better = [name for name in metrics["better"] if name != "all"]
     console.print(f"Cohorts that got worse: {', '.join(worse) if worse else 'none beyond chance'}")
+    console.print(f"Cohorts that got better: {', '.join(better) if better else 'none beyond chance'}")
+    console.print(metrics["claims"])
 
 
 def print_summary(run: RunFolder, details: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import expit
 
-from c2al_tf.cohorts import Axis, discover_cohorts
+from c2al_tf.cohorts import GIVEN, Axis, count_cohorts, count_sizes, cut_axes, rank_cohorts
 from c2al_tf.data.columns.raw import concatenate
 from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.data.columns.shards import split_files
@@ -25,6 +25,7 @@ from c2al_tf.export import Export, export_for_serving
 from c2al_tf.files import read_json, replace_file, write_json
 from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.model import build_model, strip_auxiliary_heads
+from c2al_tf.schema import CategoricalFeature, Schema
 from c2al_tf.training import make_optimizer, predict, train
 from c2al_tf.training.distribution import Strategy, is_chief, wait_for_all, worker_shard
 from c2al_tf.types import Array, Columns
@@ -66,6 +67,9 @@ def _check_columns(run: RunFolder, source: Source) -> None:
     """Now rather than once the baselines are trained."""
     present = {*(f.name for f in source.features), *(c.name for c in source.axis_columns), source.label}
     wanted = [(name, f"axis `{axis.name}`") for axis in run.config.cohorts.axes for name in axis.columns]
+    wanted += [
+        (name, f"cohort `{cohort.name}`") for cohort in run.config.cohorts.given for name in cohort.cohort().columns
+    ]
     wanted += [(run.config.unit, "`unit`")] if run.config.unit else []
     for name, where in wanted:
         if name not in present:
@@ -143,25 +147,50 @@ def _train_model(run: RunFolder, seed: int, arm: Arm, strategy: Strategy) -> tup
 
 
 def discover_run(run: RunFolder) -> None:
-    """Finds the cohorts from the first seed's baseline on the validation rows."""
+    """Finds the cohorts from the predictions of all baselines on the validation rows."""
     if (run.path / "cohorts.json").exists():
         return
-    config = run.config.cohorts
-    axes = config.axes or tuple(Axis(names) for names in run.schema.axes)
-    labels = run.schema.labels[0]
-    weight = run.schema.weight
-    columns = _read(run, "validation", {name for axis in axes for name in axis.columns} | {labels, weight or labels})
-    logits = split_logits(run, run.seeds[0], "baseline", "validation")
-    discovery = discover_cohorts(
+    config, schema = run.config.cohorts, run.schema
+    axes = config.axes or _default_axes(schema)
+    given = [cohort.cohort() for cohort in config.given]
+    names = {name for axis in axes for name in axis.columns} | {name for cohort in given for name in cohort.columns}
+    names |= {schema.labels[0]} | ({schema.weight} if schema.weight else set())
+    columns = _read(run, "validation", names | ({run.config.unit} if run.config.unit else set()))
+    weights = columns[schema.weight] if schema.weight else None
+    present = columns if weights is None else {name: values[weights > 0] for name, values in columns.items()}
+    cuts = cut_axes(axes, present, given=given)
+    logits = np.stack([split_logits(run, seed, "baseline", "validation") for seed in run.seeds])
+    counts = count_cohorts(
         expit(logits.astype(np.float64)),
         columns,
-        axes,
-        labels=columns[labels],
-        weights=columns[weight] if weight else None,
-        divergence=config.divergence,
-        guard=config.guard,
+        cuts,
+        labels=columns[schema.labels[0]],
+        weights=weights,
+        units=columns[run.config.unit] if run.config.unit else None,
+    )
+    training = read_columns(split_files(run.path, "train"), {name: schema.columns[name] for name in sorted(names)})
+    sizes = [
+        count_sizes(
+            rows,
+            cuts,
+            labels=rows[schema.labels[0]],
+            weights=rows[schema.weight] if schema.weight else None,
+        )
+        for rows in training
+    ]
+    discovery = rank_cohorts(
+        counts, training=sum(sizes[1:], sizes[0]), divergence=config.divergence, guard=config.guard
     )
     write_json(run.path / "cohorts.json", discovery.to_json())
+
+
+def _default_axes(schema: Schema) -> tuple[Axis, ...]:
+    """Every semantic axis of the data set; a column that the model takes for categories is cut into its values."""
+    categorical = {feature.name for feature in schema.features if isinstance(feature, CategoricalFeature)}
+    return tuple(
+        Axis(names, categories=tuple(n for n in names if n in categorical and schema.columns[n].dtype == "int64"))
+        for names in schema.axes
+    )
 
 
 def evaluate_run(run: RunFolder) -> Evaluation:
@@ -181,6 +210,8 @@ def evaluate_run(run: RunFolder) -> Evaluation:
     slices["rest"] = ~np.logical_or.reduce(list(slices.values()))
     slices |= {cohort.name: cohort.contains(columns) for cohort in others}
     for axis in discovery.axes:
+        if axis.name == GIVEN:
+            continue
         outside = ~np.logical_or.reduce([slices[summary.cohort.name] for summary in axis.cohorts])
         if outside.any():
             slices[f"{axis.name}, other"] = outside
@@ -188,6 +219,7 @@ def evaluate_run(run: RunFolder) -> Evaluation:
         logits,
         columns[run.schema.labels[0]],
         slices,
+        named=[cohort.name for cohort in chosen],
         weights=columns[run.schema.weight] if run.schema.weight else None,
         units=columns[run.config.unit] if run.config.unit else None,
     )

@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -21,9 +22,13 @@ def test_values_with_the_most_rows():
     )
 
 
-def test_integers_are_cut_by_value_unless_told_otherwise():
+def test_integers_are_cut_at_quantiles_unless_they_are_categories():
     column = np.array([7, 7, MISSING_INT, -1])
-    assert [c.name for c in cut(Axis(("x",)), x=column)] == ["x_7", "x_-1"]
+    assert [c.name for c in cut(Axis(("x",), categories=("x",)), x=column)] == ["x_7", "x_-1"]
+    ages = np.append(np.arange(18, 98), MISSING_INT)
+    cohorts = cut(Axis(("x",)), x=ages)
+    assert [c.name for c in cohorts] == ["x_bottom_5", "x_5_25", "x_25_75", "x_75_95", "x_top_5"]
+    assert [np.count_nonzero(c.contains({"x": ages})) for c in cohorts] == [4, 16, 40, 16, 4]
     halves = cut(Axis(("x",), quantiles={"x": (0, 0.5, 1)}), x=np.arange(10))
     assert [str(c) for c in halves] == ["x in bottom 50 % (below 5)", "x in top 50 % (from 5)"]
 
@@ -35,6 +40,25 @@ def test_floats_are_cut_at_quantiles():
     assert [np.count_nonzero(c.contains({"x": column})) for c in cohorts] == [50, 200, 500, 200, 50]
     # The outer intervals are open: a larger value of tomorrow is in the top too.
     assert cohorts[-1].contains({"x": np.array([1e9], np.float32)}).all()
+
+
+def test_booleans_are_two_categories():
+    column = np.array([True, False, True])
+    yes, no = cut(Axis(("x",)), x=column)
+    assert (str(yes), str(no)) == ("x is True", "x is False")
+    assert Cohort.from_json(json.loads(json.dumps(yes.to_json()))) == yes
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2])
+def test_infinite_values_are_in_the_outer_cohorts(share):
+    finite = np.random.default_rng(0).permutation(1000)
+    ends = np.full(int(1000 * share), np.inf)
+    column = np.concatenate([-ends, finite, ends, [np.nan]]).astype(np.float32)
+    masks = [c.contains({"x": column}) for c in cut(Axis(("x",)), x=column)]
+    assert np.sum(masks, axis=0).tolist() == [1] * (len(column) - 1) + [0]
+    assert masks[0][column == -np.inf].all()
+    assert masks[-1][column == np.inf].all()
+    assert all(mask[np.isfinite(column)].any() for mask in masks)
 
 
 def test_equal_quantiles_fall_together():
@@ -82,8 +106,9 @@ def test_names_are_unique_over_all_axes():
         ({"columns": ()}, "tuple of one or two names"),
         ({"columns": ("a", "b", "c")}, "tuple of one or two names"),
         ({"columns": ("a", "a")}, "tuple of one or two names"),
-        ({"columns": ("a",), "edges": {"b": (0, 1)}}, "for its own columns a"),
-        ({"columns": ("a",), "edges": {"a": (0, 1)}, "quantiles": {"a": (0, 1)}}, "not both"),
+        ({"columns": ("a",), "edges": {"b": (0, 1)}}, "its own columns a at most once"),
+        ({"columns": ("a",), "edges": {"a": (0, 1)}, "quantiles": {"a": (0, 1)}}, "at most once"),
+        ({"columns": ("a",), "edges": {"a": (0, 1)}, "categories": ("a",)}, "at most once"),
         ({"columns": ("a",), "edges": {"a": (1, 0)}}, "`edges` of column `a` must be two or more rising"),
         ({"columns": ("a",), "edges": {"a": (1,)}}, "two or more"),
         ({"columns": ("a",), "edges": {"a": (0, math.nan)}}, "rising"),
@@ -99,8 +124,12 @@ def test_wrong_axes(arguments, match):
 def test_columns_that_cannot_be_cut():
     with pytest.raises(ValueError, match=r"No column `b` in the data. Columns there: a"):
         cut(Axis(("b",)), a=np.arange(3))
-    with pytest.raises(ValueError, match="the column holds strings"):
+    with pytest.raises(ValueError, match="must cut column `a` into values: it holds string values. Received: edges"):
         cut(Axis(("a",), edges={"a": (0, 1)}), a=np.array(["x"], dtype=object))
+    with pytest.raises(ValueError, match="it holds boolean values. Received: quantiles"):
+        cut(Axis(("a",), quantiles={"a": (0, 1)}), a=np.array([True]))
+    with pytest.raises(ValueError, match="cannot take column `a` for categories: it holds float values"):
+        cut(Axis(("a",), categories=("a",)), a=np.array([0.5]))
     with pytest.raises(ValueError, match="column `a` with missing values only"):
         cut(Axis(("a",)), a=np.array([np.nan], np.float32))
     with pytest.raises(ValueError, match="one value per row"):

@@ -60,6 +60,20 @@ def test_an_edge_is_rounded_to_the_column():
     assert both(Interval("x", np.float64(0.1), np.float64(1)), column) == [True, False]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_infinite_values_are_in_the_interval_that_is_open_at_their_end(dtype):
+    column = np.array([-np.inf, 0, np.inf, np.nan], dtype)
+    assert both(Interval("x"), column) == [True, True, True, False]
+    assert both(Interval("x", low=1), column) == [False, False, True, False]
+    assert both(Interval("x", high=1), column) == [True, True, False, False]
+    assert both(Interval("x", -1, 1), column) == [False, True, False, False]
+
+
+def test_booleans():
+    assert both(Values("x", (True,)), np.array([True, False])) == [True, False]
+    assert both(Values("x", (False, True)), np.array([True, False])) == [True, True]
+
+
 def test_edges_between_integers():
     assert both(Interval("x", 0.5, 2.5), np.array([0, 1, 2, 3])) == [False, True, True, False]
     assert both(Interval("x", -0.5, 0.5), np.array([-1, 0, 1], np.int32)) == [False, True, False]
@@ -113,7 +127,7 @@ def test_description(condition, text):
     assert str(condition) == text
 
 
-@pytest.mark.parametrize("values", [(), (1, "a"), (1.5,), (True,), ("a", "a"), ("",), (MISSING_INT,), (None,)])
+@pytest.mark.parametrize("values", [(), (1, "a"), (1.5,), (True, 1), ("a", "a"), ("",), (MISSING_INT,), (None,)])
 def test_wrong_values(values):
     with pytest.raises(ValueError, match=r"`values` of column `x` must be .* Received: values="):
         Values("x", values)
@@ -156,5 +170,12 @@ def test_types_that_do_not_fit():
             Values("x", ("1",)).contains({"x": column})
     with pytest.raises(ValueError, match="decode them"):
         Values("x", ("1",)).contains({"x": np.array([b"1"], dtype=object)})
-    with pytest.raises(ValueError, match="Received: dtype bool"):
-        Values("x", (1,)).contains({"x": np.array([True])})
+    for column in (np.array([True]), tf.constant([True])):
+        with pytest.raises(ValueError, match="holds boolean values"):
+            Values("x", (1,)).contains({"x": column})
+        with pytest.raises(ValueError, match="needs a numeric column. Column `x` holds boolean values"):
+            Interval("x", 0, 1).contains({"x": column})
+    with pytest.raises(ValueError, match="holds integer values"):
+        Values("x", (True,)).contains({"x": numbers})
+    with pytest.raises(ValueError, match="Received: dtype complex128"):
+        Values("x", (1,)).contains({"x": np.array([1j])})

@@ -40,7 +40,7 @@ def test_histograms_add_up(a, b):
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, np.nan, np.inf])
 def test_predictions_that_are_no_probabilities(bad):
-    with pytest.raises(ValueError, match=rf"in \[0, 1\].*Received: {bad} in row 1; 1 of 3 rows"):
+    with pytest.raises(ValueError, match=rf"in \[0, 1\].*Received: {bad} in row 1; 1 of 3 predictions"):
         prediction_histogram([0.5, bad, 0.5])
 
 
@@ -75,7 +75,7 @@ def test_against_scipy(p, q):
 @pytest.mark.parametrize("name", DIVERGENCES)
 @given(p=COUNTS, q=COUNTS)
 def test_properties(name, p, q):
-    divergence = DIVERGENCES[name]
+    divergence = DIVERGENCES[name].measure
     assert divergence(p, p) == pytest.approx(0, abs=1e-12)
     assert divergence(p, q) == pytest.approx(divergence(q, p), abs=1e-12)
     assert 0 <= divergence(p, q) <= BOUNDS[name] + 1e-12
@@ -86,12 +86,12 @@ def test_properties(name, p, q):
 @pytest.mark.parametrize("name", DIVERGENCES)
 def test_broadcasting(name):
     counts = np.random.default_rng(0).integers(1, 9, (3, 4, 5))
-    table = DIVERGENCES[name](counts[:, :, None], counts[:, None])
+    table = DIVERGENCES[name].measure(counts[:, :, None], counts[:, None])
     assert table.shape == (3, 4, 4)
-    assert table[2, 1, 3] == pytest.approx(DIVERGENCES[name](counts[2, 1], counts[2, 3]))
+    assert table[2, 1, 3] == pytest.approx(DIVERGENCES[name].measure(counts[2, 1], counts[2, 3]))
 
 
 @pytest.mark.parametrize("name", ["js", "wasserstein", "cosine"])
 def test_an_empty_histogram_has_no_divergence(name):
     with pytest.raises(ValueError, match="at least one row"):
-        DIVERGENCES[name](np.zeros(3), np.ones(3))
+        DIVERGENCES[name].measure(np.zeros(3), np.ones(3))

@@ -7,31 +7,38 @@ from c2al_tf.cohorts.results import AxisSummary
 
 
 def summary(axis, value):
-    return CohortSummary(Cohort(f"{axis}_{value}", (Values(axis, (value,)),)), 50, 5, 0.1, (20, 30))
+    return CohortSummary(Cohort(f"{axis}_{value}", (Values(axis, (value,)),)), 50, 5, 0.1, (20, 30), 500, 50)
 
 
 AXES = {axis: {value: summary(axis, value) for value in "abcd"} for axis in "xy"}
 
 
-def pair(axis, head, tail, divergence, reasons=()):
+def pair(axis, head, tail, divergence, **reasons):
     divergences = {"js": divergence, "kl": 0.0}
-    return Pair(axis, AXES[axis][head], AXES[axis][tail], divergences, (0.0, 0.5), 0.01, tuple(reasons))
+    return Pair(axis, AXES[axis][head], AXES[axis][tail], divergences, (0.0, 0.5), 0.01, 0.01, reasons)
 
 
 def discovery(*pairs):
     axes = tuple(AxisSummary(axis, tuple(cohorts.values())) for axis, cohorts in AXES.items())
-    return Discovery("js", 400, Guard(), axes, tuple(sorted(pairs, key=lambda pair: -pair.divergences["js"])))
+    ranked = tuple(sorted(pairs, key=lambda pair: -pair.divergences["js"]))
+    return Discovery("js", 400, 3, Guard(), axes, ranked, 0.75)
 
 
 FOUND = discovery(
-    pair("x", "a", "b", 0.9, ["tail cohort `x is b` has 0 positives in 50 rows; at least 20 are needed"]),
+    pair(
+        "x",
+        "a",
+        "b",
+        0.9,
+        positives="tail cohort `x is b` has 0 positives in 50 training rows; 100 are needed",
+    ),
     pair("x", "c", "a", 0.8),
     pair("y", "a", "b", 0.7),
     pair("y", "b", "c", 0.6),
     pair("y", "a", "d", 0.5),
     pair("y", "d", "b", 0.4),
     pair("y", "a", "c", 0.1),
-    pair("y", "c", "d", 0.1, ["chance"]),
+    pair("y", "c", "d", 0.1, chance="chance explains it"),
 )
 
 
@@ -73,7 +80,7 @@ def test_nothing_accepted_says_why():
 
 def test_positive_rate():
     assert AXES["x"]["a"].positive_rate == 0.1
-    assert CohortSummary(AXES["x"]["a"].cohort, 50, None, 0.1, (50,)).positive_rate is None
+    assert CohortSummary(AXES["x"]["a"].cohort, 50, None, 0.1, (50,), 50, None).positive_rate is None
 
 
 def test_json_round_trip():

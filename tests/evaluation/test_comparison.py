@@ -65,13 +65,35 @@ def test_zero_weight_rows_change_nothing(data):
     assert whole == rest
 
 
-def test_worse_slices_worst_first(data):
+def test_better_and_worse_slices_the_largest_change_first(data):
     result = evaluate_by_cohort(*data)
-    assert result.worse("c2al")[:2] == ["group_3", "group_2"]
-    assert "group_0" not in result.worse("c2al")
-    assert "group_1" not in result.worse("c2al")
+    claims = result.claims["c2al"]
+    assert claims.worse[:2] == ("group_3", "group_2")
+    assert "group_0" in claims.better
+    assert not {"group_0", "group_1"} & set(claims.worse)
+    assert claims.q_values.keys() == result.ne_diff["c2al"].keys() - {"all"}
     assert result.ne_diff["c2al"]["group_0"].high < 0
     assert result.ne_diff["c2al"]["group_1"].percent == 0
+
+
+def test_slices_named_beforehand_are_judged_by_their_own_intervals(data):
+    logits, labels, slices = data
+    result = evaluate_by_cohort(logits, labels, slices, named=["group_2"])
+    assert result.claims["c2al"].q_values.keys() == slices.keys() - {"group_2"}
+    assert "group_2" in result.claims["c2al"].worse
+    assert f"Of the {len(slices) - 1} others" in result.claims_in_words
+    with pytest.raises(ValueError, match=r"`named` must name slices. Received: \['nobody'\]; there are \['all', "):
+        evaluate_by_cohort(logits, labels, slices, named=["nobody"])
+
+
+def test_with_one_seed_only_what_was_named_beforehand_is_called_anything(data):
+    logits, labels, slices = data
+    one = evaluate_by_cohort({arm: z[0] for arm, z in logits.items()}, labels, slices, named=["group_3"])
+    claims = one.claims["c2al"]
+    assert set(claims.better + claims.worse) <= {"all", "group_3"}
+    assert "group_3" in claims.worse
+    assert claims.q_values == {}
+    assert one.claims_in_words.endswith("With one seed no other slice is.")
 
 
 def test_json_forms(data):
@@ -79,17 +101,17 @@ def test_json_forms(data):
     slices = {**slices, "nobody": np.zeros(ROWS, dtype=bool), "all clicks": labels == 1}
     result = evaluate_by_cohort(logits, labels, slices)
     metrics = json.loads(json.dumps(result.to_json("c2al"), allow_nan=False))
-    assert list(metrics) == ["baseline", "c2al", "ne_diff", "interval", "worse"]
+    assert list(metrics) == ["baseline", "c2al", "ne_diff", "interval", "better", "worse", "claims"]
     for key in ("baseline", "c2al", "ne_diff"):
         assert list(metrics[key]) == ["all", *slices]
     assert list(metrics["c2al"]["all"]) == ["rows", "positives", "ne", "log_loss", "auc", "calibration"]
-    assert list(metrics["ne_diff"]["all"]) == ["percent", "low", "high"]
+    assert list(metrics["ne_diff"]["all"]) == ["percent", "low", "high", "q_value"]
     assert metrics["c2al"]["nobody"] == {
         "rows": 0,
         "positives": 0,
         **dict.fromkeys(["ne", "log_loss", "auc", "calibration"]),
     }
-    assert metrics["ne_diff"]["nobody"] == {"percent": None, "low": None, "high": None}
+    assert metrics["ne_diff"]["nobody"] == {"percent": None, "low": None, "high": None, "q_value": None}
     assert metrics["c2al"]["all clicks"]["ne"] is None
     by_seed = json.loads(json.dumps(result.seeds_to_json("c2al"), allow_nan=False))["seeds"]
     assert [entry["seed"] for entry in by_seed] == [0, 1, 2]
@@ -103,7 +125,8 @@ def test_any_number_of_arms(data):
     three = evaluate_by_cohort({**logits, "other": logits["baseline"] * 0.9}, labels, slices)
     assert set(three.ne_diff) == {"c2al", "other"}
     assert three.ne_diff["c2al"] == evaluate_by_cohort(logits, labels, slices).ne_diff["c2al"]
-    assert set(three.to_json("other")) == {"baseline", "other", "ne_diff", "interval", "worse"}
+    assert set(three.claims) == {"c2al", "other"}
+    assert {"baseline", "other", "ne_diff"} <= set(three.to_json("other"))
 
 
 def test_interval_says_what_it_resamples(data):

@@ -35,7 +35,7 @@ SMALL = {
     "model.head_units": [8],
     "training.batch_size": 500,
     "training.learning_rate": 0.01,
-    "cohorts.guard.min_rows": 400,
+    "cohorts.guard.min_positives": 50,
     "seeds": 2,
 }
 

@@ -96,7 +96,7 @@ def test_an_unknown_key_on_the_command_line_lists_the_right_ones(c2al, config, t
         ("title:", "seedz: 3\ntitle:", "seedz", "seeds"),
         ("name: synthetic_ads", "name: synthetic_ads, filez: 3", "data.filez", "data.files"),
         ("title:", "cohorts: {axes: [{columns: [age], edgez: 3}]}\ntitle:", "edgez", "edges"),
-        ("title:", "cohorts: {guard: {min_row: 3}}\ntitle:", "cohorts.guard.min_row", "cohorts.guard.min_rows"),
+        ("title:", "cohorts: {guard: {min_rows: 3}}\ntitle:", "cohorts.guard.min_rows", "cohorts.guard.min_positives"),
     ],
 )
 def test_an_unknown_key_in_the_file_lists_the_right_ones(c2al, config, tmp_path, old, new, named, right) -> None:

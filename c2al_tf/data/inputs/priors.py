@@ -7,15 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...cohorts.cohort import Cohort
+from ...cohorts.guard import FEW_POSITIVES
 from ...schema import Schema
 from ...types import Columns
 from ..columns.raw import num_rows
 from ..columns.readers import Paths, read_columns
 from .dataset import primary_tasks
 from .labels import check_columns_present, check_names, cohort_labels
-
-FEW_POSITIVES = 100
-"""Below so many positives a task head mostly fits noise."""
 
 
 @dataclass(frozen=True)

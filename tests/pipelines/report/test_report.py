@@ -6,7 +6,17 @@ import pytest
 from c2al_pipelines.report.report import write_report
 from scipy.special import expit
 
-from c2al_tf.cohorts import Axis, Guard, discover_cohorts, prediction_histogram
+from c2al_tf.cohorts import (
+    Axis,
+    Cohort,
+    Guard,
+    Values,
+    count_cohorts,
+    cut_axes,
+    discover_cohorts,
+    prediction_histogram,
+    rank_cohorts,
+)
 from c2al_tf.evaluation import evaluate_by_cohort
 from c2al_tf.files import read_json, write_json
 
@@ -26,11 +36,13 @@ def make_run(run_dir, shift, seeds=3):
     columns = {"surface": surface}
     predictions = expit(baseline[0])
     discovery = discover_cohorts(
-        predictions, columns, [Axis(("surface",))], labels=labels, guard=Guard(min_rows=200), progress=False
+        predictions, columns, [Axis(("surface",))], labels=labels, guard=Guard(min_share=0.02), progress=False
     )
     slices = {s.cohort.name: s.cohort.contains(columns) for s in discovery.axes[0].cohorts}
-    evaluation = evaluate_by_cohort({"baseline": baseline, "c2al": c2al}, labels, slices, progress=False)
     head, tail = discovery.best.cohorts
+    evaluation = evaluate_by_cohort(
+        {"baseline": baseline, "c2al": c2al}, labels, slices, named=[head.name, tail.name], progress=False
+    )
     histogram = prediction_histogram(predictions).tolist()
     details = {
         "title": "A <tiny> run",
@@ -108,7 +120,12 @@ def test_page_has_its_parts(better):
     assert f"{tail} (tail cohort)" in text.replace("  ", " ")
     assert "discovery found it" in text.replace("  ", " ")
     assert "refused" in text
-    assert "at least 200 are needed" in text
+    assert "The 5 refused pairs (5 too few positives to learn from; 3 too small a share of the rows)" in text.replace(
+        "  ", " "
+    )
+    assert "at least 2 % is needed" in text
+    assert "comes first in 100 % of the baselines and resamples" in text.replace("  ", " ")
+    assert "The choice is not stable" not in text
     assert "+10.0 %" in text, "training time"
     assert "resamples seeds and rows" in text
     assert "A &lt;tiny&gt; run" in page
@@ -185,7 +202,7 @@ def test_three_cohorts_are_the_chosen_ones_not_the_best_pair(tmp_path):
     logits = -3.0 + 0.3 * value + 2.6 * (surface == "feed") + 0.1 * rng.normal(size=ROWS)
     labels = (rng.random(ROWS) < expit(logits)).astype(np.float32)
     columns = {"value": value, "surface": surface}
-    axes = [Axis(("value",)), Axis(("surface",))]
+    axes = [Axis(("value",), categories=("value",)), Axis(("surface",))]
     discovery = discover_cohorts(expit(logits), columns, axes, labels=labels, progress=False)
     chosen = discovery.cohorts(3)
     assert discovery.best.axis == "surface"
@@ -208,6 +225,49 @@ def test_three_cohorts_are_the_chosen_ones_not_the_best_pair(tmp_path):
     assert "The next accepted pair is surface is feed against surface is reels" in text
     assert "surface is feed (targeted)" not in text
     assert text.count("(targeted)") == 3
+
+
+def test_an_unstable_choice_is_said(tmp_path):
+    make_run(tmp_path, {"else": 0.1})
+    write_json(tmp_path / "cohorts.json", read_json(tmp_path / "cohorts.json") | {"stability": 0.42})
+    text = text_of(read_report(tmp_path)).replace("  ", " ")
+    assert "This pair comes first in 42 % of the baselines and resamples" in text
+    assert "The choice is not stable. Another baseline, or other users, may well give another pair." in text
+    assert "The chosen pair comes first in 42% of baselines and resamples only." in text
+
+
+def test_a_slice_that_is_not_called_worse_is_not_shown_as_worse(tmp_path):
+    """Its own interval lies above 0, as that of one in forty does by chance."""
+    make_run(tmp_path, {"else": 0.1})
+    metrics = read_json(tmp_path / "metrics.json")
+    metrics["ne_diff"]["surface_rare"] = {"percent": 1.0, "low": 0.2, "high": 1.8, "q_value": 0.4}
+    write_json(tmp_path / "metrics.json", metrics | {"worse": []})
+    text = text_of(read_report(tmp_path)).replace("  ", " ")
+    assert "Who gets worse: no cohort beyond chance." in text
+    assert re.search(r"surface is rare \+1.000 \+0.200 to \+1.800 no clear change", text)
+    assert "Benjamini-Hochberg" in text
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_given_cohorts(tmp_path, number):
+    make_run(tmp_path, {"else": 0.1})
+    rng = np.random.default_rng(0)
+    surface = rng.choice(SURFACES, ROWS, p=[0.45, 0.3, 0.24, 0.01])
+    columns, p = {"surface": surface}, np.where(surface == "reels", 0.4, 0.1)
+    given = [Cohort(f"mine_{name}", (Values("surface", (name,)),)) for name in SURFACES[:number]]
+    cuts = cut_axes([Axis(("surface",))], columns, given=given)
+    discovery = rank_cohorts(count_cohorts(p, columns, cuts, labels=(rng.random(ROWS) < p).astype(np.float32)))
+    metrics = read_json(tmp_path / "metrics.json")
+    for part in ("baseline", "c2al", "ne_diff"):
+        metrics[part] |= {f"mine_{name}": metrics[part][f"surface_{name}"] for name in SURFACES[:number]}
+    write_json(tmp_path / "metrics.json", metrics)
+    write_json(tmp_path / "cohorts.json", discovery.to_json())
+    text = text_of(read_report(tmp_path)).replace("  ", " ")
+    assert "given, and why" in text
+    assert "The cohorts were given in the configuration: surface is feed" in text
+    assert text.count("(targeted)") == number
+    assert text.count("axis given: ") == number * (number - 1) // 2
+    assert "comes first in" not in text
 
 
 def test_optional_parts_vanish(tmp_path):

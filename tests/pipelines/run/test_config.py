@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from c2al_pipelines.commands import run as commands
 from c2al_pipelines.run import steps
-from c2al_pipelines.run.config import CohortsConfig, DataConfig, RunConfig
+from c2al_pipelines.run.config import CohortsConfig, DataConfig, GivenCohort, GivenCondition, RunConfig
 
+from c2al_tf.cohorts import Cohort, Interval, Values
+
+ADULTS = GivenCohort("adults", (GivenCondition("age", low=18),))
 CONFIGS = Path(__file__).parents[3] / "pipelines" / "configs"
 OWN_DATA = """
 title: My data
@@ -29,9 +32,14 @@ data:
 cohorts:
   axes:
     - {columns: [price, city], edges: {price: [0, 10, .inf]}, name: spend}
-    - {columns: [price], quantiles: {price: [0, 0.1, 1]}}
-  guard: {min_rows: 50}
-  lambdas: [0.3, 0.1]
+    - {columns: [price], quantiles: {price: [0, 0.1, 1]}, categories: []}
+  given:
+    - {name: rich, conditions: [{column: price, low: 100}, {column: city, values: [Rome, Bonn]}]}
+    - {name: poor, conditions: [{column: price, low: 0, high: 1.5}]}
+    - {name: seven, conditions: [{column: user, values: [7]}]}
+    - {name: member, conditions: [{column: member, values: [true]}]}
+  guard: {min_positives: 50}
+  lambdas: [0.3, 0.1, 0.1, 0.1]
 unit: user
 """
 
@@ -64,8 +72,17 @@ def test_own_data_survives_the_run_folder(prepared, tmp_path) -> None:
     config = prepared(file)
     assert config.data.files.features[3].default == 1.5
     assert config.data.files.csv.column_names == ("a", "b")
+    assert tuple(cohort.cohort() for cohort in config.cohorts.given) == (
+        Cohort("rich", (Interval("price", 100), Values("city", ("Rome", "Bonn")))),
+        Cohort("poor", (Interval("price", 0, 1.5),)),
+        Cohort("seven", (Values("user", (7,)),)),
+        Cohort("member", (Values("member", (True,)),)),
+    )
+    assert type(config.cohorts.given[3].conditions[0].values[0]) is bool
+    assert config.cohorts.given[2].conditions[0].values == (7,)
     assert config.cohorts.axes[0].edges == {"price": (0.0, 10.0, float("inf"))}
-    assert (config.cohorts.lambdas, config.cohorts.guard.min_rows, config.unit) == ((0.3, 0.1), 50, "user")
+    assert config.cohorts.lambdas == (0.3, 0.1, 0.1, 0.1)
+    assert (config.cohorts.guard.min_positives, config.unit) == (50, "user")
     assert commands._opened(Namespace(run_dir=tmp_path / "run")).config == config
 
 
@@ -75,6 +92,14 @@ def test_own_data_survives_the_run_folder(prepared, tmp_path) -> None:
         (lambda: CohortsConfig(lambdas=()), r"`lambdas` must hold one value, or one for each of the 2 cohorts"),
         (lambda: CohortsConfig(lambdas=(1.0, 2.0, 3.0)), r"Received: lambdas=\(1.0, 2.0, 3.0\)"),
         (lambda: CohortsConfig(num_cohorts=3, lambdas=(1.0, 2.0)), r"one for each of the 3 cohorts"),
+        (lambda: CohortsConfig(given=(ADULTS,), lambdas=(1.0, 2.0)), r"one for each of the 1 cohorts"),
+        (lambda: CohortsConfig(given=(ADULTS, ADULTS)), r"distinct names. Received: \['adults', 'adults'\]"),
+        (
+            lambda: GivenCondition("age"),
+            r"must give `values`, or `low`, `high` or both. Received: values=None, low=None",
+        ),
+        (lambda: GivenCondition("age", (1,), low=2.0), r"Received: values=\(1,\), low=2.0"),
+        (lambda: GivenCohort("my cohort", (GivenCondition("age", low=18),)), r"Received: name='my cohort'"),
         (lambda: RunConfig("t", DataConfig("census"), seeds=0), r"`seeds` must be at least 1. Received: seeds=0"),
         (
             lambda: RunConfig("t", DataConfig("census"), first_seed=-1),

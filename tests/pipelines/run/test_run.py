@@ -66,6 +66,9 @@ def test_what_the_terminal_shows(finished) -> None:
     output = finished.outcome.output
     assert f"Report: {finished.path}/report.html" in output
     assert "Chosen: user_value in top 5 %" in output
+    assert "Pairs of cohorts that pass the guard" in output
+    assert re.search(r"Refused: \d+ pairs \(\d+ ", output)
+    assert "of baselines x resamples" in output
     assert "Planted pair found: yes" in output
     assert "NE of the truth" in output
     for step in ("prepare train", "seed 0, baseline, epoch 1/1", "seed 1, c2al, epoch 1/1"):
@@ -75,7 +78,8 @@ def test_what_the_terminal_shows(finished) -> None:
 
 def test_metrics_have_the_form_that_is_promised(finished) -> None:
     metrics = json.loads((finished.path / "metrics.json").read_text(), parse_constant=pytest.fail)
-    assert set(metrics) == {"baseline", "c2al", "ne_diff", "interval", "worse", "exported_seed"}
+    called = {"better", "worse", "claims"}
+    assert set(metrics) == {"baseline", "c2al", "ne_diff", "interval", "exported_seed"} | called
     slices = list(metrics["baseline"])
     assert slices[:4] == ["all", "user_value_top_5", "user_value_bottom_5", "rest"]
     assert {"user_value_25_75", "surface_feed", "age_group_65"} < set(slices)
@@ -83,7 +87,9 @@ def test_metrics_have_the_form_that_is_promised(finished) -> None:
         assert list(metrics[arm]) == slices
         assert all(list(figures) == FIGURES for figures in metrics[arm].values())
     assert list(metrics["ne_diff"]) == slices
-    assert all(list(d) == ["percent", "low", "high"] for d in metrics["ne_diff"].values())
+    assert all(list(d) == ["percent", "low", "high", "q_value"] for d in metrics["ne_diff"].values())
+    named = {"all", "user_value_top_5", "user_value_bottom_5"}
+    assert {name for name, d in metrics["ne_diff"].items() if d["q_value"] is None} == named
     low, percent, high = (metrics["ne_diff"]["all"][name] for name in ("low", "percent", "high"))
     assert low < percent < high
     assert metrics["baseline"]["all"]["rows"] == 15_000
