@@ -5,7 +5,7 @@ As by default in tensorflow_model_server, any signature of the right form will d
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,7 @@ from c2al_tf.saved_model import DEFAULT_SIGNATURE, Signature
 from ..protocol import messages
 from ..protocol.errors import UNIMPLEMENTED, RequestError
 from ..protocol.tensors import dtype_name
-
-if TYPE_CHECKING:
-    from .servable import Servable
+from .servable import Servable
 
 INPUTS = "inputs"
 _CLASSES, _SCORES, _OUTPUTS = "classes", "scores", "outputs"
@@ -40,7 +38,7 @@ class Inference(NamedTuple):
     response: Callable[[Mapping[str, _Outputs]], Any]
 
 
-async def answer(servable: "Servable", inference: Inference) -> Any:
+async def answer(servable: Servable, inference: Inference) -> Any:
     """The answer to a request: batched with others if it is of one signature, else by one call of the model."""
     inputs, outputs, response = inference
     if len(outputs) > 1:
@@ -49,17 +47,17 @@ async def answer(servable: "Servable", inference: Inference) -> Any:
     return response({signature: await servable.run(inputs, signature, names)})
 
 
-def classify(servable: "Servable", request: Any) -> Inference:
+def classify(servable: Servable, request: Any) -> Inference:
     """Reads a ClassificationRequest."""
     return _read(servable, request, _CLASSIFY, messages.ClassificationResponse())
 
 
-def regress(servable: "Servable", request: Any) -> Inference:
+def regress(servable: Servable, request: Any) -> Inference:
     """Reads a RegressionRequest."""
     return _read(servable, request, _REGRESS, messages.RegressionResponse())
 
 
-def multi_inference(servable: "Servable", request: Any) -> Inference:
+def multi_inference(servable: Servable, request: Any) -> Inference:
     """Reads a MultiInferenceRequest."""
     wanted: dict[str, list[str]] = {}
     for task in request.tasks:
@@ -110,7 +108,7 @@ def read_examples(given: Any) -> NDArray[Any]:
     return array
 
 
-def _read(servable: "Servable", request: Any, method: str, response: Any) -> Inference:
+def _read(servable: Servable, request: Any, method: str, response: Any) -> Inference:
     name, form = _signature_name(request), _FORMS[method]
     wanted = form.choose(name, _signature(servable, name, "No signature was found with the name"))
     examples = read_examples(request.input)
@@ -127,14 +125,14 @@ def _signature_name(asked: Any) -> str:
     return asked.model_spec.signature_name or DEFAULT_SIGNATURE
 
 
-def _signature(servable: "Servable", name: str, otherwise: str) -> Signature:
+def _signature(servable: Servable, name: str, otherwise: str) -> Signature:
     signatures = servable.model.signatures
     if name not in signatures:
         raise RequestError(f"{otherwise}: {name}. The model has: {', '.join(signatures)}")
     return signatures[name]
 
 
-def _fill_model_spec(spec: Any, servable: "Servable", signature: str) -> None:
+def _fill_model_spec(spec: Any, servable: Servable, signature: str) -> None:
     spec.name, spec.signature_name = servable.name, signature
     spec.version.value = servable.version
 
@@ -213,7 +211,7 @@ def _check_output(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> None
 
 
 class _Form(NamedTuple):
-    """What Classify and Regress differ in."""
+    """How Classify and Regress differ."""
 
     choose: Callable[[str, Signature], list[str]]  # the signature's outputs that are wanted, if it is of this form
     fill: Callable[[Any, _Outputs, int], None]
