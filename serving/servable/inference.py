@@ -1,6 +1,6 @@
-"""Classify, Regress and MultiInference over one loaded version: tf.Examples in, classes with scores and values out.
+"""Classify, Regress and MultiInference on one loaded version: from tf.Examples to classes with scores, and values.
 
-As by default in tensorflow_model_server, any signature of the right form will do, whatever its method name.
+Any signature of the right form is accepted, whatever its method name, as by default in tensorflow_model_server.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ _MAX_CONTEXTS = 2**28  # a request of a few megabytes could ask for terabytes
 
 
 class Inference(NamedTuple):
-    """What a request asks of the model, and what its answer is made of.
+    """A request as calls of the model, and the way to its response.
 
     Args:
         inputs: The examples, as the only input of every signature.
-        outputs: By signature the names of the outputs that are wanted.
-        response: Makes the answer of the values of these outputs, by signature.
+        outputs: Names of the outputs that are wanted, by signature.
+        response: Makes the response from the values of these outputs, by signature.
     """
 
     inputs: dict[str, NDArray[Any]]
@@ -39,7 +39,7 @@ class Inference(NamedTuple):
 
 
 async def answer(servable: Servable, inference: Inference) -> Any:
-    """The answer to a request: batched with others if it is of one signature, else by one call of the model."""
+    """Answers a request: batched with others if it is for one signature, else by one call of the model."""
     inputs, outputs, response = inference
     if len(outputs) > 1:
         return response(await asyncio.to_thread(servable.model.run_together, inputs, outputs))
@@ -88,10 +88,10 @@ def multi_inference(servable: Servable, request: Any) -> Inference:
 def read_examples(given: Any) -> NDArray[Any]:
     """The serialized tf.Examples of an Input, (batch,), each with the context before it if there is one.
 
-    One message after another is, in protobuf, both merged, and of a feature that both have, the example's counts.
+    In protobuf, two concatenated messages are merged; if both have a feature, the example's wins.
 
     Raises:
-        RequestError: If there is none, or the context would take too much memory.
+        RequestError: If there are no examples, or the context would take too much memory.
     """
     kind = given.WhichOneof("kind")
     examples = getattr(given, kind).examples if kind else ()
@@ -213,7 +213,7 @@ def _check_output(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> None
 class _Form(NamedTuple):
     """How Classify and Regress differ."""
 
-    choose: Callable[[str, Signature], list[str]]  # the signature's outputs that are wanted, if it is of this form
+    choose: Callable[[str, Signature], list[str]]  # the outputs that are wanted; raises if the form is wrong
     fill: Callable[[Any, _Outputs, int], None]
     result: str  # the field of an InferenceResult
 

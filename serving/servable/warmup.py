@@ -13,7 +13,7 @@ from ..protocol.messages import PredictionLog
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_REQUESTS = 1000
-"""What tensorflow_model_server accepts."""
+"""The limit of tensorflow_model_server."""
 
 _KINDS = ("predict_log", "classify_log", "regress_log", "multi_inference_log")
 _log = logging.getLogger(__name__)
