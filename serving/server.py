@@ -23,7 +23,7 @@ from .interfaces.reflection import add_reflection
 from .interfaces.rest import RestServer
 from .lifecycle.models import Models
 from .protocol import messages
-from .servable.servable import Servable
+from .servable.loading import load_servable
 
 MAX_REQUESTS = 1024
 """Requests under way or waiting, unless told otherwise."""
@@ -93,7 +93,7 @@ class Server:
             raise ValueError(f"`max_requests` must be at least 1. Received: max_requests={max_requests}")
         self.host, self.grpc_port, self.rest_port = host, grpc_port, rest_port
         configs = [ModelConfig("default", Path(models))] if isinstance(models, str | os.PathLike) else models
-        self.models = Models(configs, poll_seconds, functools.partial(Servable, batching=batching)).start()
+        self.models = Models(configs, poll_seconds, functools.partial(load_servable, batching=batching)).start()
         try:
             self._listen(credentials, max_requests, metrics_path, reuse_port)
         except BaseException:

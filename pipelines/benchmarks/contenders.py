@@ -19,7 +19,7 @@ PATIENCE = 600.0
 
 
 class WorkerError(RuntimeError):
-    """A worker ended or fell silent; the message names it and holds its last words."""
+    """A worker ended or does not answer; the message names it and holds the end of its standard error."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Contender:
     """A worker to be started.
 
     Args:
-        name: What tables call it. Contenders of one name are modes of one library, of which the faster counts.
+        name: Its name in tables. Contenders of the same name are modes of one library; the faster counts.
         mode: Such as `"XLA"`.
         command: Starts the worker; see `worker_command`.
         spec: Its argument.
-        memory_gb: What it needs while it trains: contenders that are measured in turns are in memory together.
-        environment: Variables on top of ours.
+        memory_gb: Its memory while it trains; contenders that are measured in turns are in memory together.
+        environment: Environment variables added to ours.
     """
 
     name: str
@@ -71,20 +71,20 @@ class Worker:
         self.close()
 
     def answer(self, patience: float = PATIENCE) -> dict[str, Any]:
-        """The next answer; the first comes unasked."""
+        """The next answer; the first comes without a request."""
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], patience)[0]:
             self._process.kill()
-            raise WorkerError(f"{self.name}: no answer in {patience:g} s{self._last_words()}")
+            raise WorkerError(f"{self.name}: no answer in {patience:g} s{self._end_of_log()}")
         line = self._process.stdout.readline()
         if not line:
-            raise WorkerError(f"{self.name}: {_how_it_ended(self._process.wait())}{self._last_words()}")
+            raise WorkerError(f"{self.name}: {_how_it_ended(self._process.wait())}{self._end_of_log()}")
         return json.loads(line)
 
     def run(self, steps: int, patience: float = PATIENCE) -> dict[str, Any]:
         """Trains `steps` steps: `seconds`, `peak_mb` and the last `loss`."""
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # the answer that does not come says it better
+        with contextlib.suppress(BrokenPipeError):  # the missing answer raises a clearer error
             self._process.stdin.write(json.dumps({"steps": steps}) + "\n")
             self._process.stdin.flush()
         return self.answer(patience)
@@ -103,14 +103,14 @@ class Worker:
         self._process.stdout.close()
         self._log.close()
 
-    def _last_words(self, num_lines: int = 15) -> str:
+    def _end_of_log(self, num_lines: int = 15) -> str:
         self._log.seek(0)
         lines = [line.rstrip() for line in self._log if line.strip()]
         return "".join(f"\n  {line}" for line in lines[-num_lines:])
 
 
 def worker_command(module: str, python: str = sys.executable) -> list[str]:
-    """The command of a module of `workers`, which needs no installation: the folder above the package is enough."""
+    """The command of a module of `workers`, for an interpreter in which this package need not be installed."""
     return [python, "-m", f"{_PACKAGE.name}.benchmarks.workers.{module}"]
 
 

@@ -1,9 +1,9 @@
-"""How near a training step of DHEN comes to the arithmetic peak of the machine, and what bfloat16 makes of it.
+"""A training step of DHEN beside the arithmetic peak of the machine, and in bfloat16.
 
 Two blocks, 26 fields of dimension 16, k = 8, batch 4,096, one compiled XLA program with row-wise Adagrad on a table of
-100,000 rows. The peak is that of the fastest large float32 matrix product. Of the step the matrix products alone are
-counted, those of one forward and backward pass: what else it does only lowers the figure. The parts of the step follow,
-each alone, forward and backward, beside the same peak: they show what keeps the step below it.
+100,000 rows. The peak is that of the fastest large float32 matrix product. Only the matrix products of one forward and
+backward pass are counted; other operations lower the rate. The parts of the step follow, each alone, forward and
+backward, beside the same peak: they show which of them keep the step below it.
 """
 
 import itertools
@@ -33,12 +33,14 @@ def run(quick: bool) -> Iterator[Result]:
     config = ModelConfig()
     step = training_step(config, batch)
     flops = step_flops(config, NUM_FIELDS, batch)
-    figures = alternate({"step": lambda: flops / step() / 1e6, "peak": lambda: matmul_peak(repeats=2) / 1e9}, rounds)
+    measurements = alternate(
+        {"step": lambda: flops / step() / 1e6, "peak": lambda: matmul_peak(repeats=2) / 1e9}, rounds
+    )
     yield Result.of(
         NAME,
         f"float32, batch {batch:,}",
-        figures["step"],
-        figures["peak"],
+        measurements["step"],
+        measurements["peak"],
         peer_name="large matrix product",
         unit="GFLOP/s",
         goal=None if quick else GOAL,
@@ -60,7 +62,7 @@ def run(quick: bool) -> Iterator[Result]:
 def step_flops(config: ModelConfig, num_fields: int, batch: int) -> int:
     """Floating-point operations of the matrix products of a step with one head.
 
-    A product of two factors that both learn, or hand a gradient on, takes two products of its size backward.
+    If both factors of a product need a gradient, the backward pass takes two products of the same size.
     """
     units = [num_fields * config.embedding_dim, *config.shared_units, *config.head_units, 1]
     dense = sum(a * b for a, b in itertools.pairwise(units))
@@ -101,10 +103,16 @@ def training_step(config: ModelConfig, batch: int, num_heads: int = 0) -> Callab
     y = {task: tf.constant((rng.random((batch, 1)) < 0.1).astype(np.float32)) for task in model.output}
     weight = tf.ones(batch)
 
+    return _timed(lambda: step(x, y, weight)[0])
+
+
+def _timed(call: Callable[[], Any]) -> Callable[[], float]:
+    """Warms up; each call then returns the milliseconds of one of `NUM_STEPS` calls, whose last result is awaited."""
+
     def measure() -> float:
         start = time.perf_counter()
-        losses: list[Any] = [step(x, y, weight)[0] for _ in range(NUM_STEPS)]
-        _ = losses[-1].numpy()
+        results = [call() for _ in range(NUM_STEPS)]
+        _ = results[-1].numpy()
         return (time.perf_counter() - start) / NUM_STEPS * 1e3
 
     measure()
@@ -122,13 +130,13 @@ def _parts_beside_peak(config: ModelConfig, batch: int, rounds: int) -> Iterator
     """FLOP/s of each part of the blocks beside the peak; the note says how long the parts of all blocks take."""
     products = block_products(config, NUM_FIELDS)
     timed = {name: _forward_and_backward(part, batch) for name, part in _block_parts(config).items()}
-    figures = alternate({**timed, "peak": lambda: matmul_peak(repeats=2) / 1e9}, rounds)
+    measurements = alternate({**timed, "peak": lambda: matmul_peak(repeats=2) / 1e9}, rounds)
     for name in timed:
         flops = 3 * 2 * batch * products[name]
-        rates = [flops / ms / 1e6 for ms in figures[name]]
+        rates = [flops / ms / 1e6 for ms in measurements[name]]
         beside: dict[str, Any] = {"peer_name": "large matrix product", "unit": "GFLOP/s"}
-        note = f"{config.num_blocks * np.median(figures[name]):.1f} ms in {config.num_blocks} blocks"
-        yield Result.of(NAME, f"of the step, {name}, batch {batch:,}", rates, figures["peak"], **beside, note=note)
+        note = f"{config.num_blocks * np.median(measurements[name]):.1f} ms in {config.num_blocks} blocks"
+        yield Result.of(NAME, f"of the step, {name}, batch {batch:,}", rates, measurements["peak"], **beside, note=note)
 
 
 def _block_parts(config: ModelConfig) -> dict[str, _Part]:
@@ -159,18 +167,11 @@ def _forward_and_backward(part: _Part, batch: int) -> Callable[[], float]:
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             outputs = tf.nest.flatten(part.call(*inputs))
-        # What comes from above: the outputs themselves, so that nothing in it is a constant.
+        # The outputs serve as the upstream gradient, so that it is not a constant.
         upstream = [tf.stop_gradient(output) for output in outputs]
         return tape.gradient(outputs, [*inputs, *tape.watched_variables()], upstream)
 
-    def measure() -> float:
-        start = time.perf_counter()
-        results = [gradients(*inputs) for _ in range(NUM_STEPS)]
-        _ = results[-1][0].numpy()
-        return (time.perf_counter() - start) / NUM_STEPS * 1e3
-
-    measure()
-    return measure
+    return _timed(lambda: gradients(*inputs)[0])
 
 
 def _schema() -> Schema:

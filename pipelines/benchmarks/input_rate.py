@@ -2,10 +2,10 @@
 
 Rows have 26 integers, hashed into 100,000 buckets each, 13 floats, cut into 10 buckets and scaled, and a label; they
 are in eight files, read in batches of 4,096 from the page cache. Ours includes reading, checking every row, encoding,
-shuffling over half a million rows and one tensor per input; the time to the first batch counts. The peers are what one
-would write with TensorFlow alone; they check nothing, and what else they leave out is in their names. The end-to-end
-rate is set beside `1 / (1 / train + 1 / input)`, what the two alone allow on processors that they share; it trains one
-DHEN block of dimension 8 with row-wise Adagrad.
+shuffling over half a million rows and one tensor per input; the time to the first batch counts. The peers use
+TensorFlow alone; they check nothing, and their names say what else they leave out. The end-to-end rate is compared with
+`1 / (1 / train + 1 / input)`, the limit if training and input share the processors; it trains one DHEN block of
+dimension 8 with row-wise Adagrad.
 """
 
 import itertools
@@ -82,10 +82,10 @@ def _input_results(
 
     measured = {name: partial(rate, dataset) for name, dataset in {"ours": ours, **peers}.items()}
     alternate(measured, 1)
-    figures = alternate(measured, rounds)
+    measurements = alternate(measured, rounds)
     for peer in peers:
         case = f"{suffix} to inputs, {rows / 1e6:g} M rows"
-        yield Result.of(NAME, case, figures["ours"], figures[peer], peer_name=peer, unit="rows/s")
+        yield Result.of(NAME, case, measurements["ours"], measurements[peer], peer_name=peer, unit="rows/s")
 
 
 def _end_to_end(
@@ -105,13 +105,13 @@ def _end_to_end(
         "both": lambda: rows / _seconds(ours(), train),
     }
     _seconds(cached[:1], train)
-    figures = alternate(measured, rounds)
-    bound = [1 / (1 / t + 1 / i) for t, i in zip(figures["train"], figures["input"], strict=True)]
-    alone = {name: np.median(figures[name]) for name in ("train", "input")}
+    measurements = alternate(measured, rounds)
+    bound = [1 / (1 / t + 1 / i) for t, i in zip(measurements["train"], measurements["input"], strict=True)]
+    alone = {name: np.median(measurements[name]) for name in ("train", "input")}
     return Result.of(
         NAME,
         f"{suffix} to trained rows, {rows / 1e6:g} M rows",
-        figures["both"],
+        measurements["both"],
         bound,
         peer_name="1 / (1 / train + 1 / input)",
         unit="rows/s",
@@ -127,9 +127,9 @@ def _seconds(batches: Iterable[Any], use: Callable[..., Any]) -> float:
     for batch in iterator:
         result = use(*batch)
     if result is not None:
-        # The last step is done once its loss is there.
+        # Reading the loss waits for the last step.
         result[0].numpy()
-    # The iterator is still held: of a peer whose dataset tunes itself, giving it up can take seconds more.
+    # `iterator` is still referenced: closing a dataset with autotuning can take seconds.
     return time.perf_counter() - start
 
 
@@ -144,7 +144,7 @@ def _write(folder: Path, suffix: str, rows: int) -> list[Path]:
     files = [folder / f"{number}.{suffix}" for number in range(NUM_FILES)]
     write = {"parquet": write_parquet, "tfrecord": write_tfrecord}[suffix]
     for number, file in enumerate(files):
-        # Of either format the same rows, in pieces: groups of a Parquet file.
+        # Both formats get the same rows in the same pieces, which are row groups in Parquet.
         pieces = (_rows(rows // NUM_FILES // 4, seed=4 * number + piece) for piece in range(4))
         write(file, pieces, _SCHEMA.columns)
     return files

@@ -1,4 +1,4 @@
-"""The machine: what it is, and the bounds that no program on it can pass."""
+"""Describes the machine and measures its bounds: arithmetic peak, bandwidths; reads the memory of processes."""
 
 import functools
 import importlib.metadata
@@ -16,7 +16,7 @@ LIBRARIES = ("numpy", "tensorflow", "keras", "keras-rs", "tf_keras", "tensorflow
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory, system and versions; nothing is measured."""
+    """Processor, cores, memory, system and versions of libraries."""
     processor = _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
     return {
         "processor": processor,
@@ -33,6 +33,14 @@ def memory_bytes(kind: str = "MemAvailable") -> int:
     return 1024 * int(_field("/proc/meminfo", kind).split()[0])
 
 
+def process_mb(kind: str, process: int | str = "self") -> float:
+    """Resident memory of a process in MB: `VmRSS` now, `VmHWM` at its peak; 0 if it has ended.
+
+    The peak of `getrusage` begins with that of the process that started this one.
+    """
+    return int((_field(f"/proc/{process}/status", kind) or "0").split()[0]) * 1024 / 1e6
+
+
 def matmul_peak(sizes: tuple[int, ...] = (1024, 2048), repeats: int = 10) -> float:
     """Float32 FLOP per second of the fastest square matrix product, with XLA or without: the arithmetic peak."""
     import tensorflow as tf
@@ -47,7 +55,7 @@ def matmul_peak(sizes: tuple[int, ...] = (1024, 2048), repeats: int = 10) -> flo
 
 
 def copy_bandwidth(num_bytes: int = 2**29, repeats: int = 5) -> float:
-    """Bytes read and written per second by a copy that no cache holds."""
+    """Bytes read and written per second by a copy larger than any cache."""
     source, target = np.ones(num_bytes // 8), np.zeros(num_bytes // 8)
     return 2 * num_bytes / _fastest(lambda: np.copyto(target, source), repeats)
 
@@ -55,8 +63,8 @@ def copy_bandwidth(num_bytes: int = 2**29, repeats: int = 5) -> float:
 def row_bandwidth(num_rows: int, dim: int, count: int, repeats: int = 10) -> tuple[float, float]:
     """Bytes of rows gathered, and scattered, per second at random places of a float32 table (num_rows, dim).
 
-    TensorFlow's and NumPy's ways are both measured and the faster counts. Every repeat takes other rows, so that a
-    cache holds them only if it holds the table.
+    TensorFlow and NumPy are both measured and the faster counts. Every repeat takes other rows, so that a cache holds
+    them only if it holds the table.
 
     Args:
         num_rows: Rows of the table.

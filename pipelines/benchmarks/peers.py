@@ -1,4 +1,4 @@
-"""The contenders of the comparisons: ours, and each peer as its users have it, in each of its modes."""
+"""The contenders of the comparisons: ours, and each peer library in each of its modes."""
 
 import dataclasses
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from .contenders import Contender, torch_python, worker_command
 from .workers.problem import Problem
 
-# Tables' worth of memory while a contender trains, measured at 5 M rows: the table, the optimizer's state, a dense
-# gradient, and about two more that Keras leaves behind when it has initialized the table.
+# Memory of a contender while it trains, as a multiple of its table, measured at 5 M rows: the table, the optimizer's
+# state, a dense gradient, and about two further copies that Keras leaves when it has initialized the table.
 _TABLES = {
     ("ours", "RowWiseAdagrad", "XLA"): 3.4,
     ("ours", "SparseAdagrad", "XLA"): 3.6,
@@ -58,7 +58,7 @@ def torch(problem: Problem, optimizer: str, *, model: str = "MLP") -> list[Conte
 
 
 def one_mode(contenders: list[Contender]) -> list[Contender]:
-    """Of each name the last mode, which for TensorFlow is the one that needs no compilation: enough to see it work."""
+    """The last mode of each name, which for TensorFlow needs no compilation: enough for a quick run."""
     return list({contender.name: contender for contender in contenders}.values())
 
 

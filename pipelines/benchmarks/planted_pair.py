@@ -1,4 +1,4 @@
-"""Is the planted pair found in fresh worlds? For each seed of the generator: rows, one baseline, discovery.
+"""How often discovery finds the planted pair: rows, one baseline and discovery for each seed of the generator.
 
 Example: python -m c2al_pipelines.benchmarks.planted_pair --worlds 10 --output planted_pair.json
 """

@@ -1,4 +1,4 @@
-"""Contenders measured in turns, and what their figures say side by side."""
+"""Measures contenders in turns and compares them."""
 
 import contextlib
 import itertools
@@ -20,8 +20,8 @@ class Effort:
     """How much is measured.
 
     Args:
-        rounds: Figures of each contender.
-        seconds: Roughly how long one figure is measured.
+        rounds: Rounds of each contender.
+        seconds: Approximate length of a round.
     """
 
     rounds: int
@@ -34,16 +34,16 @@ QUICK = Effort(rounds=1, seconds=0.05)
 
 @dataclass
 class Standing:
-    """What was measured of a contender.
+    """The measurements of a contender.
 
     Args:
         name: The contender's.
         mode: The contender's.
-        seconds: Of a step, for each round.
-        peak_mb: Peak memory while it trained, for each round.
-        failure: Why there are no figures.
+        seconds: Seconds of a step, by round.
+        peak_mb: Peak memory while it trained, by round.
+        failure: Why there are no measurements.
         num_weights: Trainable weights of its model; 0 until it has started.
-        others: What there is to say of the other modes.
+        others: Summary of its other modes.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Standing:
 
     @property
     def note(self) -> str:
-        """Why there are no figures, in a line, and the other modes."""
+        """Why there are no measurements, in a line, and the other modes."""
         lines = [line.strip() for line in self.failure.splitlines()]
         failure = ": ".join([self.full_name, lines[0], *lines[1:][-1:]]) if lines else ""
         return "; ".join(filter(None, (failure, self.others)))
@@ -83,12 +83,12 @@ class Heat:
 def race(ours: Sequence[Contender], peers: Sequence[Contender], effort: Effort = FULL) -> Iterator[Heat]:
     """Measures ours and the peers in turns, in as few heats as memory allows.
 
-    Ours take part in each heat; where they leave no room for a peer, each of ours has heats of its own.
+    Ours take part in each heat. If they leave no room for a peer, each of ours has heats of its own.
 
     Args:
         ours: Contenders that every peer is compared with.
-        peers: The others; of those of one name the fastest of a heat is returned. One that fails, or does not fit into
-            memory beside ours, has a `failure` and no figures.
+        peers: The others; a heat returns the fastest of those of the same name. One that fails, or does not fit into
+            memory beside ours, has a `failure` and no measurements.
         effort: How long, how often.
     """
     space = 0.85 * memory_bytes() / 1e9
@@ -103,7 +103,7 @@ def race(ours: Sequence[Contender], peers: Sequence[Contender], effort: Effort =
             why = f"does not fit into memory: {entire:.1f} GB with ours, {space:.1f} GB are free"
             standings = [Standing(c.name, c.mode, failure=why) for c in (*ours, *group)]
         else:
-            # While a model is built its table may be there twice.
+            # While a model is built, memory may hold its table twice.
             standings = _run_heat([*ours, *group], effort, one_by_one=2 * entire > space)
         yield Heat(standings[: len(ours)], _fastest(standings[len(ours) :]))
 
@@ -111,10 +111,10 @@ def race(ours: Sequence[Contender], peers: Sequence[Contender], effort: Effort =
 def rate_of(
     benchmark: str, case: str, ours: Standing, peer: Standing, *, batch_size: int, goal: float | None = None
 ) -> Result:
-    """Rows per second of ours beside a peer's; says what is missing.
+    """Rows per second of ours beside a peer's; the note says why one is missing.
 
     Raises:
-        ValueError: If their models differ in their number of weights, so that nothing would be compared.
+        ValueError: If their models differ in their number of weights.
     """
     if ours.num_weights and peer.num_weights and ours.num_weights != peer.num_weights:
         raise ValueError(
@@ -133,7 +133,7 @@ def memory_of(benchmark: str, case: str, ours: Standing, peer: Standing) -> Resu
 
 
 def _in_heats(peers: Sequence[Contender], space: float) -> Iterator[list[Contender]]:
-    """Peers in their order, as many together as need no more than `space` GB; one that needs more is alone."""
+    """Groups peers, in their order, that need at most `space` GB together; one that needs more is alone."""
     group: list[Contender] = []
     for peer in peers:
         if group and sum(c.memory_gb for c in (*group, peer)) > space:
@@ -158,7 +158,7 @@ def _run_heat(contenders: Sequence[Contender], effort: Effort, one_by_one: bool)
         laps = _laps(workers, standings, effort.seconds)
         _log.info("%d rounds of %s", effort.rounds, names)
         alternate(laps, effort.rounds + 1)
-    for standing in standings:  # in the first round memory is used that this machine may not have used before
+    for standing in standings:  # the first round is slower: the machine may use its memory for the first time
         del standing.seconds[:1], standing.peak_mb[:1]
     return standings
 
@@ -170,7 +170,7 @@ def _wait_for(worker: Worker, standing: Standing) -> None:
 
 
 def _laps(workers: Sequence[Worker], standings: Sequence[Standing], seconds: float) -> dict[str, Callable[[], float]]:
-    """One callable for each contender that is worth measuring, which adds to its standing."""
+    """A callable for each contender that is worth measuring, which measures it and adds to its standing."""
     steps: dict[str, float] = {}
     for worker, standing in zip(workers, standings, strict=True):
         with _failure_of(standing):
@@ -182,7 +182,7 @@ def _laps(workers: Sequence[Worker], standings: Sequence[Standing], seconds: flo
             continue
         step = steps[standing.full_name]
         times = step / min(steps[s.full_name] for s in standings if s.name == standing.name and not s.failure)
-        if times > 3:  # it will not turn out to be the faster mode
+        if times > 3:  # it cannot be the faster mode
             standing.failure = f"{times:.1f} times slower"
             worker.close()
         else:
@@ -206,7 +206,7 @@ def _lap(worker: Worker, standing: Standing, steps: int) -> Callable[[], float]:
 
 @contextlib.contextmanager
 def _failure_of(standing: Standing) -> Iterator[None]:
-    """A worker's failure is its own: it is noted, and the others go on."""
+    """Notes the failure of a worker, so that the others go on."""
     try:
         yield
     except WorkerError as error:
@@ -217,7 +217,7 @@ def _failure_of(standing: Standing) -> Iterator[None]:
 
 
 def _fastest(standings: Sequence[Standing]) -> list[Standing]:
-    """Of each name the fastest mode, which says what there is to say of the others."""
+    """The fastest mode of each name, with a summary of the others."""
     winners = []
     for _, modes in itertools.groupby(standings, key=lambda standing: standing.name):
         first, *others = sorted(modes, key=lambda s: statistics.median(s.seconds) if s.seconds else math.inf)

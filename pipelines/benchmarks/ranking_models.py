@@ -2,7 +2,7 @@
 
 Twenty-six categorical and 13 dense features, batch 4096, Adagrad: 13 -> 256 -> 64 -> 16; three cross layers of rank 108
 on the 432 floats of all embeddings; 448 -> 512 -> 256 -> 1. Ours is plain Keras layers on `FieldEmbedding`, trained by
-`c2al_tf`'s compiled step with row-wise Adagrad, which also sums the figures of a training history; the peers' steps
+`c2al_tf`'s compiled step with row-wise Adagrad, which also sums the metrics of a training history; the peers' steps
 compute the loss alone.
 """
 

@@ -1,4 +1,4 @@
-"""One measured figure beside a peer's, and the way to measure it: in turns, in one run."""
+"""One measurement beside a peer's, and the way to measure both: in turns, in one run."""
 
 import dataclasses
 import statistics
@@ -12,24 +12,24 @@ RATIO = "ratio: how many times better ours is; ours / peer for a rate (a unit pe
 
 @dataclass(frozen=True)
 class Result:
-    """One figure of ours beside one of a peer's: a row of the table, an entry of `bench.json`.
+    """One measurement of ours beside a peer's: a row of the table, an entry of `bench.json`.
 
         ratio = ours / peer    for a rate, which is any unit that ends in "/s"
         ratio = peer / ours    for a cost: ms, MB and all other units
 
-    So above 1 ours is better, whatever the unit. Usually made by `Result.of`, from the rounds of `alternate`.
+    Above 1 ours is better, whatever the unit. `Result.of` makes one from the rounds of `alternate`.
 
     Args:
         benchmark: Name of the benchmark, the same for all its results.
         case: What was measured, such as `"5 M rows, exact"`.
-        ours: Our figure, the median of the rounds. None if it could not be measured.
+        ours: Our measurement, the median of the rounds. None if it could not be measured.
         peer: The peer's. None if it could not be measured.
-        peer_name: Who or what ours is compared with: a library and its mode, a bound, ours at another size.
+        peer_name: The other side: a library and its mode, a bound, ours at another size.
         unit: Of both, such as `"rows/s"`, `"ms"`, `"MB"`.
         ours_range: Smallest and largest round of ours.
         peer_range: The same of the peer's.
-        goal: The ratio wished for, where there is one.
-        note: What a reader must know, such as why a figure is missing.
+        goal: The ratio to reach, if there is one.
+        note: Further information, such as why a measurement is missing.
     """
 
     benchmark: str
@@ -77,24 +77,24 @@ class Result:
 
 
 def alternate(measured: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Measures each in turn, `rounds` times, so that what disturbs the machine disturbs all alike.
+    """Measures each in turn, `rounds` times, so that a disturbance of the machine affects all alike.
 
-    The order is reversed in every second round: whoever comes first in one comes last in the next.
+    The order is reversed in every second round.
 
     Args:
-        measured: By name a callable that measures once and returns the figure, after its own warm-up.
-        rounds: Figures of each. At least 1; odd, so that the median is one of them.
+        measured: Callables by name; each measures once and returns the measurement, after its own warm-up.
+        rounds: Measurements of each. At least 1; odd, so that the median is one of them.
 
     Returns:
-        By name the figures in the order of the rounds.
+        The measurements by name, in the order of the rounds.
     """
     if rounds < 1:
         raise ValueError(f"`rounds` must be at least 1. Received: rounds={rounds}")
-    figures: dict[str, list[float]] = {name: [] for name in measured}
+    measurements: dict[str, list[float]] = {name: [] for name in measured}
     for turn in range(rounds):
         for name in list(measured) if turn % 2 == 0 else reversed(list(measured)):
-            figures[name].append(measured[name]())
-    return figures
+            measurements[name].append(measured[name]())
+    return measurements
 
 
 def compare(
@@ -107,13 +107,13 @@ def compare(
     **rest: Any,
 ) -> Result:
     """Measures ours and one peer in turns; `rest` are the other fields of `Result`, `peer_name` and `unit` at least."""
-    figures = alternate({"ours": ours, "peer": peer}, rounds)
-    return Result.of(benchmark, case, figures["ours"], figures["peer"], **rest)
+    measurements = alternate({"ours": ours, "peer": peer}, rounds)
+    return Result.of(benchmark, case, measurements["ours"], measurements["peer"], **rest)
 
 
-def _median(figures: Sequence[float]) -> float | None:
-    return statistics.median(figures) if figures else None
+def _median(measurements: Sequence[float]) -> float | None:
+    return statistics.median(measurements) if measurements else None
 
 
-def _range(figures: Sequence[float]) -> tuple[float, float] | None:
-    return (min(figures), max(figures)) if figures else None
+def _range(measurements: Sequence[float]) -> tuple[float, float] | None:
+    return (min(measurements), max(measurements)) if measurements else None

@@ -1,4 +1,4 @@
-"""A benchmark in a process of its own: it starts fresh, and takes down nothing but itself."""
+"""Runs a benchmark in a process of its own: it starts fresh, and its crash ends nothing else."""
 
 import logging
 import multiprocessing
@@ -14,10 +14,9 @@ def run_benchmark(module: str, quick: bool) -> Iterator[Result | str]:
     """Runs `run(quick)` of a module, given by its full name.
 
     Yields:
-        Its results, and between them as strings what it logs that it does. If it fails, the last result says why and
-        has no figures.
+        Its results, and its log messages as strings. If it fails, the last result has no measurements and says why.
     """
-    context = multiprocessing.get_context("spawn")  # a fork would share what TensorFlow has started
+    context = multiprocessing.get_context("spawn")  # a fork would copy TensorFlow's threads and state
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(module, quick, theirs))
     process.start()

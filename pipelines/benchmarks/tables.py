@@ -24,7 +24,7 @@ def terminal_table(benchmark: str, results: Iterable[Result]) -> Table:
 
 
 def markdown(results: Sequence[Result], machine: Mapping[str, Any]) -> str:
-    """All results, by benchmark, under what each benchmark's module says of itself."""
+    """All results, by benchmark, each under the docstring of its module."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     lines = [
         "# Benchmarks",

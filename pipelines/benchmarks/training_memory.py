@@ -1,7 +1,7 @@
-"""How much memory training takes, whatever the number of rows: TFRecord files, generated, streamed through once.
+"""Peak memory of training on generated TFRecord files in one pass; it does not depend on the number of rows.
 
-The model is the demo's; the rows have ids besides, so that one is about half a kilobyte. A process of its own trains,
-shuffled and with checkpoints, and its peak is the kernel's (VmHWM): of that process alone, all that was ever resident.
+The model is the demo's; rows have further ids, so that a row takes about half a kilobyte. A process of its own trains,
+shuffled and with checkpoints. Its peak is VmHWM, the largest resident memory of that process alone.
 
 Example: python -m c2al_pipelines.benchmarks.training_memory --rows 20000000 --jobs 2 --folder /tmp
 """
@@ -9,7 +9,6 @@ Example: python -m c2al_pipelines.benchmarks.training_memory --rows 20000000 --j
 import dataclasses
 import logging
 import multiprocessing
-import re
 import shutil
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from ..datasets.ads_world import SyntheticAds
 from ..datasets.generate import Plan, generate_files
 from ..native_log import hide_native_notes
 from ..run.config import load_config
+from .machine import process_mb
 from .results import Result
 
 NAME = "training_memory"
@@ -35,7 +35,7 @@ GOAL_MB = 3000
 
 _ROWS_PER_FILE = 1_000_000
 _NUM_EXTRA_IDS = 8
-# Of a row in TFRecord, rounded up: what the disk must have free.
+# Bytes of a row in TFRecord, rounded up, which the disk must have free.
 _BYTES_PER_ROW = 600
 _DEMO = Path(__file__).parents[1] / "configs" / "demo.yaml"
 
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """One pass of training, as its process saw it.
+    """Measurements of one pass of training.
 
     Args:
         rows: Rows trained on.
@@ -82,7 +82,7 @@ def measure(rows: int, jobs: int = 2, folder: Path | None = None) -> Iterator[Re
         generate_files(plan, jobs=jobs, progress=sys.stderr.isatty())
         size = sum(file.stat().st_size for file in (plan.output / "train").iterdir())
         _log.info(f"training on {size / 1e9:.1f} GB")
-        # A spawned process has none of this one's memory.
+        # A spawned process does not inherit this one's memory.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             trained = pool.submit(train_once, plan.output, rows).result()
     yield from _results(trained, size)
@@ -108,7 +108,7 @@ def train_once(folder: Path, rows: int) -> Trained:
     from c2al_tf.model import build_model
     from c2al_tf.training import make_optimizer, train
 
-    start_mb = _resident_mb("VmRSS")
+    start_mb = process_mb("VmRSS")
     config = load_config(_DEMO)
     training = dataclasses.replace(config.training, epochs=1)
     schema = Schema.load(folder / "schema.json")
@@ -134,18 +134,7 @@ def train_once(folder: Path, rows: int) -> Trained:
         checkpoints=folder / "checkpoints",
         checkpoint_steps=training.checkpoint_steps,
     )
-    return Trained(rows, time.perf_counter() - start, start_mb, _resident_mb("VmHWM"))
-
-
-def _resident_mb(kind: str) -> float:
-    """Resident memory of this process: `VmRSS` now, `VmHWM` at its peak.
-
-    Not `getrusage`, whose peak begins with that of the process that started this one.
-    """
-    found = re.search(rf"^{kind}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    if found is None:
-        raise RuntimeError(f"/proc/self/status must have a line {kind}; only Linux does")
-    return int(found[1]) / 1000 * 1.024
+    return Trained(rows, time.perf_counter() - start, start_mb, process_mb("VmHWM"))
 
 
 def main(rows: int = ROWS, jobs: int = 2, folder: Path | None = None) -> None:
@@ -154,7 +143,7 @@ def main(rows: int = ROWS, jobs: int = 2, folder: Path | None = None) -> None:
     Args:
         rows: Training rows.
         jobs: Processes that generate them.
-        folder: Where the files are while this runs, by default the system's temporary folder.
+        folder: Folder for the files, which are removed at the end; by default the system's temporary folder.
     """
     for result in measure(rows, jobs, folder):
         print(f"{result.case}: {result.ours:,.0f} {result.unit} ({result.note})")

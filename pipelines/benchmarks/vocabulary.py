@@ -1,8 +1,8 @@
-"""How a step grows with the vocabulary: an MLP on embeddings, with our optimizers and the peers'.
+"""The time of a step by the size of the vocabulary: an MLP on embeddings, with our optimizers and the peers'.
 
 Twenty-six fields share a table of dim 16; batch 4096; one hidden layer of 128. In each field ids follow a power law
 with exponent 1.05, as clicks on ads do, or are uniform, where few rows of a batch are the same and caches help least.
-At 20 M rows a peer takes part in the mode that was its fastest at 5 M, for the others need more memory.
+At 20 M rows each peer takes part in its fastest mode at 5 M rows, as the others need more memory.
 """
 
 import itertools
@@ -23,7 +23,7 @@ NAME = "vocabulary"
 SIZES = (10_000, 100_000, 1_000_000, 5_000_000, 20_000_000)
 SMALL, LARGE = 100_000, 5_000_000
 NO_SLOWER = 1 / 1.1
-"""The ratio wished for at `SMALL` rows against any peer: at most 10 % slower."""
+"""The ratio to reach at `SMALL` rows against any peer: at most 10 % slower."""
 LARGE_GOALS = {
     ("RowWiseAdagrad", "TFRS (tf_keras) Adagrad"): 2.0,
     ("RowWiseAdagrad", "Keras 3 Adagrad"): 6.0,
@@ -31,7 +31,7 @@ LARGE_GOALS = {
     ("RowWiseAdagrad duplicates=each", "Keras 3 Adagrad"): 7.0,
 }
 FLAT = 1 / 1.25
-"""The ratio wished for between a step at `SMALL` and one at `LARGE` rows."""
+"""The ratio to reach between a step at `SMALL` and one at `LARGE` rows."""
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from c2al_serving.protocol.tensors import from_proto
 from c2al_serving.servable.inference import INPUTS, read_examples
-from c2al_serving.servable.servable import Servable
+from c2al_serving.servable.loading import load_servable
 from c2al_serving.servable.warmup import read_warmup_logs
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +26,7 @@ def verify_export(directory: Path, against: Path | None = None) -> list[Check]:
     """
     loads = "loads on the C++ loader with XLA off, and answers its warm-up requests"
     try:
-        with Servable("verified", 1, directory) as servable:
+        with load_servable("verified", 1, directory) as servable:
             checks = [Check(loads, True, str(directory)), *check_calls(servable.model, _warmup_rows(directory))]
     except ValueError as error:
         return [Check(loads, False, str(error))]

@@ -12,6 +12,7 @@ from typing import Any, Self
 from ..config.model_config import ModelConfig
 from ..protocol.errors import FAILED_PRECONDITION, INTERNAL, NOT_FOUND, UNAVAILABLE, RequestError
 from ..protocol.messages import GetModelStatusResponse, ModelVersionStatus
+from ..servable.loading import load_servable
 from ..servable.servable import Servable
 from .metrics import OTHER, Metrics
 from .versions import Load, Versions
@@ -35,7 +36,9 @@ class Models:
         metrics: What was asked of them, and loaded.
     """
 
-    def __init__(self, configs: Sequence[ModelConfig], poll_seconds: float | None = 1.0, load: Load = Servable) -> None:
+    def __init__(
+        self, configs: Sequence[ModelConfig], poll_seconds: float | None = 1.0, load: Load = load_servable
+    ) -> None:
         self.poll_seconds = poll_seconds
         self.metrics = Metrics()
         self._load = functools.partial(self._counted_load, load)

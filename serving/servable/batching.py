@@ -1,4 +1,4 @@
-"""Dynamic batching: requests that wait are answered by one call of the model."""
+"""Dynamic batching: one call of the model answers the requests that wait."""
 
 import asyncio
 import functools
@@ -21,15 +21,15 @@ from ..protocol.tensors import Content, join
 from .decoding import Form, Inputs
 
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
-"""When, by the loop's clock, whoever asks gives up."""
+"""Deadline of the current request, by the clock of the event loop."""
 
 
 class Batcher:
-    """Calls a model for many requests at once. For one event loop; `close` is for any thread.
+    """Calls a model for many requests at once. For one event loop; `close` may be called from any thread.
 
     Args:
         model: The model. Each output of a signature has a row for each row of its inputs.
-        parameters: How requests are merged; None: they are not, and as many as there are cores are answered at a time.
+        parameters: How requests are merged; None: one call per request, as many at a time as there are cores.
     """
 
     def __init__(self, model: SavedModel, parameters: BatchingParameters | None) -> None:
@@ -39,7 +39,7 @@ class Batcher:
         self._waiting: deque[_Task] = deque()
         self._num_rows = self._num_running = 0
         self._seconds_per_row = 0.0
-        self._quick_rows: dict[_Kind, int] = {}  # as many are known to be answered within a moment
+        self._quick_rows: dict[_Kind, int] = {}  # rows that are known to take less than `_QUICK_SECONDS`
         self._next: asyncio.Handle | None = None
         self._threads = ThreadPoolExecutor(self._parameters.num_batch_threads, thread_name_prefix="batch")
 
@@ -49,9 +49,9 @@ class Batcher:
         """The model's outputs for one request's inputs.
 
         Raises:
-            SavedModelError: What the model says of these inputs.
-            RequestError: If too many rows wait (UNAVAILABLE), or so many that the request would be answered after its
-                `deadline` (RESOURCE_EXHAUSTED): what can be answered in time is, whatever else is asked.
+            SavedModelError: If the model refuses the inputs.
+            RequestError: If the queue is full (UNAVAILABLE), or so long that the request would miss its `deadline`
+                (RESOURCE_EXHAUSTED); requests that can be answered in time are.
         """
         layout = self._layout(inputs.forms, signature)
         names = self._model.check_outputs(outputs, signature)
@@ -79,11 +79,11 @@ class Batcher:
         return {name: answer[name] for name in names}
 
     def close(self) -> None:
-        """Ends when what was asked is answered."""
+        """Waits for the requests under way."""
         self._threads.shutdown()
 
     def _layout(self, forms: tuple[Form, ...], signature: str) -> "_Layout":
-        """Checks the inputs, once for all requests that look the same."""
+        """Checks the inputs, once for all requests of the same forms."""
         layout = self._layouts.get((signature, forms))
         if layout is None:
             places = {form.name: place for place, form in enumerate(forms)}
@@ -93,14 +93,14 @@ class Batcher:
             if any(
                 spec.shape and spec.shape[0] is not None for spec in self._model.signatures[signature].inputs.values()
             ):
-                layout.num_rows = None  # declared for as many rows, so that no others can be merged
+                layout.num_rows = None  # the signature fixes the number of rows, so requests cannot be merged
             if len(self._layouts) >= _MAX_LAYOUTS:
                 self._layouts.clear()
             self._layouts[signature, forms] = layout
         return layout
 
     def _prepare(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hands the next batch to a thread that is free, now or once it has waited long enough."""
+        """Gives the next batch to a free thread, now or once its first request has waited long enough."""
         if not self._waiting or self._num_running == self._parameters.num_batch_threads:
             return
         if self._num_rows >= self._parameters.max_batch_size:
@@ -113,7 +113,7 @@ class Batcher:
                 self._settle(loop, 0, 0)
 
     def _settle(self, loop: asyncio.AbstractEventLoop, num_waiting: int, num_turns: int) -> None:
-        """Waits for the requests that are on their way through the loop: until some turns of it have brought none."""
+        """Waits for requests that the loop is still reading, until `_SETTLED` turns have brought none."""
         num_turns = num_turns + 1 if len(self._waiting) == num_waiting else 0
         if not self._waiting or num_turns == _SETTLED or loop.time() >= self._waiting[0].asked + _MAX_SETTLE:
             self._dispatch(loop)
@@ -128,7 +128,7 @@ class Batcher:
             batch = self._take()
             if self._is_quick(batch):
                 self._finish(batch, self._answers(batch))
-                if self._waiting:  # in a later turn, as others need the loop, too
+                if self._waiting:  # in a later turn, so that other callbacks run in between
                     self._next = loop.call_soon(self._dispatch, loop)
             else:
                 self._num_running += 1
@@ -137,7 +137,7 @@ class Batcher:
                 self._prepare(loop)
 
     def _is_quick(self, batch: Sequence["_Task"]) -> bool:
-        """Whether the loop itself should answer: to hand a short call to a thread takes longer than the call."""
+        """Whether the loop itself should answer, as giving a short call to a thread takes longer than the call."""
         return sum(task.size for task in batch) <= 2 * self._quick_rows.get(batch[0].kind, 0)
 
     def _note_time(self, batch: Sequence["_Task"], num_rows: int, seconds: float, own_seconds: float) -> None:
@@ -154,7 +154,7 @@ class Batcher:
             self._quick_rows[kind] = min(known, num_rows) * 3 // 4
 
     def _take(self) -> list["_Task"]:
-        """The first request, and of the others those that can be merged with it."""
+        """Takes the first request, and those of the others that can be merged with it."""
         batch, others = [self._waiting.popleft()], deque[_Task]()
         limit = self._parameters.max_batch_size
         kind, rows = batch[0].kind, batch[0].size
@@ -184,16 +184,16 @@ class Batcher:
                 task.answer.set_result(answer)
 
     def _answers(self, batch: Sequence["_Task"]) -> list["_Answer"]:
-        """What each request of a batch gets."""
+        """The answer to each request of a batch."""
         start, own_start, num_rows = time.perf_counter(), time.thread_time(), sum(task.size for task in batch)
         try:
             outputs = self._call(batch)
         except Exception as error:
             if len(batch) == 1:
                 return [error]
-            middle = len(batch) // 2  # one must not spoil the others
+            middle = len(batch) // 2  # a bad request must not fail the others
             return [*self._answers(batch[:middle]), *self._answers(batch[middle:])]
-        # What is quick is told by this thread's own seconds, as others may have had the cores meanwhile.
+        # The thread's own seconds decide what is quick: other threads may have used the cores meanwhile.
         self._note_time(batch, num_rows, time.perf_counter() - start, time.thread_time() - own_start)
         if len(batch) == 1:
             return [outputs]
@@ -233,7 +233,7 @@ _MAX_LAYOUTS = 1000
 _QUICK_SECONDS = 0.003
 _FEW, _SMOOTHING = 32, 0.05
 _SETTLED, _MAX_SETTLE = 25, 0.005
-"""Turns of the loop without a new request after which no more are on their way, and seconds after which it is time."""
+"""Turns of the loop without a new request, or seconds, after which a batch is no longer held back."""
 
 _UNBATCHED = BatchingParameters(max_batch_size=1, max_enqueued_batches=2**31)
 
@@ -243,9 +243,9 @@ class _Layout:
 
     Attributes:
         forms: The inputs in the signature's order.
-        places: Where each is among the request's.
-        num_rows: The rows of all of them; None where they differ, or one has none.
-        kind: Requests of the same can be merged.
+        places: The place of each among the inputs of the request.
+        num_rows: Their common number of rows; None if they differ, or an input is a scalar.
+        kind: Requests of the same kind can be merged.
     """
 
     def __init__(self, forms: tuple[Form, ...], places: tuple[int, ...]) -> None:

@@ -1,8 +1,8 @@
-"""The inputs of a request from its bytes, fast where they look like those of a request before it.
+"""Decodes the inputs of a request, without parsing those whose form a request before it had.
 
-In a PredictRequest as protobuf writes it, a tensor's numbers, or its only string, come after its name, dtype, shape and
-their length, which do not depend on them. So a tensor that begins with bytes seen before, and is as long, is known
-without being parsed: a request of 39 columns takes 15 microseconds instead of 130.
+In a serialized PredictRequest a tensor's numbers, or its only string, follow its name, dtype, shape and their length. A
+tensor of known length that begins with known bytes needs no parsing: a request of 39 columns takes 15 microseconds
+instead of 130.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,12 @@ from ..protocol.tensors import STRING, Content, array_dtype, encode_strings, rea
 _MAX_REPEATED = 2**23
 _MAX_FORMS = 10_000
 _MAX_PREFIX = 256
-"""Bounds on what a few bytes can make us allocate, and on what clients can make us remember."""
+"""Bounds on the memory that a small request can allocate, and on the forms that are remembered."""
 
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """What a tensor is but for its values. Compared by identity: a decoder gives equal ones once, mostly."""
+    """A tensor without its values. Compared by identity: a decoder returns the same object for most equal forms."""
 
     name: str
     dtype: np.dtype[Any]
@@ -34,14 +34,14 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Tensors that are not arrays yet: the form and the content of each."""
+    """Tensors before they are arrays: the form and the content of each."""
 
     forms: tuple[Form, ...]
     contents: list[Content]
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Those of arrays by name: numbers, booleans, or objects that are `str` or `bytes`."""
+        """Inputs from arrays by name, of numbers, booleans, or objects that are `str` or `bytes`."""
         contents: list[Content] = [
             encode_strings(array).ravel().tolist()
             if array_dtype(array) == STRING
@@ -51,13 +51,13 @@ class Inputs:
         return cls(tuple(Form(name, array_dtype(array), array.shape) for name, array in arrays.items()), contents)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Arrays by name; of two tensors with one name the last, as in any protobuf map."""
+        """Arrays by name; the last of two tensors with one name, as in any protobuf map."""
         pairs = zip(self.forms, self.contents, strict=True)
         return {form.name: to_array(form.dtype, form.shape, content) for form, content in pairs}
 
 
 _AS_IN_MEMORY = ("tensor_content", "float_val", "double_val", "string_val")
-"""Fields whose values are on the wire as they are in memory, one after the other; but for strings, of which one is."""
+"""Fields whose values are serialized as they are in memory; strings, if there is one."""
 
 
 class Decoder:
@@ -71,7 +71,8 @@ class Decoder:
         """Reads serialized entries of a map from names to tensors.
 
         Raises:
-            RequestError: If one is none, or its values do not fit its dtype and shape; the message names the input.
+            RequestError: If an entry is not valid, or its values do not fit its dtype and shape; the message names the
+                input.
         """
         forms: list[Form] = []
         contents: list[Content] = []
@@ -118,8 +119,8 @@ class Decoder:
             return
         values = getattr(named.value, fields[0])
         if fields[0] in ("float_val", "double_val") and len(values) * form.dtype.itemsize != len(content):
-            return  # the last of them stands for others, too
-        # Only where nothing but the content follows the prefix: else what follows could mean anything.
+            return  # the last value is repeated for those that are not sent
+        # Only if nothing but the content follows the prefix.
         tensor = named.value
         parts = {name: getattr(tensor, name) for name in ("dtype", "tensor_shape", *fields)}
         if NamedTensor(key=named.key, value=TensorProto(**parts)).SerializeToString() != entry:

@@ -1,4 +1,4 @@
-"""The outputs of a response as bytes, fast where they look like those of a response before it: as in `decoding`."""
+"""Serializes the outputs of a response, without protobuf for those whose form a response before it had."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from ..protocol.messages import PredictResponse
 from ..protocol.tensors import fill_proto
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-"""Dtypes whose values are on the wire as they are in memory."""
+"""Dtypes whose values are serialized as they are in memory."""
 _MAX_PREFIXES = 1000
 
 
 class Encoder:
-    """Writes outputs, and remembers what precedes the values of those that it has seen."""
+    """Serializes outputs, and remembers the bytes that precede the values of each form."""
 
     def __init__(self) -> None:
         self._prefixes: dict[tuple[str, np.dtype[Any], tuple[int, ...]], bytes] = {}

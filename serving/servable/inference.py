@@ -1,11 +1,11 @@
-"""Classify, Regress and MultiInference over one loaded version: tf.Examples in, classes with scores and values out.
+"""Classify, Regress and MultiInference on one loaded version: from tf.Examples to classes with scores, and values.
 
-As by default in tensorflow_model_server, any signature of the right form will do, whatever its method name.
+Any signature of the right form is accepted, whatever its method name, as by default in tensorflow_model_server.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,7 @@ from c2al_tf.saved_model import DEFAULT_SIGNATURE, Signature
 from ..protocol import messages
 from ..protocol.errors import UNIMPLEMENTED, RequestError
 from ..protocol.tensors import dtype_name
-
-if TYPE_CHECKING:
-    from .servable import Servable
+from .servable import Servable
 
 INPUTS = "inputs"
 _CLASSES, _SCORES, _OUTPUTS = "classes", "scores", "outputs"
@@ -27,12 +25,12 @@ _MAX_CONTEXTS = 2**28  # a request of a few megabytes could ask for terabytes
 
 
 class Inference(NamedTuple):
-    """What a request asks of the model, and what its answer is made of.
+    """A request as calls of the model, and the way to its response.
 
     Args:
         inputs: The examples, as the only input of every signature.
-        outputs: By signature the names of the outputs that are wanted.
-        response: Makes the answer of the values of these outputs, by signature.
+        outputs: Names of the outputs that are wanted, by signature.
+        response: Makes the response from the values of these outputs, by signature.
     """
 
     inputs: dict[str, NDArray[Any]]
@@ -40,8 +38,8 @@ class Inference(NamedTuple):
     response: Callable[[Mapping[str, _Outputs]], Any]
 
 
-async def answer(servable: "Servable", inference: Inference) -> Any:
-    """The answer to a request: batched with others if it is of one signature, else by one call of the model."""
+async def answer(servable: Servable, inference: Inference) -> Any:
+    """Answers a request: batched with others if it is for one signature, else by one call of the model."""
     inputs, outputs, response = inference
     if len(outputs) > 1:
         return response(await asyncio.to_thread(servable.model.run_together, inputs, outputs))
@@ -49,17 +47,17 @@ async def answer(servable: "Servable", inference: Inference) -> Any:
     return response({signature: await servable.run(inputs, signature, names)})
 
 
-def classify(servable: "Servable", request: Any) -> Inference:
+def classify(servable: Servable, request: Any) -> Inference:
     """Reads a ClassificationRequest."""
     return _read(servable, request, _CLASSIFY, messages.ClassificationResponse())
 
 
-def regress(servable: "Servable", request: Any) -> Inference:
+def regress(servable: Servable, request: Any) -> Inference:
     """Reads a RegressionRequest."""
     return _read(servable, request, _REGRESS, messages.RegressionResponse())
 
 
-def multi_inference(servable: "Servable", request: Any) -> Inference:
+def multi_inference(servable: Servable, request: Any) -> Inference:
     """Reads a MultiInferenceRequest."""
     wanted: dict[str, list[str]] = {}
     for task in request.tasks:
@@ -90,10 +88,10 @@ def multi_inference(servable: "Servable", request: Any) -> Inference:
 def read_examples(given: Any) -> NDArray[Any]:
     """The serialized tf.Examples of an Input, (batch,), each with the context before it if there is one.
 
-    One message after another is, in protobuf, both merged, and of a feature that both have, the example's counts.
+    In protobuf, two concatenated messages are merged; if both have a feature, the example's wins.
 
     Raises:
-        RequestError: If there is none, or the context would take too much memory.
+        RequestError: If there are no examples, or the context would take too much memory.
     """
     kind = given.WhichOneof("kind")
     examples = getattr(given, kind).examples if kind else ()
@@ -110,7 +108,7 @@ def read_examples(given: Any) -> NDArray[Any]:
     return array
 
 
-def _read(servable: "Servable", request: Any, method: str, response: Any) -> Inference:
+def _read(servable: Servable, request: Any, method: str, response: Any) -> Inference:
     name, form = _signature_name(request), _FORMS[method]
     wanted = form.choose(name, _signature(servable, name, "No signature was found with the name"))
     examples = read_examples(request.input)
@@ -127,14 +125,14 @@ def _signature_name(asked: Any) -> str:
     return asked.model_spec.signature_name or DEFAULT_SIGNATURE
 
 
-def _signature(servable: "Servable", name: str, otherwise: str) -> Signature:
+def _signature(servable: Servable, name: str, otherwise: str) -> Signature:
     signatures = servable.model.signatures
     if name not in signatures:
         raise RequestError(f"{otherwise}: {name}. The model has: {', '.join(signatures)}")
     return signatures[name]
 
 
-def _fill_model_spec(spec: Any, servable: "Servable", signature: str) -> None:
+def _fill_model_spec(spec: Any, servable: Servable, signature: str) -> None:
     spec.name, spec.signature_name = servable.name, signature
     spec.version.value = servable.version
 
@@ -213,9 +211,9 @@ def _check_output(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> None
 
 
 class _Form(NamedTuple):
-    """What Classify and Regress differ in."""
+    """How Classify and Regress differ."""
 
-    choose: Callable[[str, Signature], list[str]]  # the signature's outputs that are wanted, if it is of this form
+    choose: Callable[[str, Signature], list[str]]  # the outputs that are wanted; raises if the form is wrong
     fill: Callable[[Any, _Outputs, int], None]
     result: str  # the field of an InferenceResult
 

@@ -1,7 +1,5 @@
-"""One loaded version of a model."""
+"""One loaded version of a model, which answers requests."""
 
-import logging
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,15 +14,13 @@ from ..protocol.messages import PredictEnvelope, PredictResponse
 from .batching import Batcher
 from .decoding import Decoder, Inputs
 from .encoding import Encoder
-from .warmup import warm_up
 
-_log = logging.getLogger(__name__)
 _decoder = Decoder()
-"""Of all versions: what clients send looks the same to the next one, whose first request it need not slow."""
+"""Shared by all versions: clients send the same forms to the next version, whose first request is then as fast."""
 
 
 class Servable:
-    """A version that answers: loaded, and warmed by its `assets.extra/tf_serving_warmup_requests`.
+    """A version that is loaded and answers requests; `load_servable` also warms it up.
 
     Args:
         name: Name that requests call it by.
@@ -35,17 +31,9 @@ class Servable:
 
     def __init__(self, name: str, version: int, directory: Path, batching: BatchingParameters | None = None) -> None:
         self.name, self.version = name, version
-        started = time.monotonic()
         self.model = SavedModel(directory, num_threads=1)
         self._encoder, self._specs = Encoder(), dict[str, bytes]()
         self._batcher = Batcher(self.model, batching)
-        try:
-            warmed = warm_up(self, directory)
-        except BaseException:
-            self.close()
-            raise
-        seconds = time.monotonic() - started
-        _log.info("loaded %s version %d in %.1f s, %d warm-up requests", name, version, seconds, warmed)
 
     async def predict(self, envelope: Any) -> bytes:
         """Answers a PredictRequest, read as a PredictEnvelope, with a serialized PredictResponse."""
@@ -71,11 +59,11 @@ class Servable:
         return self._specs[signature] + b"".join(self._encoder.encode(name, array) for name, array in outputs.items())
 
     def warm_up(self, request: Any) -> None:
-        """Answers a PredictRequest to nobody, outside any event loop."""
+        """Answers a PredictRequest outside any event loop and drops the answer."""
         signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
         envelope = PredictEnvelope.FromString(request.SerializeToString())
         inputs = _decoder.decode(envelope.inputs).arrays()
-        # Of all outputs, as the batcher asks for them: TensorFlow prepares each set of outputs apart.
+        # All outputs, as the batcher asks for: TensorFlow prepares each set of outputs separately.
         self.response(self.model.run(inputs, signature), signature)
 
     def close(self) -> None:

@@ -1,58 +1,30 @@
-"""Warm-up requests: a TFRecord file of PredictionLogs beside the model, replayed before it serves."""
+"""Reads the warm-up requests of a model: a TFRecord file of PredictionLogs beside it."""
 
 import logging
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from ..protocol.errors import UNIMPLEMENTED, RequestError
 from ..protocol.messages import PredictionLog
-from . import inference
-
-if TYPE_CHECKING:
-    from .servable import Servable
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_REQUESTS = 1000
-"""What tensorflow_model_server accepts."""
+"""The limit of tensorflow_model_server."""
 
-_READERS = {
-    "classify_log": inference.classify,
-    "regress_log": inference.regress,
-    "multi_inference_log": inference.multi_inference,
-}
+_KINDS = ("predict_log", "classify_log", "regress_log", "multi_inference_log")
 _log = logging.getLogger(__name__)
-
-
-def warm_up(servable: "Servable", directory: Path) -> int:
-    """Replays the warm-up file of a version folder; returns the number of requests.
-
-    Raises:
-        ValueError: What `read_warmup_logs` raises, and what the model says of a request.
-    """
-    count = 0
-    for log in read_warmup_logs(directory):
-        kind = log.WhichOneof("log_type")
-        request = getattr(log, kind).request
-        if kind == "predict_log":
-            servable.warm_up(request)
-        else:
-            # Here, and not in the event loop: the first call takes long.
-            inputs, outputs, response = _READERS[kind](servable, request)
-            response(servable.model.run_together(inputs, outputs))
-        count += 1
-    return count
 
 
 def read_warmup_logs(directory: Path) -> Iterator[Any]:
     """Yields the PredictionLogs of a version folder's warm-up file, if it has one; those without a request are skipped.
 
     Raises:
-        ValueError: If the file is truncated, holds something else or too much, or a request that is not replayed
-            (Predict, Classify, Regress and MultiInference are); the message names the record.
+        ValueError: If the file is truncated or too long, or a record is not a PredictionLog of a Predict, Classify,
+            Regress or MultiInference request; the message names the record.
     """
     path = directory / WARMUP_FILE
     if not path.is_file():
@@ -67,7 +39,7 @@ def read_warmup_logs(directory: Path) -> Iterator[Any]:
         kind = log.WhichOneof("log_type")
         if kind is None:
             _log.warning("%s: record %d skipped: it has no request", path, number)
-        elif kind == "predict_log" or kind in _READERS:
+        elif kind in _KINDS:
             yield log
         else:
             raise RequestError(f"{path}: record {number}: Unsupported log_type for warmup: {kind}", UNIMPLEMENTED)

@@ -37,7 +37,7 @@ def _fits(stored: pa.DataType, dtype: DType) -> bool:
 
 
 def from_arrow(array: pa.Array | pa.ChunkedArray, column: Column) -> Array:
-    """Returns an Arrow array as a raw column of shape (rows,) or (rows, length); surplus values are cut off.
+    """Returns an Arrow array as a raw column of shape (rows,) or (rows, length); values beyond `length` are cut off.
 
     Raises:
         pa.ArrowInvalid: If a value does not fit the column's type.

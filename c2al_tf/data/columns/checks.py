@@ -1,4 +1,4 @@
-"""What rows must satisfy before a model learns from them."""
+"""The rules that rows must satisfy before a model learns from them."""
 
 from collections.abc import Iterator
 
@@ -13,12 +13,12 @@ def check_columns(columns: CodedColumns, schema: Schema, source: str, first_row:
     """Raises ValueError for the first row, column by column, that breaks a rule.
 
     A label is 0 or 1; a weight finite and at least 0; a number finite; a feature with `missing="error"` has a value
-    (a multi-valued one at least one). Columns that are in the schema but not in `columns` are passed over.
+    (a multi-valued one at least one). Columns of the schema that are not in `columns` are skipped.
 
     Args:
         columns: Raw columns; those of strings may be coded.
         schema: Says which features may have missing values.
-        source: Where the rows come from, for the message.
+        source: File or split of the rows, for the message.
         first_row: Number of the first row in `source`, from 0.
     """
     for feature in schema.features:

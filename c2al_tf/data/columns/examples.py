@@ -24,7 +24,7 @@ _KINDS: dict[DType, str] = {"string": "bytes_list", "int64": "int64_list", "floa
 def parse_examples(serialized: tf.Tensor, columns: Iterable[Column]) -> dict[str, tf.Tensor]:
     """Maps serialized tf.Examples (batch,) to raw columns (batch,) or (batch, length), in any graph.
 
-    An absent or empty feature is a missing value. Surplus values are cut off.
+    An absent or empty feature is a missing value. Values beyond a column's length are cut off.
     """
     columns = list(columns)
     parsed = _parse(serialized, {column.name: column.dtype for column in columns})
@@ -41,14 +41,14 @@ def _parse(serialized: tf.Tensor, stored: Mapping[str, DType]) -> dict[str, tf.T
 
 @lru_cache(maxsize=16)
 def _parser(stored: tuple[tuple[str, DType], ...]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    # Traced once for all files.
+    # Traced once for all files of the same columns.
     return tf.function(
         lambda records: _parse(records, dict(stored)), input_signature=[tf.TensorSpec((None,), tf.string)]
     )
 
 
 def _fit(values: tf.Tensor, column: Column) -> tf.Tensor:
-    # Padded by as much as could be missing, whatever is: sizes that are known need no operations to compute them.
+    # Always padded by the full length: a static size needs no operations to compute it.
     length = column.length or 1
     missing = tf.constant(MISSING[column.dtype], values.dtype)
     values = tf.pad(values, [[0, 0], [0, length]], constant_values=missing)
@@ -63,7 +63,7 @@ def read_serialized(path: Path, batch_size: int) -> Iterator[tf.Tensor]:
     """
     records = tf.data.TFRecordDataset(str(path), "GZIP" if path.suffix == ".gz" else "")
     options = tf.data.Options()
-    # There is nothing to tune; the bookkeeping would double the time of a record.
+    # There is nothing to tune, and the bookkeeping would double the time of a record.
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
     try:
@@ -151,7 +151,7 @@ class ExampleReader:
         return Coded(values, codes.reshape(array.shape))
 
     def _explain(self, serialized: tf.Tensor, first_row: int) -> None:
-        """Raises the ValueError for the first record that is not as it should be."""
+        """Raises ValueError for the first record that breaks a rule."""
         for row, record in enumerate(serialized.numpy(), first_row):
             features = _decode(record, self.path, row).features.feature
             for name, column in self.columns.items():

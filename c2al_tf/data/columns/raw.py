@@ -1,4 +1,4 @@
-"""Raw columns as values: their missing values, their form, batches of another size."""
+"""Raw columns: their missing values, dtypes and shapes, and batches of another size."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -15,9 +15,9 @@ MISSING: dict[DType, str | int | float] = {"string": MISSING_STRING, "int64": MI
 
 
 class Coded(NamedTuple):
-    """A column of strings: its different values (n,), and which of them rows have, (rows,) or (rows, length).
+    """A column of strings: its distinct values (n,), and an index into them per row, (rows,) or (rows, length).
 
-    What is done to the values once is done to all rows. Both are arrays, or both tensors.
+    Work on the values serves all rows. Both are arrays, or both tensors.
     """
 
     values: Any
@@ -29,11 +29,11 @@ class Coded(NamedTuple):
 
 
 CodedColumns: TypeAlias = Mapping[str, Any]
-"""Raw columns of which those of strings are `Coded`."""
+"""Raw columns; those of strings are `Coded`."""
 
 
 def take_rows(columns: CodedColumns, rows: Array) -> dict[str, Array | Coded]:
-    """Returns some rows of all columns; they are not copied where they follow one another."""
+    """Returns some rows of all columns, without a copy where the rows are consecutive."""
     run = slice(rows[0], rows[-1] + 1) if np.all(np.diff(rows) == 1) else rows
     return {name: Coded(x.values, x.codes[run]) if isinstance(x, Coded) else x[run] for name, x in columns.items()}
 

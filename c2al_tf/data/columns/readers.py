@@ -64,14 +64,14 @@ def read_columns(
 
     The format follows from the name: `.parquet`, `.csv`, `.csv.gz`, `.tfrecord` or `.tfrecord.gz`, and the batches do
     not depend on it. No batch spans two files. A multi-valued column is a list in Parquet, several values in a
-    tf.Example and separated by `|` in CSV; of more than `length` values the first are taken.
+    tf.Example and separated by `|` in CSV; values beyond `length` are cut off.
 
     Args:
         paths: Files.
-        columns: What to read; other columns are left alone.
+        columns: Columns to read; others are ignored.
         batch_size: Rows per batch; the last of a file may be smaller.
         csv_format: How CSV files are written.
-        first_row: Where to begin in each file.
+        first_row: First row to read in each file, from 0.
 
     Raises:
         ValueError: If a file is absent, empty, corrupt, lacks a column, or holds a value of a wrong type.
@@ -132,13 +132,13 @@ def count_rows(paths: Paths, csv_format: CsvFormat | None = None) -> int:
 
 @lru_cache(maxsize=65_536)
 def _count_rows(path: Path, csv_format: CsvFormat, version: tuple[int, int]) -> int:
-    # `version` is there for the cache alone: a file that is written anew is counted anew.
+    # `version` is part of the cache key alone: a file that has changed is counted again.
     if path.name.endswith(".parquet"):
         return _open_parquet(path).num_rows
     if path.name.endswith((".csv", ".csv.gz")):
         first = _csv_names(path, csv_format)[0]
         return sum(num_rows(block) for block in _csv_texts(path, {first: Column(first, "string")}, csv_format))
-    from .examples import read_serialized  # TensorFlow, which the other formats do without
+    from .examples import read_serialized  # loads TensorFlow, which the other formats do not need
 
     return sum(len(batch) for batch in read_serialized(path, 65_536))
 
@@ -207,7 +207,7 @@ def _csv_names(path: Path, csv_format: CsvFormat) -> Sequence[str]:
     if csv_format.column_names is not None:
         return csv_format.column_names
     with pa.input_stream(path, compression="detect") as stream:
-        # More than the header is decoded at once: bytes that are no text are let through, and looked for in it alone.
+        # More than the header is decoded at once: invalid bytes pass here, and the header alone is checked below.
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
         header = next(csv.reader(text, delimiter=csv_format.delimiter), None)
     for name in header or ():
@@ -221,12 +221,12 @@ def _csv_names(path: Path, csv_format: CsvFormat) -> Sequence[str]:
 
 
 def _csv_texts(path: Path, columns: Mapping[str, Column], csv_format: CsvFormat) -> Iterator[Columns]:
-    """Yields blocks of fields as texts: what they mean is `_convert_texts`'s matter, which can name a bad one."""
+    """Yields blocks of fields as texts; `_convert_texts` converts them, and can name a bad one."""
     options = pacsv.ConvertOptions(
         include_columns=list(columns), column_types=dict.fromkeys(columns, pa.binary()), strings_can_be_null=False
     )
     names = csv_format.column_names
-    # In a file of one column an empty line is a row with a null.
+    # In a file with one column an empty line is a row with a null.
     only_one = len(_csv_names(path, csv_format)) == 1
     first_row = 0
     try:
@@ -287,7 +287,7 @@ def _convert_text(texts: pa.Array, column: Column, path: Path, first_row: int) -
 
 
 def _tfrecord_chunks(path: Path, columns: Mapping[str, Column], size: int) -> Iterator[Chunk]:
-    from .examples import ExampleReader, read_serialized  # TensorFlow, which the other formats do without
+    from .examples import ExampleReader, read_serialized  # loads TensorFlow, which the other formats do not need
 
     reader = None
     first_row = 0

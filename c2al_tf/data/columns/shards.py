@@ -13,7 +13,7 @@ from ...types import Columns
 from .arrow import arrow_type, to_arrow
 from .raw import num_rows, rebatch
 
-# Small row groups mix well when rows are shuffled, and cost little to read.
+# Small row groups mix well when rows are shuffled, and are cheap to read.
 _GROUP_ROWS = 65_536
 
 

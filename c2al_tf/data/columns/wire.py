@@ -32,14 +32,14 @@ def to_examples(batch: Columns, columns: Mapping[str, Column]) -> list[bytes]:
 
 
 def _per_size(pieces: pa.Array, header: Callable[[int], bytes]) -> pa.Array:
-    """Returns what goes before each piece: it depends on the piece's size alone."""
+    """Returns the header of each piece, which depends on the size of the piece alone."""
     sizes, places = np.unique(pc.binary_length(pieces).to_numpy(zero_copy_only=False), return_inverse=True)
     return pa.array([header(int(size)) for size in sizes], pa.large_binary()).take(pa.array(places))
 
 
 def _entry_header(column: Column, size: int) -> bytes:
-    """What goes before the `size` bytes of a column's values: an entry of `Features`, a map from name to `Feature`."""
-    # Numbers are packed: they have a tag and a size together, strings one each.
+    """The header of the `size` bytes of a column's values: an entry of `Features`, a map from name to `Feature`."""
+    # Numbers are packed: one tag and one size for all of them. Each string has its own.
     values = b"" if column.dtype == "string" or size == 0 else _FIRST_FIELD + _varint(size)
     feature = _KIND_TAGS[column.dtype] + _varint(len(values) + size) + values
     name = column.name.encode()

@@ -24,7 +24,7 @@ class FeatureEncoder(tf.Module):
     def __init__(self, schema: Schema) -> None:
         super().__init__(name="feature_encoder")
         self.schema = schema
-        # Outside any graph that may be under construction: the tables outlive it.
+        # Lifted out of any graph under construction, as the tables outlive it.
         with tf.init_scope():
             self.tables = {
                 feature.name: _vocabulary_table(feature)
@@ -39,7 +39,7 @@ class FeatureEncoder(tf.Module):
 
     @property
     def raw_specs(self) -> dict[str, tf.TensorSpec]:
-        """What `__call__` takes: (batch,), or (batch, length) for a multi-valued column."""
+        """The arguments of `__call__`: (batch,), or (batch, length) for a multi-valued column."""
         return {
             name: tf.TensorSpec(
                 (None,) if column.length is None else (None, column.length), TF_TYPES[column.dtype], name
@@ -48,19 +48,18 @@ class FeatureEncoder(tf.Module):
         }
 
     def parse_examples(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Maps serialized tf.Examples (batch,) to what `__call__` takes."""
+        """Maps serialized tf.Examples (batch,) to the arguments of `__call__`."""
         return parse_examples(serialized, self.columns.values())
 
     def __call__(self, columns: Mapping[str, tf.Tensor | Coded]) -> dict[str, tf.Tensor]:
         """Maps raw columns (batch,) or (batch, length) to ids, int32, and scaled values, float32, of these shapes.
 
-        Columns of strings may be coded: then only their different values are looked up.
+        Columns of strings may be coded: then only their distinct values are looked up.
         """
         inputs = {**self._categories(columns), **self._numbers(columns)}
         return {name: inputs[name] for name in self.schema.inputs}
 
-    # What features have in common is computed for all of them at once: of a few rows, an operation costs more than the
-    # numbers in it.
+    # Features of the same kind are computed together: for a few rows, the number of operations decides the time.
 
     def _categories(self, columns: Mapping[str, tf.Tensor | Coded]) -> dict[str, tf.Tensor]:
         features = [feature for feature in self.schema.features if isinstance(feature, CategoricalFeature)]
@@ -134,8 +133,8 @@ def bucket_ids(values: tf.Tensor, feature: NumericFeature) -> tf.Tensor:
 
 def scale(values: tf.Tensor, features: Sequence[NumericFeature]) -> tf.Tensor:
     """Maps numbers x, (features, batch), to `(t(x) - mean) / std`, float32; the features' t is the same."""
-    # Vectorised and scalar logarithms differ in the last bit. In float64 the rounding hides it, so that a row's value
-    # does not depend on its place in the batch.
+    # Vectorised and scalar logarithms differ in the last bit. Rounding from float64 hides the difference, so a row's
+    # value does not depend on its place in the batch.
     values = tf.cast(values, tf.float64)
     if features[0].scaling == "log":
         values = tf.sign(values) * tf.math.log1p(tf.abs(values))

@@ -1,4 +1,4 @@
-"""Positives per task, from which each task head's bias starts and which tell whether it has anything to learn from."""
+"""Positives per task: the start of each task head's bias, and whether it has anything to learn from."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class TaskCounts:
 
     @property
     def priors(self) -> dict[str, float]:
-        """Share of positives by task, of the weights where rows have some."""
+        """Share of positives by task; share of the weights where rows have weights."""
         if self.weighted_rates is not None:
             return dict(self.weighted_rates)
         return {task: count / self.rows for task, count in self.positives.items()}
@@ -79,7 +79,7 @@ def count_tasks(paths: Paths, schema: Schema, cohorts: Sequence[Cohort] = ()) ->
 
 
 def _counted(batch: Columns, schema: Schema) -> Columns:
-    """The rows of a weight above 0."""
+    """The rows whose weight is above 0."""
     if schema.weight is None:
         return batch
     counted = batch[schema.weight] > 0

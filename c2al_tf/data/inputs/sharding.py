@@ -1,4 +1,4 @@
-"""Which rows one of several workers gets."""
+"""The rows of each of several workers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Shard:
 
 
 WHOLE = Shard(0, 1)
-"""What a single process gets."""
+"""The share of a single process."""
 
 
 def deal(items: Sequence[T], sizes: Sequence[int], count: int) -> list[list[T]]:
@@ -62,10 +62,10 @@ def deal(items: Sequence[T], sizes: Sequence[int], count: int) -> list[list[T]]:
     >>> deal("abcd", [5, 1, 1, 3], 2)
     [['a'], ['b', 'c', 'd']]
     """
-    hands: list[list[T]] = [[] for _ in range(count)]
+    shares: list[list[T]] = [[] for _ in range(count)]
     totals = [0] * count
     for item, size in zip(items, sizes, strict=True):
         least = totals.index(min(totals))
-        hands[least].append(item)
+        shares[least].append(item)
         totals[least] += size
-    return hands
+    return shares

@@ -1,4 +1,4 @@
-"""The order of rows: a stream of batches that depends on the files, the seed and the epoch, and on nothing else."""
+"""The order of rows: a stream of batches that depends on the files, the seed and the epoch only."""
 
 import os
 from collections import deque
@@ -18,18 +18,18 @@ from ..columns.readers import Chunk, CsvFormat, count_rows, read_chunks
 from .sharding import WHOLE, Shard, deal
 
 WINDOW_ROWS = 524_288
-# What one call encodes: few enough to stay in a processor's cache.
+# Rows that one call encodes: few enough to stay in a processor's cache.
 _CHUNK_ROWS = 16_384
 _OPEN_FILES = 16
 
-Words = NDArray[np.int32]
-"""Encoded rows (rows, width)."""
+PackedRows = NDArray[np.int32]
+"""Encoded rows (rows, width): ids as they are, floats bit-cast."""
 
 Check = Callable[[CodedColumns, str, int], None]
 """Raises ValueError for a bad row, given the rows of a chunk, its file and its first row."""
 
-Encode = Callable[[CodedColumns, Mask], Words]
-"""Encodes rows, given which of them are real: the others are padding and must have weight 0."""
+Encode = Callable[[CodedColumns, Mask], PackedRows]
+"""Encodes rows, given which of them are real; the others are padding and must get weight 0."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Order:
 
     Args:
         batch_size: Rows per batch, of all workers together.
-        shuffle: (seed, epoch) that the order follows from; None keeps that of the files.
-        skip_batches: Batches to leave out at the start. Windows of them are not even read from Parquet.
-        drop_remainder: Leaves the last, smaller batch out instead of filling it up with repetitions of its last row.
-        shard: What a worker gets of them.
+        shuffle: (seed, epoch) that determine the order; None keeps the order of the files.
+        skip_batches: Batches to leave out at the start; Parquet files are not read for windows of them.
+        drop_remainder: Whether to leave the last, smaller batch out instead of padding it with its last row.
+        shard: The share of a worker.
     """
 
     batch_size: int
@@ -53,7 +53,7 @@ class Order:
 
 @dataclass(frozen=True)
 class _Batches:
-    """The stream that this process sees: `size` rows a batch, of which those from `first` to `stop` are its own."""
+    """Batches of `size` rows, of which this process takes those from `first` to `stop`."""
 
     size: int
     first: int
@@ -61,13 +61,13 @@ class _Batches:
     total: int | None
 
     def own_before(self, position: int) -> int:
-        """How many of this process's rows the batch that is begun at `position` already has."""
+        """Number of this process's rows before `position` in the batch that holds it."""
         return min(max(position % self.size, self.first), self.stop) - self.first
 
 
 @dataclass(frozen=True)
 class _Window:
-    """Chunks whose rows are permuted together, and the rows that this process takes of them, in the stream's order."""
+    """Chunks whose rows are permuted together, and the rows that this process takes, in the stream's order."""
 
     chunks: list[Chunk]
     rows: Array
@@ -86,36 +86,36 @@ def read_blocks(
     *,
     batches_per_block: int,
     csv_format: CsvFormat | None = None,
-) -> Iterator[Words]:
+) -> Iterator[PackedRows]:
     """Yields blocks of whole batches, (batches, rows, width).
 
-    Shuffled, the row groups of Parquet files and the files of other formats come in a random order, of the latter
-    several by turns, a chunk at a time. Rows are collected into windows of at least `WINDOW_ROWS` rows, and a window's
-    rows are permuted. So three windows are held in memory at most, one in use and two being loaded, and rows mix
-    further the larger they are and the smaller the row groups.
+    When shuffled, the row groups of Parquet files and the files of other formats come in a random order; several files
+    that are not Parquet take turns, a chunk at a time. Rows are collected into windows of at least `WINDOW_ROWS` rows,
+    and the rows of a window are permuted. At most three windows are in memory: one in use and two being loaded. Larger
+    windows and smaller row groups mix rows further.
 
     Args:
         paths: Files.
         columns: What to read.
-        check: Checks rows; like `encode` called from several threads.
+        check: Checks rows; called from several threads, as `encode` is.
         encode: Encodes rows.
-        width: Width of what it gives.
+        width: Width of encoded rows.
         order: The order of the rows.
         batches_per_block: Most batches in a block.
         csv_format: How CSV files are written.
     """
     chunks, batches = _chunks_and_batches(paths, columns, order, csv_format)
-    # One in use, one being loaded, and one whose records are read; unshuffled, a chunk is a window.
+    # One in use, one being loaded, and one whose records are read. Unshuffled, each chunk is a window.
     window_rows, num_windows = (1, 2 + _num_threads()) if order.shuffle is None else (WINDOW_ROWS, 3)
     windows = _plan(_windows(chunks, window_rows), batches, order)
     size = batches.stop - batches.first
     begun = np.empty((0, width), np.int32)
-    for num_batches, words in _load(windows, check, encode, width, num_windows):
-        words[: len(begun)] = begun
-        whole, begun = words[: num_batches * size], words[num_batches * size :].copy()
+    for num_batches, packed_rows in _load(windows, check, encode, width, num_windows):
+        packed_rows[: len(begun)] = begun
+        whole, begun = packed_rows[: num_batches * size], packed_rows[num_batches * size :].copy()
         for start in range(0, len(whole), batches_per_block * size):
             yield whole[start : start + batches_per_block * size].reshape(-1, size, width)
-        del words, whole
+        del packed_rows, whole
 
 
 def _chunks_and_batches(
@@ -125,7 +125,7 @@ def _chunks_and_batches(
     for path in paths:
         chunks = read_chunks(path, columns, _CHUNK_ROWS, csv_format)
         if path.name.endswith(".parquet"):
-            # A Parquet file's chunks are known from its footer; the others are found by reading.
+            # The footer of a Parquet file lists its chunks; those of other files are found by reading.
             units += [(path, iter([chunk]), chunk.num_rows) for chunk in chunks]
         else:
             units.append((path, chunks, None))
@@ -135,9 +135,9 @@ def _chunks_and_batches(
     batches = _Batches(order.batch_size, order.shard.index * own, (order.shard.index + 1) * own, None)
     if order.shard.by == "files":
         sizes = [count_rows(path, csv_format) if rows is None else rows for path, _, rows in units]
-        hands = deal(list(zip(units, sizes, strict=True)), sizes, order.shard.count)
-        units = [unit for unit, _ in hands[order.shard.index]]
-        totals = [sum(size for _, size in hand) for hand in hands]
+        shares = deal(list(zip(units, sizes, strict=True)), sizes, order.shard.count)
+        units = [unit for unit, _ in shares[order.shard.index]]
+        totals = [sum(size for _, size in share) for share in shares]
         if not min(totals):
             raise ValueError(
                 f"`shard` by files needs a file, or a row group of a Parquet file, for each of its workers. "
@@ -174,7 +174,7 @@ def _windows(chunks: Iterator[Chunk], rows: int) -> Iterator[tuple[list[Chunk], 
 
 
 def _plan(windows: Iterator[tuple[list[Chunk], bool]], batches: _Batches, order: Order) -> Iterator[_Window]:
-    """Yields what is to be loaded of each window; those that are skipped are left out."""
+    """Yields each window that is loaded; skipped windows are left out."""
     end, skipped = 0, order.skip_batches * batches.size
     for number, (chunks, is_last) in enumerate(windows, start=1):
         start, end = end, end + sum(chunk.num_rows for chunk in chunks)
@@ -185,8 +185,8 @@ def _plan(windows: Iterator[tuple[list[Chunk], bool]], batches: _Batches, order:
             stop = end + -end % batches.size
         if stop <= max(start, skipped):
             continue
-        # A generator per window, so that a skipped one draws nothing. From 1, as to NumPy (seed, epoch, 0) is
-        # (seed, epoch), which draws the order of the chunks.
+        # A generator per window, so that a skipped window draws nothing. Numbers start at 1: to NumPy the seed
+        # (seed, epoch, 0) equals (seed, epoch), which draws the order of the chunks.
         rows = (
             np.arange(end - start)
             if order.shuffle is None
@@ -209,23 +209,23 @@ def _plan(windows: Iterator[tuple[list[Chunk], bool]], batches: _Batches, order:
 
 def _load(
     windows: Iterator[_Window], check: Check, encode: Encode, width: int, num_windows: int
-) -> Iterator[tuple[int, Words]]:
-    """Yields each window's number of whole batches and its encoded rows, behind room for the batch begun before it.
+) -> Iterator[tuple[int, PackedRows]]:
+    """Yields each window's number of whole batches, and its encoded rows after room for the batch begun before it.
 
-    Of `num_windows` at a time, one is used, and the others are read and loaded.
+    One window is in use while the next `num_windows - 1` are read and loaded.
     """
     reader, loaders = ThreadPoolExecutor(1), ThreadPoolExecutor(_num_threads())
     loading: deque[list[Future[None]]] = deque([[], []], maxlen=2)
 
-    def begin() -> tuple[int, Words, list[Future[None]]] | None:
-        # The records of two windows are held at most.
+    def begin() -> tuple[int, PackedRows, list[Future[None]]] | None:
+        # At most two windows hold records.
         wait(loading[0])
         window = next(windows, None)
         if window is None:
             return None
-        words = np.empty((window.num_begun + len(window.rows), width), np.int32)
-        loading.append([loaders.submit(_fill, words, check, encode, *part) for part in _parts(window)])
-        return window.num_batches, words, loading[-1]
+        packed_rows = np.empty((window.num_begun + len(window.rows), width), np.int32)
+        loading.append([loaders.submit(_fill, packed_rows, check, encode, *part) for part in _parts(window)])
+        return window.num_batches, packed_rows, loading[-1]
 
     try:
         begun = deque(reader.submit(begin) for _ in range(num_windows))
@@ -241,7 +241,7 @@ def _load(
 
 
 def _parts(window: _Window) -> Iterator[tuple[Chunk, Array, Mask, Array]]:
-    """Yields each chunk, its rows that are taken, which of them are real, and their places among the window's rows."""
+    """Yields each chunk, the rows taken of it, which of them are real, and their places among the window's rows."""
     by_row = np.argsort(window.rows, kind="stable")
     rows = window.rows[by_row]
     stop = 0
@@ -253,11 +253,13 @@ def _parts(window: _Window) -> Iterator[tuple[Chunk, Array, Mask, Array]]:
             yield chunk, rows[part] - start, window.is_real[places], window.num_begun + places
 
 
-def _fill(words: Words, check: Check, encode: Encode, chunk: Chunk, rows: Array, is_real: Mask, places: Array) -> None:
+def _fill(
+    packed_rows: PackedRows, check: Check, encode: Encode, chunk: Chunk, rows: Array, is_real: Mask, places: Array
+) -> None:
     columns = chunk.load()
     check(columns, str(chunk.path), chunk.first_row)
-    # As one item a row is moved twice as fast.
-    items = words.view(np.dtype((np.void, words.itemsize * words.shape[1])))
+    # A row viewed as one item is copied twice as fast.
+    items = packed_rows.view(np.dtype((np.void, packed_rows.itemsize * packed_rows.shape[1])))
     for start in range(0, len(rows), _CHUNK_ROWS):
         part = slice(start, start + _CHUNK_ROWS)
         items[places[part]] = encode(take_rows(columns, rows[part]), is_real[part]).view(items.dtype)

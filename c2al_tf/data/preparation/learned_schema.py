@@ -33,14 +33,14 @@ def build_schema(batches: Iterable[Columns], source: Source) -> Schema:
 
 
 class SchemaLearner:
-    """Takes in batches of raw columns and gives the schema that they amount to.
+    """Learns a schema from batches of raw columns.
 
-    Where a feature has a `default`, rows without a value count as rows with it; other missing values count nowhere,
-    nor do rows of weight 0. Other weights change nothing: every row counts once.
+    If a feature has a `default`, a row without a value counts as a row with the default. Other missing values and rows
+    of weight 0 do not count. Every other row counts once, whatever its weight.
 
     Args:
-        source: What is declared of the columns.
-        first: The first batch: it tells the types that are not declared.
+        source: Declares the columns.
+        first: The first batch, which determines the types that are not declared.
     """
 
     def __init__(self, source: Source, first: Columns) -> None:
@@ -76,7 +76,7 @@ class SchemaLearner:
         return rows
 
     def learn(self, rows: Columns) -> None:
-        """Takes in what `check` returned."""
+        """Learns from rows that `check` returned."""
         weight = self.draft.weight
         counted = slice(None) if weight is None else rows[weight] > 0
         for name, learner in self._learners.items():
@@ -90,7 +90,7 @@ class SchemaLearner:
 
 
 class _Vocabulary:
-    """Of features that share one, each counts its own values into the same `counts`, and `spec` is the owner's."""
+    """Learns a vocabulary. Features that share one count into the same `counts`; `spec` is that of its owner."""
 
     def __init__(self, spec: FeatureSpec, feature: CategoricalFeature, counts: Counts) -> None:
         self.spec, self.feature, self.counts = spec, feature, counts

@@ -1,4 +1,4 @@
-"""Rows and what a person declares of them, before anything is learnt from the data."""
+"""Rows and their declaration, before anything is learnt from the data."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -20,7 +20,7 @@ from ...types import Columns
 
 SPLITS = ("train", "validation", "test")
 
-# What is for one kind of feature only, and would be ignored on the other.
+# Fields that apply to one kind of feature only.
 _ONLY = {
     "categorical": ("min_count", "max_size", "num_hash_buckets", "length", "combiner", "shares"),
     "numeric": ("num_buckets", "scaling"),
@@ -29,23 +29,23 @@ _ONLY = {
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What a person declares of a feature; `prepare` finds the rest in the data.
+    """The declaration of a feature; `prepare` learns the rest from the data.
 
     Args:
         name: The raw column.
-        kind: Whether its values are names or amounts.
+        kind: `"categorical"` for names, `"numeric"` for amounts.
         dtype: Type of a categorical column; None: that of the first batch.
         min_count: Rows in which a value must appear to be in the vocabulary.
         max_size: Largest size of the vocabulary.
-        num_hash_buckets: Hashes into so many buckets instead of having a vocabulary.
+        num_hash_buckets: Number of hash buckets, instead of a vocabulary.
         length: Padded number of values per row of a multi-valued column.
         combiner: How the embeddings of a multi-valued column are combined.
         num_buckets: Number of buckets of a numeric column, cut at its quantiles; 0 or 1: one bucket.
         scaling: How the value of a numeric column is scaled.
         missing: What a null means.
-        default: What stands for a null, with `missing="default"`.
-        shares: Categorical feature whose vocabulary, learnt from both columns, and whose embeddings this one uses; it
-            says how large the vocabulary is.
+        default: The value that replaces a null, with `missing="default"`.
+        shares: Categorical feature whose vocabulary and embeddings this one uses. The vocabulary is learnt from both
+            columns; that feature's fields limit its size.
     """
 
     name: str
@@ -86,7 +86,7 @@ class FeatureSpec:
         check_count(self.name, "min_count", self.min_count)
         check_count(self.name, "max_size", self.max_size)
         check_count(self.name, "num_buckets", self.num_buckets, least=0)
-        # The other rules are the feature's own. A type that is not declared is not known yet: any that fits will do.
+        # The feature checks the other rules. Any type that fits serves for one that is not declared.
         self.draft(self.dtype or ("int64" if isinstance(self.default, int) else "string"))
 
     def draft(self, dtype: DType) -> Feature:
@@ -113,10 +113,10 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class Source:
-    """Rows, and what they mean.
+    """Rows and the meaning of their columns.
 
     Args:
-        features: What the model will see.
+        features: The model's features.
         label: Column in {0, 1}.
         axes: Semantic axes: each the name of one raw column, or of two to be crossed.
         splits: Opens a fresh stream of batches of raw columns for `"train"`, `"validation"` and `"test"`.

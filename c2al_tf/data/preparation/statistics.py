@@ -1,4 +1,4 @@
-"""What `prepare` learns of a column in one pass: counts, quantiles, moments; each holds bounded memory."""
+"""Statistics of a column in one pass and bounded memory: counts, quantiles, moments."""
 
 from collections import Counter
 
@@ -9,10 +9,10 @@ from datasketches import tdigest_double
 from ...types import Array
 
 MAX_DISTINCT = 10_000_000
-"""Distinct values of a categorical column that are counted exactly; a column with more has to be hashed."""
+"""Most distinct values of a categorical column with a vocabulary; a column with more must be hashed."""
 
 _MAX_EXACT_QUANTILES = 65_536
-# Error in rank below 0.001 (0.0009 at worst was measured with 4,000 on 3 M normal values).
+# Error in rank below 0.001 (at most 0.0009 was measured with 4,000 on 3 M normal values).
 _COMPRESSION = 10_000
 
 
@@ -31,7 +31,7 @@ class Counts:
         """Counts the values (rows,).
 
         Raises:
-            ValueError: If more than `MAX_DISTINCT` different values have come.
+            ValueError: If there are more than `MAX_DISTINCT` distinct values.
         """
         counted = pa.array(values).value_counts()
         self.counts.update(
@@ -44,15 +44,15 @@ class Counts:
             )
 
     def vocabulary(self, min_count: int, max_size: int | None) -> tuple[str, ...] | tuple[int, ...]:
-        """Returns the values that came at least `min_count` times, most frequent first, then in order of value."""
+        """Returns the values that occur at least `min_count` times, by descending frequency, then by value."""
         kept = [(-count, value) for value, count in self.counts.items() if count >= min_count]
         return tuple(value for _, value in sorted(kept)[:max_size])  # type: ignore[return-value]
 
 
 class Quantiles:
-    """Quantiles of a numeric column: exact up to 65,536 different values, a t-digest beyond.
+    """Quantiles of a numeric column: exact up to 65,536 distinct values, a t-digest beyond.
 
-    A t-digest, and no KLL sketch, as the latter draws random bits: one input has to give one schema.
+    A KLL sketch would draw random bits, but the same input must give the same schema.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Quantiles:
         self.digest: tdigest_double | None = None
 
     def update(self, values: Array) -> None:
-        """Takes in the values (rows,), none of them NaN."""
+        """Adds the values (rows,), none of them NaN."""
         values = values.astype(np.float64, copy=False)
         if self.digest is not None:
             self.digest.update(values)
@@ -87,7 +87,7 @@ class Quantiles:
             found, lowest = [self.digest.get_quantile(rank) for rank in ranks], self.digest.get_min_value()
         else:
             cumulative = np.cumsum(self.counts)
-            # The lowest value with at least that share of the rows at or below it.
+            # The lowest value such that at least this share of the rows is at or below it.
             found, lowest = self.values[np.searchsorted(cumulative, ranks * cumulative[-1])], self.values[0]
         distinct = np.unique(np.asarray(found, np.float32))
         return tuple(float(value) for value in distinct if value > np.float32(lowest))
@@ -102,7 +102,7 @@ class Moments:
         self.sum_of_squares = 0.0
 
     def update(self, values: Array) -> None:
-        """Takes in the values (rows,), none of them NaN."""
+        """Adds the values (rows,), none of them NaN."""
         if not len(values):
             return
         count, mean = len(values), float(values.mean(dtype=np.float64))
@@ -114,7 +114,7 @@ class Moments:
 
     @property
     def std(self) -> float:
-        """Standard deviation; 1 for a constant, whose scaled value is 0 all the same."""
+        """Standard deviation; 1 for a constant, whose scaled value is 0 either way."""
         std = (self.sum_of_squares / self.count) ** 0.5 if self.count else 0.0
-        # A constant's squares are rounding alone.
+        # The squares of a constant column are rounding errors.
         return std if std > 1e-9 * max(1.0, abs(self.mean)) else 1.0

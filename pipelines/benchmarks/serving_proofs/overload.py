@@ -1,28 +1,25 @@
-"""Does the server bear five times what it can do? Measures its capacity, offers a multiple of it, measures again.
+"""A server that is offered five times its capacity: measures it before, during and after.
 
-Requests are offered in an open loop, by processes on the server's own cores, whatever becomes of those before; each has
-a deadline. What was really offered is in the verdict: a generator that shares the cores cannot always offer more.
+Requests are offered in an open loop, each with a deadline, by processes on the server's own cores. The verdict holds
+the rate that was offered: a generator that shares the cores can fall behind.
 
 Example: python -m c2al_pipelines.benchmarks.serving_proofs.overload --seconds 60 --output overload.json
 """
 
 import concurrent.futures
 import multiprocessing
-import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jsonargparse
 import numpy as np
 
-from ...native_log import hide_native_notes
-from .exports import prepare_base_path
-from .load import Tally, closed_loop, open_loop, total
-from .questions import Question, read_questions
-from .server_process import ServerProcess, serve
-from .verdict import report
+from ..serving_load.load import Tally, closed_loop, open_loop, total
+from ..serving_load.questions import Question, read_questions
+from ..serving_load.server_process import ServerProcess, serve
+from .proof import Verdict, broken_rules, prove
 
 DEADLINE = 1.0
 """Seconds that a request may take."""
@@ -38,26 +35,26 @@ def measure(
     multiple: float,
     processes: int,
     calm_seconds: float = 5.0,
-) -> dict[str, Any]:
+) -> Verdict:
     """The verdict on a server.
 
     Args:
         server: The server.
-        questions: What is asked.
-        seconds: How long it is offered too much.
+        questions: Requests.
+        seconds: How long it is offered more than its capacity.
         multiple: How many times its capacity.
-        processes: Processes that ask.
+        processes: Processes that send requests.
         calm_seconds: How long its capacity is measured before, and how long it is watched after.
     """
-    closed_loop(server.grpc_port, questions, calm_seconds / 5)  # the first calls are slow ones
+    closed_loop(server.grpc_port, questions, calm_seconds / 5)  # the first calls are slow
     capacity = closed_loop(server.grpc_port, questions, calm_seconds).rate()
     before = server.memory_mb()
     with concurrent.futures.ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        # Started one by one, so that all of them have been when the load begins.
+        # The executor starts them one by one: all of them must run when the load begins.
         for _ in range(processes):
             pool.submit(time.sleep, 0.5)
         concurrent.futures.wait([pool.submit(time.sleep, 0.5) for _ in range(processes)])
-        rate = 1.1 * multiple * capacity / processes  # sending is late at times
+        rate = 1.1 * multiple * capacity / processes  # a generator may fall behind
         parts = [pool.submit(open_loop, server.grpc_port, questions, rate, seconds, DEADLINE) for _ in range(processes)]
         memory = _watch(server, seconds)
         start = time.monotonic()
@@ -75,7 +72,7 @@ def _watch(server: ServerProcess, seconds: float) -> list[float]:
     return memory
 
 
-def _verdict(capacity: float, offered: Tally, seconds: float, memory: Sequence[float], before: float) -> dict[str, Any]:
+def _verdict(capacity: float, offered: Tally, seconds: float, memory: Sequence[float], before: float) -> Verdict:
     early, late = (max(part) for part in np.array_split(memory, 2))
     return {
         "capacity": capacity,
@@ -91,8 +88,8 @@ def _verdict(capacity: float, offered: Tally, seconds: float, memory: Sequence[f
     }
 
 
-def _recovery(after: Tally, start: float, capacity: float) -> dict[str, Any]:
-    """When the rate of a window first was nine tenths of the capacity: the window's end."""
+def _recovery(after: Tally, start: float, capacity: float) -> Verdict:
+    """The end of the first window whose rate was nine tenths of the capacity."""
     moments = np.sort(after.times) - start
     ends = np.arange(_WINDOW, moments[-1], _WINDOW / 10) if len(moments) else np.array([])
     rates = [np.sum((moments > end - _WINDOW) & (moments <= end)) / _WINDOW for end in ends]
@@ -104,18 +101,19 @@ def _recovery(after: Tally, start: float, capacity: float) -> dict[str, Any]:
     }
 
 
-def problems(verdict: dict[str, Any], multiple: float = 5.0) -> list[str]:
-    """What does not hold of what has to."""
+def find_problems(verdict: Verdict, multiple: float = 5.0) -> list[str]:
+    """The rules that a verdict breaks."""
     memory = verdict["memory_mb"]
     back = verdict["full_rate_after_seconds"]
-    rules = {
-        f"at least {multiple:g} times the capacity is offered": verdict["offered_multiple"] >= multiple,
-        "every answer is right or a refusal": verdict["wrong"] == verdict["wrong_after"] == 0,
-        "memory does not grow after the first half": memory["peak_of_second_half"]
-        <= 1.05 * memory["peak_of_first_half"],
-        "the rate is back within 2 s": back is not None and back <= 2,
-    }
-    return [rule for rule, holds in rules.items() if not holds]
+    return broken_rules(
+        {
+            f"at least {multiple:g} times the capacity is offered": verdict["offered_multiple"] >= multiple,
+            "every answer is right or a refusal": verdict["wrong"] == verdict["wrong_after"] == 0,
+            "memory does not grow after the first half": memory["peak_of_second_half"]
+            <= 1.05 * memory["peak_of_first_half"],
+            "the rate is back within 2 s": back is not None and back <= 2,
+        }
+    )
 
 
 def main(
@@ -126,23 +124,23 @@ def main(
     export: Path | None = None,
     output: Path = Path("overload.json"),
 ) -> None:
-    """Prints and writes what a server does that is offered too much.
+    """Prints and writes how a server behaves that is offered more than its capacity.
 
     Args:
         seconds: How long.
-        multiple: How many times what it can do.
-        processes: Processes that ask.
-        rows: Rows of a request. The more there are, the less does the generator take of the cores.
+        multiple: How many times its capacity.
+        processes: Processes that send requests.
+        rows: Rows of a request; the more, the less of the cores the generator takes.
         export: Base path of the model; by default the load benchmark's.
         output: JSON file.
     """
-    hide_native_notes()
-    with tempfile.TemporaryDirectory() as folder:
-        base = prepare_base_path(Path(folder), export)
-        questions = read_questions(base / "1", rows=rows)
-        with serve(base) as server:
-            verdict = measure(server, questions, seconds=seconds, multiple=multiple, processes=processes)
-    report(verdict, problems(verdict, multiple), output)
+
+    def measured(base_path: Path) -> Verdict:
+        with serve(base_path) as server:
+            questions = read_questions(base_path / "1", rows=rows)
+            return measure(server, questions, seconds=seconds, multiple=multiple, processes=processes)
+
+    prove(measured, partial(find_problems, multiple=multiple), export, output)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""How long does the first request take that a new version answers? Swaps versions under an even load of one client.
+"""Latency of the first answers of a new version: swaps versions under an even load of one client.
 
-Requests of several kinds take turns, each kind compared with its own latency before: both signatures, a number of rows
-that no warm-up request has, and one output alone.
+Requests of several kinds take turns: both signatures, a number of rows that no warm-up request has, and one output
+alone. Each kind is compared with its own latency before the first swap.
 
 Example: python -m c2al_pipelines.benchmarks.serving_proofs.swap --swaps 20 --output swap.json
 """
 
 import dataclasses
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,15 @@ import jsonargparse
 import numpy as np
 from c2al_serving.protocol import messages
 
-from ...native_log import hide_native_notes
-from .exports import copy_version, prepare_base_path
-from .load import PREDICT
-from .questions import Question, read_outputs, read_questions
-from .server_process import serve
-from .verdict import report
+from ..serving_load.load import PREDICT
+from ..serving_load.questions import Question, read_outputs, read_questions
+from ..serving_load.server_process import serve
+from .proof import Verdict, copy_version, prove
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """One answer: the kind of its request, the version it is of, how long it took in milliseconds."""
+    """One answer: the kind of its request, the version that answered, how long it took in milliseconds."""
 
     kind: str
     version: int
@@ -53,16 +51,16 @@ def kinds_of(version: Path) -> dict[str, Question]:
 
 
 class Client:
-    """Asks at an even rate, until it is stopped. A context manager.
+    """Asks at an even rate until the context is left. A context manager.
 
     Args:
         port: The server's.
-        kinds: What it asks, in turns.
+        kinds: Requests by kind, asked in turns.
         rate: Requests per second.
 
     Attributes:
-        answers: What came back.
-        problems: What was wrong with it.
+        answers: The answers.
+        problems: What was wrong with them.
     """
 
     def __init__(self, port: int, kinds: Mapping[str, Question], rate: float) -> None:
@@ -106,19 +104,19 @@ class Client:
         self.answers.append(Answer(kind, response.model_spec.version.value, took))
 
 
-def measure(base_path: Path, *, swaps: int, rate: float, steady_seconds: float) -> dict[str, Any]:
+def measure(base_path: Path, *, swaps: int, rate: float, steady_seconds: float) -> Verdict:
     """The verdict on a server over a base path that has a version 1; publishes copies of it.
 
     Args:
         base_path: The base path.
-        swaps: Versions that take the place of the one before.
+        swaps: Number of versions that replace the one before.
         rate: Requests per second, of all kinds together.
         steady_seconds: How long it is asked before the first swap, and after each.
     """
     kinds = kinds_of(base_path / "1")
     with serve(base_path, "--poll-seconds=0.2") as server, Client(server.grpc_port, kinds, rate) as client:
         time.sleep(steady_seconds / 2)
-        client.answers.clear()  # the first calls are slow ones
+        client.answers.clear()  # the first calls are slow
         time.sleep(steady_seconds)
         for version in range(2, swaps + 2):
             copy_version(base_path / "1", base_path / str(version))
@@ -136,7 +134,7 @@ def _wait_for(client: Client, version: int, seconds: float = 60.0) -> None:
 
 
 def _ratios(answers: list[Answer], kind: str) -> dict[str, float]:
-    """The first answers of new versions beside the steady ones, and the share of either that takes twice the median."""
+    """Compares the first answers of new versions with the steady ones, and the shares that take twice the median."""
     mine = [answer for answer in answers if answer.kind == kind]
     before = [answer.milliseconds for answer in mine if answer.version == 1]
     steady = statistics.median(before)
@@ -155,8 +153,8 @@ def _ratios(answers: list[Answer], kind: str) -> dict[str, float]:
     }
 
 
-def problems(verdict: dict[str, Any]) -> list[str]:
-    """What does not hold of what has to."""
+def find_problems(verdict: Verdict) -> list[str]:
+    """The rules that a verdict breaks."""
     slow = [
         f"the first request of a new version takes at most twice the steady median ({kind})"
         for kind, ratios in verdict["kinds"].items()
@@ -172,7 +170,7 @@ def main(
     export: Path | None = None,
     output: Path = Path("swap.json"),
 ) -> None:
-    """Prints and writes how long the first requests to new versions take.
+    """Prints and writes the latency of the first requests to new versions.
 
     Args:
         swaps: How many versions.
@@ -181,11 +179,8 @@ def main(
         export: Base path of the model; by default the load benchmark's.
         output: JSON file.
     """
-    hide_native_notes()
-    with tempfile.TemporaryDirectory() as folder:
-        base = prepare_base_path(Path(folder), export)
-        verdict = measure(base, swaps=swaps, rate=rate, steady_seconds=steady_seconds)
-    report(verdict, problems(verdict), output)
+    measured = partial(measure, swaps=swaps, rate=rate, steady_seconds=steady_seconds)
+    prove(measured, find_problems, export, output)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ..machine import process_mb
+
 Steps: TypeAlias = Callable[[int], float]
 """Takes so many training steps and returns the loss of the last, which has then been computed."""
 
@@ -51,18 +53,12 @@ def _measure(steps: Steps, count: int) -> dict[str, float]:
     seconds = time.perf_counter() - start
     if not math.isfinite(loss):
         raise FloatingPointError(f"The loss must be finite. Received: {loss}")
-    return {"seconds": seconds, "peak_mb": _peak_memory() / 1e6, "loss": loss}
+    return {"seconds": seconds, "peak_mb": process_mb("VmHWM"), "loss": loss}
 
 
 def _forget_peak() -> None:
     """Makes the present memory the peak, so that building the model does not count."""
     Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_memory() -> int:
-    """Largest resident memory since `_forget_peak`, in bytes."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
 
 
 def repeat_batches(step: Callable[..., Any], batches: Sequence[tuple[Any, ...]]) -> Steps:

@@ -1,13 +1,15 @@
-"""A worker that does nothing, punctually."""
+"""A worker that sleeps for the time of its steps; a small export, and a server process over it."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from c2al_pipelines.benchmarks import contenders
 from c2al_pipelines.benchmarks.contenders import Contender
+from c2al_pipelines.benchmarks.serving_load.questions import Question, read_questions
+from c2al_pipelines.benchmarks.serving_load.server_process import ServerProcess, serve
 
 # A worker as any other, but for its steps: they sleep, write down when, and do as `spec` says.
 SLEEPER = """
@@ -50,3 +52,23 @@ def contender(tmp_path: Path) -> Callable[..., Contender]:
         return Contender(name, mode, [sys.executable, str(tmp_path / "sleeper.py")], spec, memory_gb, environment)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from .serving_proofs.publisher import publish_small  # TensorFlow, which most of these tests do without
+
+    path = tmp_path_factory.mktemp("served")
+    publish_small(path, seed=0)
+    return path
+
+
+@pytest.fixture(scope="session")
+def questions(base_path: Path) -> list[Question]:
+    return read_questions(base_path / "1")
+
+
+@pytest.fixture
+def server(base_path: Path) -> Iterator[ServerProcess]:
+    with serve(base_path) as server:
+        yield server

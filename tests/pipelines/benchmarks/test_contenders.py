@@ -22,7 +22,7 @@ def test_a_silent_worker_is_given_up(contender: Callable[..., Contender]) -> Non
             worker.run(500, patience=0.1)
 
 
-def test_a_worker_that_ends_leaves_its_last_words(contender: Callable[..., Contender]) -> None:
+def test_a_worker_that_ends_leaves_its_end_of_log(contender: Callable[..., Contender]) -> None:
     with (
         Worker(contender("bad", broken=True)) as worker,
         pytest.raises(WorkerError, match=r"(?s)bad, only: ended with status 1\n.*ValueError: no such table"),

@@ -16,7 +16,7 @@ from c2al_serving.lifecycle.models import Models
 from c2al_serving.lifecycle.versions import Versions, find_versions
 from c2al_serving.protocol.errors import RequestError
 from c2al_serving.protocol.messages import ModelSpec, ModelVersionStatus
-from c2al_serving.servable.servable import Servable
+from c2al_serving.servable.loading import load_servable
 from c2al_serving.server import Server
 
 BIAS = {"1": 0.0, "2": 3.0}
@@ -190,7 +190,7 @@ def test_a_version_whose_storage_fails_is_tried_again(publish, tmp_path) -> None
     def load(name, number, directory):
         if failures:
             raise failures.pop()
-        return Servable(name, number, directory)
+        return load_servable(name, number, directory)
 
     model = Versions(config(tmp_path), load)
     model.update()

@@ -3,7 +3,7 @@ import shutil
 import pytest
 import tensorflow as tf
 from c2al_serving.protocol.errors import UNIMPLEMENTED, RequestError
-from c2al_serving.servable.servable import Servable
+from c2al_serving.servable.loading import load_servable
 from c2al_serving.servable.warmup import WARMUP_FILE, read_warmup_logs
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -43,7 +43,7 @@ def test_requests_are_replayed_before_serving(export, folder, monkeypatch):
         return run(model, inputs, signature)
 
     monkeypatch.setattr(SavedModel, "run", recorded)
-    with Servable("default", 1, folder):
+    with load_servable("default", 1, folder):
         assert calls == [("serving_default", 64)]
 
 
@@ -52,14 +52,14 @@ def test_a_request_that_fails_fails_the_load(folder):
     request.predict_log.request.inputs["city"].CopyFrom(tf.make_tensor_proto(["Oslo"]))
     write(folder / WARMUP_FILE, request.SerializeToString())
     with pytest.raises(ValueError, match=r"Missing but required: {price, tags, user\}"):
-        Servable("default", 1, folder)
+        load_servable("default", 1, folder)
 
 
 def test_truncated_file(folder):
     path = folder / WARMUP_FILE
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ValueError, match="record 1: the file is truncated"):
-        Servable("default", 1, folder)
+        load_servable("default", 1, folder)
 
 
 def test_other_contents(folder):
@@ -86,7 +86,7 @@ def test_what_is_not_replayed_fails_the_load(folder, kind):
     getattr(log, kind).SetInParent()
     write(folder / WARMUP_FILE, log.SerializeToString())
     with pytest.raises(RequestError, match=f"record 1: Unsupported log_type for warmup: {kind}") as caught:
-        Servable("default", 1, folder)
+        load_servable("default", 1, folder)
     assert caught.value.code == UNIMPLEMENTED
 
 
@@ -100,4 +100,4 @@ def test_every_other_kind_is_replayed(folder):
         request.input.example_list.examples.add()
         write(folder / WARMUP_FILE, log.SerializeToString())
         with pytest.raises(ValueError, match="Expected one input Tensor"):
-            Servable("default", 1, folder)
+            load_servable("default", 1, folder)

@@ -1,8 +1,8 @@
 """Overload, for seconds and for a minute."""
 
 import pytest
+from c2al_pipelines.benchmarks.serving_load.questions import read_questions
 from c2al_pipelines.benchmarks.serving_proofs import overload
-from c2al_pipelines.benchmarks.serving_proofs.questions import read_questions
 
 
 def test_too_many_requests_are_answered_rightly_or_refused(server, base_path) -> None:

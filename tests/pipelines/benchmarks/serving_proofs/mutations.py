@@ -1,4 +1,4 @@
-"""Hypothesis strategies for requests that are nearly right: messages, their bytes, JSON, and HTTP as it is sent."""
+"""Hypothesis strategies for requests that are nearly valid: messages, their bytes, JSON, and HTTP bytes."""
 
 import copy
 import json

@@ -1,5 +1,7 @@
-"""Requests to a server: so many at a time, or so many a second whether it answers or not; each answer is checked."""
+"""Requests to a server in a closed loop, a number at a time, or in an open loop, a number per second."""
 
+import contextlib
+import itertools
 import threading
 import time
 from collections import Counter
@@ -15,7 +17,7 @@ from .questions import Marker, Question
 
 PREDICT = f"/{messages.PREDICTION_SERVICE}/Predict"
 REFUSALS = {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
-"""What a server may say that has more to do than it can."""
+"""Status codes with which a server that has too much to do refuses a request."""
 
 # A connection of its own for each loop, and no request is sent twice.
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
@@ -23,14 +25,14 @@ _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.enable_retries", 0),
 
 @dataclass
 class Tally:
-    """What became of requests.
+    """The answers to requests, counted.
 
     Attributes:
         sent: Requests.
         times: When each right answer came, by `time.monotonic`.
-        latencies: Seconds that it took.
-        refused: How many others there were, by status code.
-        wrong: What was wrong with answers, and with errors that are no refusals.
+        latencies: Seconds that each right answer took.
+        refused: Number of refusals by status code.
+        wrong: What was wrong with other answers, and errors that are not refusals.
     """
 
     sent: int = 0
@@ -44,12 +46,12 @@ class Tally:
         """Right answers."""
         return len(self.times)
 
-    def add(self, future: Any, asked: float, marker: Marker, number: int) -> None:
-        """Counts what became of one request."""
+    def count(self, future: Any, asked: float, marker: Marker | None, number: int) -> None:
+        """Counts one request; without a marker every answer is right."""
         now = time.monotonic()
         code = future.code()
         if code is grpc.StatusCode.OK:
-            problem = marker.problem(number, future.result())
+            problem = "" if marker is None else marker.problem(number, future.result())
             if problem:
                 self.wrong.append(problem)
             else:
@@ -81,42 +83,73 @@ def total(tallies: Iterable[Tally]) -> Tally:
     return result
 
 
-def closed_loop(port: int, questions: Sequence[Question], seconds: float, clients: int = 32) -> Tally:
-    """Keeps so many requests under way for some seconds."""
-    tally, marker = Tally(), Marker(questions)
-    requests = [question.serialized() for question in questions]
-    end, done = time.monotonic() + seconds, threading.Semaphore(0)
-    with _channel(port) as channel:
-        call = channel.unary_unary(PREDICT)
+def closed_loop(
+    port: int,
+    questions: Sequence[Question],
+    seconds: float,
+    clients: int = 32,
+    connections: int = 1,
+    *,
+    check: bool = True,
+) -> Tally:
+    """Keeps a number of requests under way.
 
-        def ask() -> None:
-            number, asked = tally.sent % len(requests), time.monotonic()
-            tally.sent += 1
+    Args:
+        port: The server's.
+        questions: Requests, asked in turns.
+        seconds: How long.
+        clients: Requests under way at a time.
+        connections: Connections that they are divided among.
+        check: Whether answers are read and compared with the expected ones.
+    """
+    tally, marker = Tally(), Marker(questions) if check else None
+    requests = [question.serialized() for question in questions]
+    turns = itertools.count()  # callbacks of several connections come from several threads
+    end, done = time.monotonic() + seconds, threading.Semaphore(0)
+    with contextlib.ExitStack() as stack:
+        channels = [stack.enter_context(_channel(port)) for _ in range(connections)]
+        calls = [channel.unary_unary(PREDICT) for channel in channels]
+
+        def ask(call: Any) -> None:
+            number, asked = next(turns) % len(requests), time.monotonic()
 
             def answered(future: Any) -> None:
-                tally.add(future, asked, marker, number)
+                tally.count(future, asked, marker, number)
                 if asked < end:
-                    ask()
+                    ask(call)
                 else:
                     done.release()
 
             call.future(requests[number], timeout=60).add_done_callback(answered)
 
-        for _ in range(clients):
-            ask()
+        for client in range(clients):
+            ask(calls[client % connections])
         for _ in range(clients):
             done.acquire()
+    tally.sent = next(turns)
+    return tally
+
+
+def check_answered(tally: Tally) -> Tally:
+    """Returns a tally.
+
+    Raises:
+        RuntimeError: If an answer in it was wrong or a refusal.
+    """
+    failed = [*tally.wrong, *tally.refused]
+    if failed:
+        raise RuntimeError(f"every request must be answered. Received: {failed[0]}")
     return tally
 
 
 def open_loop(port: int, questions: Sequence[Question], rate: float, seconds: float, deadline: float = 1.0) -> Tally:
-    """Sends so many requests a second for some seconds, in even time, whatever becomes of them.
+    """Sends requests at an even rate, whether the server answers or not.
 
-    It is late when the machine has no more to give, and never has more than `rate * deadline` unanswered.
+    It falls behind when the processor is busy; at most `rate * deadline` requests are unanswered at a time.
 
     Args:
         port: The server's.
-        questions: What is asked, in turns.
+        questions: Requests, asked in turns.
         rate: Requests per second.
         seconds: How long.
         deadline: Seconds after which a request is given up.
@@ -129,7 +162,7 @@ def open_loop(port: int, questions: Sequence[Question], rate: float, seconds: fl
 
         def answered(future: Any, asked: float, number: int) -> None:
             with idle:
-                tally.add(future, asked, marker, number)
+                tally.count(future, asked, marker, number)
                 left[0] -= 1
                 idle.notify()
 

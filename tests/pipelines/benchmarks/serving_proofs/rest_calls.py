@@ -1,4 +1,4 @@
-"""HTTP as it is sent: a question over REST, and what comes back to bytes that may be no request at all."""
+"""HTTP at the level of bytes: a question over REST, and the answer to bytes that may not be a request."""
 
 import base64
 import http.client
@@ -7,8 +7,7 @@ import socket
 from typing import Any
 
 import numpy as np
-
-from .questions import Question
+from c2al_pipelines.benchmarks.serving_load.questions import Question
 
 PREDICT_PATH = "/v1/models/default:predict"
 PATHS = [
@@ -38,7 +37,7 @@ def to_json(question: Question, *, rows: bool) -> dict[str, Any]:
 
 
 def ask(port: int, question: Question, seconds: float) -> str:
-    """Asks over REST; what is wrong with the answer, nothing if it is right."""
+    """Asks over REST; returns what is wrong with the answer, empty if it is right."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
         connection.request("POST", PREDICT_PATH, json.dumps(to_json(question, rows=False)))
@@ -54,7 +53,7 @@ def ask(port: int, question: Question, seconds: float) -> str:
 
 
 def connect(port: int, seconds: float) -> socket.socket:
-    """A connection to a REST server, that waits so long for anything."""
+    """A connection to a REST server with a timeout."""
     return socket.create_connection(("127.0.0.1", port), timeout=seconds)
 
 
@@ -99,7 +98,7 @@ def _problem(response: http.client.HTTPResponse, content: bytes) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON of what NumPy gives: bytes as base64."""
+    """A value as JSON; bytes as base64."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value

@@ -1,4 +1,4 @@
-"""Requests whose right answers are known: rows of an export's warm-up requests, and what its model makes of them."""
+"""Requests with known answers: rows of an export's warm-up requests, and the answers of its model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from c2al_tf.saved_model import SavedModel
 from c2al_tf.types import Array, Columns
 
 MAX_ERROR = 1e-5
-"""Bound on an answer's error, relative above 1: a row is rounded otherwise in another batch."""
+"""Bound on an answer's error, relative above 1: rounding depends on the batch that a row is in."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Question:
         return bytes(self.request().SerializeToString(deterministic=True))
 
     def answered_by(self, model: SavedModel) -> "Question":
-        """The same, expecting what a model answers."""
+        """The same question, which expects the answer of a model."""
         expected = model.run(self.inputs, self.signature, self.outputs)
         return replace(self, expected=expected)
 
     def problem(self, outputs: Mapping[str, Any]) -> str:
-        """What is wrong with an answer's outputs; nothing if they are right."""
+        """What is wrong with an answer's outputs; empty if they are right."""
         if outputs.keys() != self.expected.keys():
             return f"outputs {sorted(outputs)} instead of {sorted(self.expected)}"
         for name, expected in self.expected.items():
@@ -67,17 +67,17 @@ class Question:
 
 @dataclass
 class Marker:
-    """Tells right answers to questions from wrong ones; an answer that was seen before costs nothing.
+    """Compares answers with the expected ones; a right answer is compared once.
 
     Args:
-        questions: What is asked.
+        questions: The questions.
     """
 
     questions: Sequence[Question]
     _right: set[tuple[int, bytes]] = field(default_factory=set)
 
     def problem(self, number: int, response: bytes) -> str:
-        """What is wrong with a serialized PredictResponse to the question of that number; nothing if it is right."""
+        """What is wrong with a serialized PredictResponse to the question of that number; empty if it is right."""
         if (number, response) in self._right:
             return ""
         problem = self.questions[number].problem(read_outputs(messages.PredictResponse.FromString(response)))
@@ -92,7 +92,7 @@ def read_outputs(response: Any) -> dict[str, Array]:
 
 
 def read_questions(version: Path, *, rows: int = 1, count: int = 4) -> list[Question]:
-    """Questions made of a version's warm-up requests, so many for each of its signatures in turn.
+    """Questions made from a version's warm-up requests, for each of its signatures in turn.
 
     Args:
         version: The version folder.

@@ -1,19 +1,19 @@
-"""The models that are served under load, and requests to them."""
+"""The models that are served under load, and questions to them."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import keras
 import numpy as np
-from c2al_serving.protocol import messages
-from c2al_serving.protocol.tensors import fill_proto
 
 from c2al_tf.config import ModelConfig
 from c2al_tf.data.columns.wire import to_examples
 from c2al_tf.export import export_for_serving
 from c2al_tf.model import build_model
+from c2al_tf.saved_model import DEFAULT_SIGNATURE
 from c2al_tf.schema import CategoricalFeature, NumericFeature, Schema
 from c2al_tf.types import Columns
+
+from .questions import Question
 
 LARGE = Schema(
     (
@@ -56,20 +56,10 @@ def draw_rows(count: int, schema: Schema = LARGE) -> Columns:
     }
 
 
-def predict_request(model: str, rows: int, *, examples: bool, schema: Schema = LARGE) -> bytes:
-    """A serialized PredictRequest of random rows, as named columns or as serialized tf.Examples."""
+def question(model: str, rows: int, *, examples: bool, schema: Schema = LARGE) -> Question:
+    """Asks about random rows, as named columns or as serialized tf.Examples; no answer is expected."""
     columns = draw_rows(rows, schema)
-    inputs: Mapping[str, np.ndarray] = columns
-    request = messages.PredictRequest()
-    request.model_spec.name = model
-    if examples:
-        request.model_spec.signature_name = "serialized_examples"
-        inputs = {"examples": serialized_examples(columns, schema)}
-    for name, values in inputs.items():
-        fill_proto(request.inputs[name], values)
-    return bytes(request.SerializeToString())
-
-
-def serialized_examples(columns: Columns, schema: Schema = LARGE) -> np.ndarray:
-    """Rows as serialized tf.Examples, (rows,)."""
-    return np.array(to_examples(columns, {f.name: f.column for f in schema.features}), object)
+    if not examples:
+        return Question(DEFAULT_SIGNATURE, columns, model=model)
+    serialized = np.array(to_examples(columns, {f.name: f.column for f in schema.features}), object)
+    return Question("serialized_examples", {"examples": serialized}, model=model)

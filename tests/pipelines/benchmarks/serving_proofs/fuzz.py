@@ -1,38 +1,28 @@
-"""Does the server bear requests that are not quite right? Sends mutated ones over gRPC and REST, and good ones between.
+"""Sends mutated requests to a server over gRPC and REST, and good requests between them.
 
-Hypothesis, which comes with the development requirements, draws them: messages with fields changed, cleared, repeated;
-bytes of messages flipped, cut and spliced; JSON with parts replaced; HTTP whose lines, headers and lengths lie. Some
-connections stay open half-way through a request. The server must live, answer each with a proper status in time, and
-good requests rightly all along.
-
-Example: python -m c2al_pipelines.benchmarks.serving_proofs.fuzz --requests 20000 --output fuzz.json
+Hypothesis draws them: messages with fields changed, cleared, repeated; bytes of messages flipped, cut and spliced; JSON
+with parts replaced; HTTP with wrong lines, headers and lengths. Some connections stay open half-way through a request.
+The server must stay alive, answer each request with a proper status in time, and answer every good request correctly.
 """
 
 import contextlib
 import itertools
 import os
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import grpc
-import jsonargparse
+from c2al_pipelines.benchmarks.serving_load.load import PREDICT
+from c2al_pipelines.benchmarks.serving_load.questions import Marker, Question
+from c2al_pipelines.benchmarks.serving_load.server_process import ServerProcess
 from c2al_serving.protocol import messages
 from c2al_serving.requests.model_client import EXAMPLES_INPUT
 from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, Phase, given, seed, settings, strategies as st
 
-from ...native_log import hide_native_notes
 from . import mutations, rest_calls
-from .exports import prepare_base_path, publish_small
-from .load import PREDICT
-from .questions import Marker, Question, read_questions
-from .server_process import ServerProcess, serve
-from .verdict import report
 
 SECONDS = 20.0
 """A request that takes longer hangs."""
@@ -45,15 +35,14 @@ _LOITERERS = 20
 
 @dataclass
 class Fuzz:
-    """Mutated requests to one server, and what they led to.
+    """Mutated requests to one server, and the answers to them.
 
     Attributes:
         server: The server.
         questions: Requests whose right answers are known.
         statuses: Answers by interface and status.
-        findings: What must not be, each with the first request that led to it.
+        findings: Answers that are not allowed, each with the first request that led to it.
         right: Right answers to good requests.
-        slowest: Seconds that one took at most, and the request.
     """
 
     server: ServerProcess
@@ -61,17 +50,10 @@ class Fuzz:
     statuses: Counter[str] = field(default_factory=Counter)
     findings: dict[str, str] = field(default_factory=dict)
     right: int = 0
-    slowest: tuple[float, str] = (0.0, "")
     _sent: set[tuple[str, bytes]] = field(default_factory=set)
 
-    def run(self, count: int, number: int = 0) -> dict[str, Any]:
-        """Sends so many; returns the verdict.
-
-        Args:
-            count: Mutated requests.
-            number: Chooses them.
-        """
-        memory = self.server.memory_mb()
+    def run(self, count: int, number: int = 0) -> None:
+        """Sends `count` mutated requests, which `number` chooses."""
         with contextlib.ExitStack() as stack:
             self._channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}"))
             self._marker = Marker(self.questions)
@@ -80,15 +62,6 @@ class Fuzz:
             self._ask_messages(count * 4 // 10, number)
             self._ask_bytes(count * 3 // 10, number)
             self._ask_rest(count - count * 4 // 10 - count * 3 // 10, number)
-        return {
-            "requests": sum(self.statuses.values()),
-            "good_requests_right": self.right,
-            "statuses": dict(sorted(self.statuses.items())),
-            "memory_mb": {"before": memory, "after": self.server.memory_mb() if self.server.is_alive() else None},
-            "slowest": self.slowest,
-            "alive": self.server.is_alive(),
-            "findings": self.findings,
-        }
 
     def _ask_messages(self, count: int, number: int) -> None:
         methods = self._methods()
@@ -115,16 +88,14 @@ class Fuzz:
         self._each(drawn, count, number, self._send)
 
     def _each(self, drawn: st.SearchStrategy[Any], count: int, number: int, act: Callable[[str, bytes], None]) -> None:
-        """Sends so many that differ from each other and from all before: Hypothesis repeats itself."""
+        """Sends `count` requests that differ from all sent before: Hypothesis repeats itself."""
         goal = len(self._sent) + count
 
         def ask(request: tuple[str, bytes]) -> None:
             if request in self._sent or len(self._sent) == goal or not _is_harmless(*request):
                 return
             self._sent.add(request)
-            start = time.monotonic()
             act(*request)
-            self.slowest = max(self.slowest, (time.monotonic() - start, repr(request)[:2000]))
             if len(self._sent) % _GOOD_EVERY == 0:
                 self._ask_good(len(self._sent) // _GOOD_EVERY)
 
@@ -139,7 +110,7 @@ class Fuzz:
             seed(f"{number} {left}")(more(given(drawn)(ask)))()
 
     def _call(self, method: str, request: bytes) -> None:
-        """One call, whose bytes may be no message at all."""
+        """Makes one call, whose bytes may not be a message."""
         future = self._channel.unary_unary(method).future(request, timeout=SECONDS)
         code, details = future.code().name, future.details()
         name = method.rpartition("/")[2]
@@ -148,7 +119,7 @@ class Fuzz:
             self._find(f"gRPC {name}: {code}: {details[:80]}", request)
 
     def _send(self, _: str, request: bytes) -> None:
-        """One HTTP request, or what is none."""
+        """Sends bytes that may not be an HTTP request."""
         status, problem = rest_calls.exchange(self.server.rest_port, request, SECONDS)
         self.statuses[f"REST {status}"] += 1
         if problem:
@@ -212,7 +183,7 @@ _KINDS = {
 
 
 def _parse(method: str, request: bytes) -> Any:
-    """The message; None if the bytes are none."""
+    """The message; None if the bytes are not one."""
     try:
         return _KINDS[method].FromString(request)
     except DecodeError:
@@ -220,39 +191,10 @@ def _parse(method: str, request: bytes) -> Any:
 
 
 def _is_harmless(method: str, request: bytes) -> bool:
-    """Whether it cannot change what a server serves: a config that is accepted would."""
+    """Whether a request cannot change what the server serves; a config that is accepted would."""
     if _KINDS.get(method) is not messages.ReloadConfigRequest:
         return True
     config = getattr(_parse(method, request), "config", None)
     if config is None or config.WhichOneof("config") != "model_config_list":
         return True
     return any(not os.path.isdir(model.base_path) for model in config.model_config_list.config)
-
-
-def problems(verdict: dict[str, Any]) -> list[str]:
-    """What does not hold of what has to."""
-    alive = [] if verdict["alive"] else ["the server lives"]
-    return [*alive, *verdict["findings"]]
-
-
-def main(requests: int = 20_000, number: int = 0, export: Path | None = None, output: Path = Path("fuzz.json")) -> None:
-    """Prints and writes what mutated requests lead to.
-
-    Args:
-        requests: So many.
-        number: Chooses them.
-        export: Base path of the model; by default a small one with features of every kind.
-        output: JSON file.
-    """
-    hide_native_notes()
-    with tempfile.TemporaryDirectory() as folder:
-        if export is None:
-            publish_small(Path(folder) / "served", seed=0)
-        base = Path(folder) / "served" if export is None else prepare_base_path(Path(folder), export)
-        with serve(base) as server:
-            verdict = Fuzz(server, read_questions(base / "1")).run(requests, number)
-    report(verdict, problems(verdict), output)
-
-
-if __name__ == "__main__":
-    jsonargparse.auto_cli(main, as_positional=False)
