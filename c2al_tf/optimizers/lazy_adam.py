@@ -34,8 +34,8 @@ class LazyAdam(SparseOptimizer):
         epsilon: Added to the root of v.
         duplicates: What is squared where a row occurs more than once in a batch: the sum, or, as Keras does, each
             occurrence; n equal ones then take steps sqrt(n) times as long.
-        arguments: Those of every Keras optimizer: `clipnorm`, `gradient_accumulation_steps`, `name`, ... `weight_decay`
-            must be None.
+        arguments: The other arguments of Keras optimizers: `clipnorm`, `name`, ... Not `weight_decay`, `use_ema` or
+            `gradient_accumulation_steps`, which would touch every row at every step.
 
     References:
         Kingma and Ba, arXiv 1412.6980, the end of section 2.
