@@ -28,6 +28,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         ValueError: If one of those three is given, or `clipvalue` with `duplicates="each"`.
     """
 
+    loss_scale_factor: float | None
+
     def __init__(self, learning_rate: Any, duplicates: Literal["sum", "each"], **arguments: Any) -> None:
         super().__init__(learning_rate=learning_rate, **arguments)
         self.duplicates = duplicates

@@ -1,4 +1,4 @@
-"""One step of training, compiled: forward, backward, update and the sums that the figures are made of."""
+"""One step of training, compiled: forward, backward, update, and the sums that metrics are computed from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
