@@ -75,7 +75,7 @@ def _compiled(
     functions = _COMPILED.setdefault(model, {})
     key = (*name, str(specs))
     if key not in functions:
-        # A strong reference to the model would keep its entry in `_COMPILED` forever. The function is traced once, here,
-        # because TensorFlow warns where a function is traced again for each of many models.
+        # A strong reference to the model would keep its entry in `_COMPILED` forever. The function is traced here, as
+        # TensorFlow warns of a function that is traced again for each of many models.
         functions[key] = compile_for(weakref.proxy(model)).get_concrete_function(*specs)
     return functions[key]
