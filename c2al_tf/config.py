@@ -49,7 +49,7 @@ class TrainingConfig:
         learning_rate: Step size at the start.
         decay: Decay the learning rate to zero by a cosine over the run (which makes seeds agree far more closely), or
             keep it `constant`.
-        clip_norm: Bound on the norm of the gradient. None: none.
+        clip_norm: Bound on the norm of the gradient. None: no bound.
         jit_compile: Compile the step with XLA.
         patience: Stop after so many epochs without a better primary NE on the validation rows, and keep the best
             epoch's weights. None: train all epochs and keep the last one's.
@@ -58,9 +58,9 @@ class TrainingConfig:
             resumes from the one before it.
         steps_per_execution: Steps in one call from Python. It changes no result; small models gain.
         optimizer: Optimizer of the dense weights.
-        table_optimizer: Optimizer of the embedding tables: it moves the rows of the batch, at a cost that does not
-            depend on the table. `lazy_adam` is Adam on those rows; `row_wise_adagrad` keeps one number per row. None:
-            that of the dense weights, which goes over the whole table at every step.
+        table_optimizer: Optimizer of the embedding tables: it updates the rows of the batch, at a cost that does not
+            depend on the table's size. `lazy_adam` is Adam on those rows; `row_wise_adagrad` keeps one number per row.
+            None: the optimizer of the dense weights, which updates the whole table at every step.
         table_learning_rate: Step size of the tables at the start. None: `learning_rate`.
     """
 

@@ -1,4 +1,4 @@
-"""What the attention does: the weights `Y` of every factorization machine of a model on given rows."""
+"""Attention weights `Y` of every factorization machine of a model on given rows."""
 
 import keras
 import numpy as np

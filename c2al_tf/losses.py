@@ -20,7 +20,7 @@ def binary_cross_entropy(labels: Tensor, logits: Tensor) -> Tensor:
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """sum(w v) / sum(w) of `values` (batch, 1) under row weights (batch,): rows of weight 0 do not exist."""
+    """sum(w v) / sum(w) of `values` (batch, 1) under row weights (batch,): rows of weight 0 do not count."""
     weights = ops.cast(ops.reshape(weights, (-1, 1)), "float32")
     return ops.sum(values * weights) / ops.maximum(ops.sum(weights), 1e-12)
 

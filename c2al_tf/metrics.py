@@ -15,7 +15,7 @@ class NormalizedEntropy(keras.metrics.Metric):
 
         NE = mean_w(bce(y, z)) / H(mean_w(y)),    H(p) = -p log p - (1 - p) log(1 - p)
 
-    1 is what predicting the base rate gives; lower is better. NaN until both labels were seen.
+    Predicting the base rate gives 1; lower is better. NaN until rows of both labels were added.
 
     Args:
         from_logits: Whether predictions are logits (the default) or probabilities.

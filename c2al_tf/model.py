@@ -123,11 +123,6 @@ def strip_auxiliary_heads(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, kept, name=model.name)
 
 
-def auxiliary_tasks(model: keras.Model) -> list[str]:
-    """Names of the outputs that `strip_auxiliary_heads` drops."""
-    return [task for task, output in _outputs(model).items() if _is_auxiliary(output)]
-
-
 def _field_embedding(schema: Schema, dim: int, dtype: str) -> FieldEmbedding:
     features = schema.features
     return FieldEmbedding(

@@ -1,4 +1,4 @@
-"""What an exported SavedModel holds, and that it is what another one holds."""
+"""The contents of an exported SavedModel, and the check that they match those of a reference export."""
 
 from dataclasses import dataclass
 from operator import attrgetter
@@ -13,12 +13,12 @@ MAX_SIZE_RATIO = 0.01
 
 
 class ExportError(RuntimeError):
-    """An export that is not what it has to be; it was not published."""
+    """An export failed a check and was not published."""
 
 
 @dataclass(frozen=True)
 class ExportFacts:
-    """What a SavedModel holds.
+    """The contents of a SavedModel.
 
     Args:
         nodes: Nodes of the graph and of all functions in it.
@@ -36,7 +36,7 @@ class ExportFacts:
 
 
 def inspect_export(directory: str | Path) -> ExportFacts:
-    """Counts what the SavedModel in `directory` holds."""
+    """Counts the contents of the SavedModel in `directory`."""
     directory = Path(directory)
     saved_model = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
     main, functions = attrgetter("node", "library.function")(saved_model.meta_graphs[0].graph_def)

@@ -1,4 +1,4 @@
-"""Export for serving: the primary heads alone, every variable once, proved on the C++ loader before it is published."""
+"""Export for serving: the primary heads alone, every variable once, checked on the C++ loader before publication."""
 
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ MAX_ERROR = 1e-5
 
 @dataclass(frozen=True)
 class Export:
-    """A published export: its folder, and what it and the reference's export hold."""
+    """A published export: its folder, its contents and those of the reference's export."""
 
     directory: Path
     facts: ExportFacts
@@ -50,28 +50,29 @@ def export_for_serving(
 
     `classify` and `regress` are for TensorFlow Serving's Classify and Regress: tf.Example strings as `inputs`;
     `classes`, the strings "0" and "1", and their `scores`, both (batch, 2); `outputs`, the probabilities (batch, 1).
-    TensorFlow's Python loader does not know these two: they are tensors of the graph, and no functions.
+    TensorFlow's Python loader does not offer these two: they are tensors of the graph, not functions.
 
     With several primary tasks the names are `<task>_logits`, `<task>_probabilities`, `<task>_classify`,
-    `<task>_regress`. Warm-up requests made of `sample` and a README that documents all this are included.
+    `<task>_regress`. The export includes warm-up requests from `sample` and a README that documents all this.
 
-    The export is written aside, loaded by TensorFlow's C++ loader with XLA off, as tensorflow_model_server does, and
-    renamed into place only if it gives the model's logits, answers batches of any size and refuses wrong inputs (see
-    `saved_model.conformance`), and is, but for the values of its weights, the export of `reference`.
+    The export is written to a temporary folder and loaded by TensorFlow's C++ loader with XLA off, as in
+    tensorflow_model_server. It is renamed into place only if it gives the model's logits, answers batches of any size,
+    refuses wrong inputs (see `saved_model.conformance`), and differs from the export of `reference` in its weights
+    only.
 
     Args:
         model: A model with or without auxiliary heads; its inputs are `schema.inputs`.
-        schema: What the raw columns mean.
-        base_path: Folder of the versions: what a server is pointed at.
-        sample: Raw columns of some rows, at least one, with which the export is proved and warmed up.
+        schema: The meaning of the raw columns.
+        base_path: Folder of the versions: a server's `base_path`.
+        sample: Raw columns of at least one row, for checks and warm-up requests.
         reference: A model without auxiliary heads of the same configuration: the baseline, or a fresh one.
-        version: Number of the version; one above the highest there is if absent.
+        version: Number of the version; if absent, one above the highest existing one.
 
     Returns:
-        The version's folder, and what it and the reference's export hold.
+        The version's folder, its contents and those of the reference's export.
 
     Raises:
-        ExportError: If the export is not what it has to be. Nothing is published then.
+        ExportError: If a check fails. Nothing is published then.
         ValueError: If the version exists.
     """
     base = Path(base_path)
@@ -103,7 +104,7 @@ def _write_warmup(
     path: Path, schema: Schema, signatures: Iterable[str], columns: Columns, sizes: tuple[int, ...] = (1, 64)
 ) -> None:
     """Requests that a server replays before it takes traffic: each signature at some batch sizes."""
-    # Imported here: it takes seconds, and nothing else needs it.
+    # Imported here because it takes seconds and only warm-up requests need it.
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
     rows = len(next(iter(columns.values())))

@@ -1,4 +1,4 @@
-"""The documentation in an export: names, dtypes, shapes and meanings of what each signature takes and gives."""
+"""The documentation in an export: names, dtypes, shapes and meanings of the inputs and outputs of each signature."""
 
 import json
 import shlex
@@ -51,8 +51,8 @@ def export_readme(schema: Schema, signatures: Mapping[str, Signature], sample: C
     """Describes an export in Markdown.
 
     Args:
-        schema: What the raw columns mean.
-        signatures: What the export declares.
+        schema: The meaning of the raw columns.
+        signatures: The signatures of the export.
         sample: Raw columns; the first row is the one in the requests that are shown.
     """
     ordered = sorted(signatures, key=lambda name: (name != DEFAULT_SIGNATURE, name))
@@ -78,7 +78,7 @@ def _table(what: str, last: str, rows: Iterable[tuple[str, TensorSpec, str]]) ->
 
 
 def _values(feature: Feature) -> str:
-    """What a column may hold, and what becomes of what the model does not know."""
+    """The values that a column may hold, and how the model treats unknown ones."""
     null = _NULLS[feature.column.dtype]
     if not isinstance(feature, CategoricalFeature):
         return f"numbers; {null} or an infinite one {_missing(feature)}"
@@ -124,7 +124,7 @@ def _method(signature: Signature) -> str:
 
 
 def _json_value(value: Any) -> Any:
-    # A float32 by way of its shortest decimal form: 0.2 instead of 0.20000000298023224.
+    # The shortest decimal form of a float32: 0.2 instead of 0.20000000298023224.
     return float(str(value)) if isinstance(value, np.float32) else np.asarray(value).tolist()
 
 

@@ -31,7 +31,7 @@ def write_saved_model(model: keras.Model, schema: Schema, directory: Path) -> No
 
 
 def signature_outputs(logits: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """What each signature gives for the heads' logits (batch, 1)."""
+    """The outputs of each signature for the heads' logits (batch, 1)."""
     outputs = _head_outputs(logits)
     return {COLUMNS: outputs, EXAMPLES: outputs, **_forms(outputs)}
 
@@ -45,7 +45,7 @@ def signature_inputs(columns: Columns, schema: Schema, signatures: Iterable[str]
 
 
 class _ServingModule(tf.Module):
-    """Holds what serving needs and nothing else: through a tracked Keras model every variable would be stored twice."""
+    """Holds only what serving needs: with a tracked Keras model every variable would be stored twice."""
 
     def __init__(self, model: keras.Model, schema: Schema) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def _head_outputs(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _forms(outputs: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """What classify and regress give, where the heads give `outputs`."""
+    """The outputs of classify and regress, from the heads' `outputs`."""
     forms = {}
     for name, probabilities in outputs.items():
         prefix, found, _ = name.rpartition("probabilities")
@@ -97,9 +97,9 @@ def _forms(outputs: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def _add_forms(directory: Path) -> None:
-    """Adds classify and regress to a SavedModel, as a few nodes on what `serialized_examples` gives.
+    """Adds classify and regress to a SavedModel, as a few nodes on the outputs of `serialized_examples`.
 
-    So the model is in the graph no third time, and what a request asks of several of them is computed once.
+    So the graph holds no third copy of the model, and a request to several signatures computes the model once.
     """
     path = directory / "saved_model.pb"
     saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
@@ -123,4 +123,4 @@ def _add_forms(directory: Path) -> None:
             info.dtype = tensor.dtype.as_datatype_enum
             info.tensor_shape.CopyFrom(tensor.shape.as_proto())
     path.write_bytes(saved_model.SerializeToString(deterministic=True))
-    fingerprinting_utils.write_fingerprint(str(directory))  # the one that is there is of the file before
+    fingerprinting_utils.write_fingerprint(str(directory))  # The stored fingerprint is that of the old file.

@@ -7,7 +7,6 @@ import keras
 from keras import ops
 
 from ..types import Shape, Tensor
-from .layer_norm import LayerNorm
 
 
 @keras.saving.register_keras_serializable(package="c2al_tf")
@@ -36,8 +35,8 @@ class DHENBlock(keras.layers.Layer):
         self.interactions = list(interactions)
         self.dropout = dropout
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
-        self.inner_norm = LayerNorm(name="inner_norm", dtype=self.dtype_policy)
-        self.norm = LayerNorm(name="norm", dtype=self.dtype_policy)
+        self.inner_norm = keras.layers.LayerNormalization(name="inner_norm", dtype=self.dtype_policy)
+        self.norm = keras.layers.LayerNormalization(name="norm", dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
         """Creates the weights of the modules, the ensemble and the norms."""

@@ -8,7 +8,7 @@ from keras import ops
 from ..types import Shape, Tensor
 
 MAX_ROWS = 2**31 - 1
-"""Rows that an int32 can number."""
+"""Largest number of rows that int32 ids can address."""
 
 
 @keras.saving.register_keras_serializable(package="c2al_tf")
@@ -20,14 +20,14 @@ class FieldEmbedding(keras.layers.Layer):
 
     One table means one gather forward and one scatter backward, whatever the number of fields; fields that share a
     vocabulary can share its rows. Padding (id 0 of a multi-valued field) contributes nothing and learns nothing: its
-    gradient is zero, and it points to a row that no value has. It is gathered all the same, as shapes are static: a
-    `length` far above what rows hold costs time. The table stays float32 under mixed precision, where only the gathered
-    rows are cast.
+    gradient is zero, and its row belongs to no value. Padding is gathered nevertheless, as shapes are static: a
+    `length` far above the usual number of values costs time. Under mixed precision the table stays float32, and only
+    the gathered rows are cast.
 
     Args:
         num_ids: Number of ids of each field, by the name of its input.
         dim: Size of an embedding.
-        values: Name of the input that holds a field's scaled value, by field. Fields without one are not named.
+        values: Name of the input that holds a field's scaled value, by field. Fields without a value are left out.
         combiners: `"sum"` or `"mean"` for every multi-valued field.
         shares: By field the other field whose rows of the table it uses; both have as many ids, with the same meaning.
         embeddings_initializer: Initializer of the table and the directions.
@@ -73,7 +73,7 @@ class FieldEmbedding(keras.layers.Layer):
         return starts, num_rows
 
     def _has_padding_row(self, owner: str) -> bool:
-        """Whether id 0 is a value of one field and the padding of another: then padding has a row beyond the ids."""
+        """Whether id 0 is a value of one field and the padding of another: padding then gets an extra last row."""
         multiple = [name in self.combiners for name in self.num_ids if self.shares.get(name, name) == owner]
         return any(multiple) and not all(multiple)
 
@@ -124,7 +124,7 @@ class FieldEmbedding(keras.layers.Layer):
     def call(self, inputs: dict[str, Tensor]) -> Tensor:
         """Maps ids (batch,) or (batch, length) and values (batch,) to (batch, num_fields, dim)."""
         num_single = len(self.field_names) - len(self.combiners)
-        # The single-valued fields at once: of a few rows, an operation costs more than the numbers in it.
+        # One operation for all single-valued fields: in small batches its overhead exceeds its arithmetic.
         single = [ops.cast(inputs[name], "int32") for name in self.field_names[:num_single]]
         offsets = ops.convert_to_tensor(self.offsets[:num_single], "int32")
         rows = [ops.stack(single, axis=1) + offsets] if single else []

@@ -1,7 +1,6 @@
 """Factorization-machine interaction with attention (C2AL, Figure 1)."""
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -14,56 +13,9 @@ def fm_attention(X: Tensor, Y: Tensor) -> Tensor:
 
     Equal to `(X X^T) Y`, the pairwise inner products of all fields weighted by the attention, without ever building the
     num_fields x num_fields matrix. A static `Y`, the same for every row, has shape (num_fields, num_outputs).
-
-    Since X X^T is symmetric, the gradient of `Y` is the same interaction, of the gradient of G:
-
-        dY = X (X^T dG),    dX = dG P^T + Y (X^T dG)^T,    P = X^T Y
     """
-    X = ops.convert_to_tensor(X)
-    return _interaction(X, _for_every_row(ops.convert_to_tensor(Y), X))
-
-
-def _attend(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
-    """P^T = Y^T X, (batch, num_outputs, dim), and G = X P, of the shape of `Y`, both of every row."""
-    # Columns put one below the other are the transpose that XLA cannot fold into the product. On a CPU it computes a
-    # product whose factors both have the summed axis first at a quarter of the speed.
-    Y_T = ops.stack([Y[:, :, column] for column in range(Y.shape[2])], axis=1)
-    P_T = ops.matmul(Y_T, X)
-    return P_T, ops.matmul(X, _transpose(P_T))
-
-
-# Automatic differentiation would take the slow product, of dG and X.
-@ops.custom_gradient
-def _interaction(X: Tensor, Y: Tensor) -> tuple[Tensor, Callable[..., tuple[Tensor, Tensor]]]:
-    P_T, G = _attend(X, Y)
-
-    def gradient(*args: Tensor, upstream: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        dG = args[0] if upstream is None else upstream
-        dP_T, dY = _attend(X, dG)
-        # dG P^T + Y dP^T as one product.
-        dX = ops.matmul(ops.concatenate([dG, Y], axis=2), ops.concatenate([P_T, dP_T], axis=1))
-        return dX, dY
-
-    return G, gradient
-
-
-def _for_every_row(Y: Tensor, X: Tensor) -> Tensor:
-    return Y if len(Y.shape) == 3 else ops.broadcast_to(Y, (ops.shape(X)[0], *Y.shape))
-
-
-def _transpose(A: Tensor) -> Tensor:
-    return ops.transpose(A, (0, 2, 1))
-
-
-class Attention(NamedTuple):
-    """What an `FMAttention` computes on its way, for diagnosis."""
-
-    Y: Tensor
-    """Attention weights, (batch, num_fields, num_outputs); static: (num_fields, num_outputs)."""
-    P: Tensor
-    """Post-attention embedding X^T Y, (batch, dim, num_outputs)."""
-    G: Tensor
-    """Output embedding X P, (batch, num_fields, num_outputs)."""
+    X_T = ops.transpose(X, (0, 2, 1))
+    return ops.matmul(X, ops.matmul(X_T, Y))
 
 
 @keras.saving.register_keras_serializable(package="c2al_tf")
@@ -123,12 +75,6 @@ class FMAttention(keras.layers.Layer):
         num_fields, dim = X.shape[1:]
         Y = self.weights_out(self.hidden(ops.reshape(X, (-1, num_fields * dim))))
         return ops.reshape(Y, (-1, num_fields, self.num_outputs))
-
-    def attend(self, X: Tensor) -> Attention:
-        """The attention, the post-attention embedding and the output for `X`, (batch, num_fields, dim)."""
-        Y = self.attention(X)
-        P_T, G = _attend(X, _for_every_row(Y, X))
-        return Attention(Y=Y, P=_transpose(P_T), G=G)
 
     def call(self, X: Tensor) -> Tensor:
         """Maps (batch, num_fields, dim) to (batch, num_fields, num_outputs)."""

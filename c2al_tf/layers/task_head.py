@@ -13,12 +13,12 @@ from ..types import Shape, Tensor
 class TaskHead(keras.layers.Layer):
     """Logits of one binary task from the shared representation: an MLP with relu, then one unit.
 
-    Every task has a head of its own, a layer of the functional model, so that the auxiliary ones can be cut off.
+    Each head is a separate layer of the functional model, so that auxiliary heads can be removed for serving.
 
     Args:
         hidden_units: Units of the hidden layers. Empty: a linear head.
-        prior: Share of positives of the task, in (0, 1). The bias starts at its log-odds, so that a rare task starts
-            calibrated and does not spend its first steps (and the shared layers' gradient) on finding its base rate.
+        prior: Share of positives of the task, in (0, 1). The bias starts at its log-odds, so that a rare task is
+            calibrated from the start: the first steps, and the shared layers' gradient, need not find the base rate.
         auxiliary: Whether `strip_auxiliary_heads` drops this head for serving.
     """
 
@@ -44,7 +44,7 @@ class TaskHead(keras.layers.Layer):
             keras.layers.Dense(units, "relu", name=f"hidden_{i}", dtype=self.dtype_policy)
             for i, units in enumerate(self.hidden_units)
         ]
-        # Logits in float32: in bfloat16 a click rate has three significant digits.
+        # Logits in float32: bfloat16 has fewer than three significant digits.
         self.logit = keras.layers.Dense(
             1, bias_initializer=keras.initializers.Constant(bias), name="logit", dtype="float32"
         )

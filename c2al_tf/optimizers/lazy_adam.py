@@ -22,9 +22,9 @@ class LazyAdam(SparseOptimizer):
         w = w - learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon)
 
     `keras.optimizers.Adam` applies this to every row at every step, with g = 0 for those that the batch lacks: their
-    moments decay and they go on moving along m. Here they rest: their moments are those of the step that touched them
-    last. t counts all steps, as in TensorFlow Addons' LazyAdam and PyTorch's SparseAdam, so the first steps of a row
-    that is seen late are not corrected for their zero moments. A dense gradient gives the numbers of
+    moments decay and they go on moving along m. Here they stay as they are: their moments are those of the last step
+    that touched them. t counts all steps, as in TensorFlow Addons' LazyAdam and PyTorch's SparseAdam, so the first
+    steps of a row that is seen late are not corrected for their zero moments. A dense gradient gives the numbers of
     `keras.optimizers.Adam`.
 
     Args:
@@ -34,8 +34,8 @@ class LazyAdam(SparseOptimizer):
         epsilon: Added to the root of v.
         duplicates: What is squared where a row occurs more than once in a batch: the sum, or, as Keras does, each
             occurrence; n equal ones then take steps sqrt(n) times as long.
-        arguments: Those of every Keras optimizer: `clipnorm`, `gradient_accumulation_steps`, `name`, ... `weight_decay`
-            must be None.
+        arguments: The other arguments of Keras optimizers: `clipnorm`, `name`, ... Not `weight_decay`, `use_ema` or
+            `gradient_accumulation_steps`, which would touch every row at every step.
 
     References:
         Kingma and Ba, arXiv 1412.6980, the end of section 2.

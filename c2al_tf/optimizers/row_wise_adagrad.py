@@ -20,8 +20,8 @@ class RowWiseAdagrad(SparseAdagrad):
         w = w - learning_rate / sqrt(a + epsilon) * g
 
     That is the rule of every variable of rank 2, (rows, dim), whether its gradient is sparse or dense: the kernel of a
-    dense layer has one accumulator per input. Variables of other ranks have plain Adagrad, `SparseAdagrad`. What
-    `duplicates` changes is said there, as are the arguments.
+    dense layer has one accumulator per input. Variables of other ranks have plain Adagrad. See `SparseAdagrad` for the
+    arguments and the effect of `duplicates`.
 
     References:
         Mudigere et al., arXiv 2104.05158 (row-wise AdaGrad of exact, summed gradients); FBGEMM's

@@ -1,10 +1,10 @@
 """The gradient of a table's rows from the gradients of their occurrences in a batch, without a sort.
 
-What bounds an update is bytes: of each of the N occurrences the gradient is read and its sum written and read again,
-and the table's and the states' rows are read and written, each a cache line somewhere in memory. For row-wise Adagrad,
-N = 106,496 and 16 dims of float32 that is an estimated 95 MB with the intermediate values that XLA keeps, and takes
-about 4 ms of a step of 14 ms on two cores at 5 M rows: some 25 GB/s. XLA's scatter is one loop on one core, about 10 ns
-a row in cache and 15 ns out of it; all else is shared among the cores.
+Memory traffic bounds an update. For each of the N occurrences it reads the gradient, writes and reads back the sum, and
+reads and writes the rows of the table and its states, each a cache line anywhere in memory. For row-wise Adagrad,
+N = 106,496 and 16 dims of float32 this is an estimated 95 MB with the intermediate values that XLA keeps. It takes
+about 4 ms of a step of 14 ms on two cores at 5 M rows, some 25 GB/s. XLA's scatter is one loop on one core, about 10 ns
+a row in cache and 15 ns out of it; the other operations use all cores.
 """
 
 from typing import NamedTuple
@@ -17,12 +17,11 @@ from ..types import Tensor
 class Gradient(NamedTuple):
     """The gradient of a variable, or of the rows of it that a batch touched.
 
-    Of `rows`, each occurrence of a row holds the same values. What is computed from them can thus be written back by
-    every occurrence, in any order.
+    All occurrences of a row hold the same values. Each of them may therefore write the updated row back, in any order.
     """
 
     total: Tensor
-    """Of the variable's shape, or (N, ...) for N `rows`: the sum over all occurrences of the row."""
+    """The sum over all occurrences of the row: (N, ...) for N `rows`, else of the variable's shape."""
     squares: Tensor | None
     """The sum of the squares of the occurrences; None: the square of the sum."""
     squared_norm: Tensor
@@ -30,9 +29,9 @@ class Gradient(NamedTuple):
     rows: Tensor | None = None
     """Row of each occurrence, (N,); None: `total` is of all rows."""
     touched: Tensor | None = None
-    """Of all rows: which ones occur, (V, 1, ...); None: all."""
+    """Which of all V rows occur, (V, 1, ...); None: all of them."""
     scratch: Tensor | None = None
-    """What the scratch held at `rows`, (N, ...): the scratch itself is overwritten."""
+    """The values of the scratch at `rows` before it was overwritten, (N, ...)."""
 
     def scaled(self, factor: Tensor) -> "Gradient":
         """The gradient times a number."""
@@ -41,21 +40,22 @@ class Gradient(NamedTuple):
 
 
 def dense(gradient: Tensor) -> Gradient:
-    """A gradient that has one value for each of the variable's."""
+    """The gradient of a whole variable."""
     return Gradient(gradient, None, tf.reduce_sum(tf.square(gradient)))
 
 
 def sum_rows(slices: tf.IndexedSlices, scratch: tf.Variable, keep_squares: bool) -> Gradient:
     """Sums the occurrences of every row.
 
-    A table with no more rows than the batch has occurrences is summed as a whole. For a larger one each occurrence
-    writes its own number to its row of the scratch, the last one wins, and all read who did: the representative, at
-    which the sum is formed. So nothing has the size of the table, and nothing needs to be set back.
+    A table with no more rows than the batch has occurrences is summed as a whole. In a larger one each occurrence
+    writes its own number to its row of the scratch. One of the numbers remains there, and all occurrences of the row
+    read it: it is their representative, at which the sum is formed. So no intermediate value has the size of the table,
+    and the scratch needs no reset.
 
     Args:
         slices: Rows (N,) and values (N, ...). Any row may occur any number of times.
-        scratch: State of the table, never negative, (V, ...), float32 or float64; it is overwritten at the rows.
-        keep_squares: Whether to sum the squares of the occurrences, too.
+        scratch: A state of the table, never negative, (V, ...), float32 or float64. It is overwritten at the rows.
+        keep_squares: Whether to sum the squares of the occurrences as well.
     """
     rows, values = tf.reshape(slices.indices, (-1,)), tf.cast(slices.values, scratch.dtype)
     squares = tf.square(values) if keep_squares else None
@@ -85,22 +85,22 @@ def _sum_table(rows: Tensor, values: Tensor, squares: Tensor | None, num_rows: i
 
 
 def _representatives(rows: Tensor, scratch: tf.Variable) -> tuple[Tensor, Tensor]:
-    """What the scratch held, (N, ...), and for each occurrence the number of one occurrence of the same row, (N,)."""
+    """The scratch at `rows`, (N, ...), and by occurrence the number of one occurrence of the same row, (N,)."""
     integer = tf.int32 if scratch.dtype == tf.float32 else tf.int64
     held = tf.gather(scratch, rows)
     numbers = tf.bitcast(tf.range(tf.size(rows, integer), dtype=integer), scratch.dtype)
     numbers = tf.reshape(numbers, (-1, *[1] * (len(held.shape) - 1)))
-    # Nothing held is negative: the condition only makes the write wait for the read. Without it XLA copies the scratch.
+    # No held value is negative: the condition only orders the write after the read. Without it XLA copies the scratch.
     scratch.scatter_update(tf.IndexedSlices(tf.where(held < 0, held, numbers), rows))
     written = tf.reshape(tf.gather(scratch, rows), (tf.size(rows), -1))[:, 0]
     return held, tf.bitcast(written, integer)
 
 
 def _sum_occurrences(values: Tensor, representatives: Tensor) -> Tensor:
-    """At each occurrence the sum over those with the same representative, (N, ...)."""
+    """For each occurrence the sum over all occurrences with the same representative, (N, ...)."""
     size = tf.size(representatives, representatives.dtype)
     is_own = representatives == tf.range(size, dtype=representatives.dtype)
-    # The representatives' own values need no scatter, XLA's slowest part: a segment of -1 is left out.
+    # A representative's own value needs no scatter, XLA's slowest operation: segment -1 is ignored.
     others = tf.math.unsorted_segment_sum(values, tf.where(is_own, -1, representatives), size)
     own = tf.where(tf.reshape(is_own, (-1, *[1] * (len(values.shape) - 1))), values, 0)
     return tf.gather(own + others, representatives)

@@ -29,8 +29,8 @@ class SparseAdagrad(SparseOptimizer):
         initial_accumulator_value: Initial value of a, at least 0.
         epsilon: Added to a.
         duplicates: What is squared where a row occurs more than once in a batch.
-        arguments: Those of every Keras optimizer: `clipnorm`, `gradient_accumulation_steps`, `name`, ... `weight_decay`
-            must be None.
+        arguments: The other arguments of Keras optimizers: `clipnorm`, `name`, ... Not `weight_decay`, `use_ema` or
+            `gradient_accumulation_steps`, which would touch every row at every step.
 
     References:
         Duchi et al., Adaptive Subgradient Methods, JMLR 12 (2011), figure 1.

@@ -1,36 +1,38 @@
-"""What the optimizers of this package share: how a rule is applied to the rows that a batch touched."""
+"""The base class of this package's optimizers: it applies a rule to the rows that a batch touched."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from ..types import Shape, Tensor
-from .accumulation import Accumulator
 from .rows import Gradient, dense, sum_rows
 
 
 class SparseOptimizer(keras.optimizers.Optimizer):
     """A Keras optimizer that updates the rows of a table that a batch touched, and no other.
 
-    A subclass names its state and writes the rule for one row; the first state is never negative. Gradients are clipped
-    after they were summed, over the occurrences of a row and over replicas.
+    A subclass names its states and defines the rule for one row. The first state must never be negative. Gradients are
+    summed over the occurrences of a row and over replicas, then clipped.
 
     Args:
         learning_rate: As in Keras: a float, a schedule or a callable.
         duplicates: What the rule squares where a row occurs more than once: `"sum"`, the sum of the occurrences'
             gradients, or `"each"` of them.
-        arguments: Those of every Keras optimizer. `weight_decay` must be None.
+        arguments: The other arguments of Keras optimizers, without `weight_decay`, `use_ema` and
+            `gradient_accumulation_steps`: each of these would read or write every row at every step.
+
+    Raises:
+        ValueError: If one of those three is given, or `clipvalue` with `duplicates="each"`.
     """
+
+    loss_scale_factor: float | None
 
     def __init__(self, learning_rate: Any, duplicates: Literal["sum", "each"], **arguments: Any) -> None:
         super().__init__(learning_rate=learning_rate, **arguments)
         self.duplicates = duplicates
-        self._accumulators: dict[int, Accumulator] = {}
         self._check()
 
     def _check(self) -> None:
@@ -41,14 +43,20 @@ class SparseOptimizer(keras.optimizers.Optimizer):
                 "`weight_decay` must be None: it would change rows that no batch touched. "
                 f"Received: weight_decay={self.weight_decay}"
             )
-        if self.use_ema and self.gradient_accumulation_steps:
+        if self.use_ema:
             raise ValueError(
-                "`use_ema` must be False with `gradient_accumulation_steps`. Received: use_ema=True, "
-                f"gradient_accumulation_steps={self.gradient_accumulation_steps}"
+                "`use_ema` must be False: the average would be updated for every row of a table at every step. "
+                "Received: use_ema=True"
+            )
+        if self.gradient_accumulation_steps is not None:
+            raise ValueError(
+                "`gradient_accumulation_steps` must be None: it would keep a gradient of the size of each table. "
+                "Multiply the batch size by it instead. "
+                f"Received: gradient_accumulation_steps={self.gradient_accumulation_steps}"
             )
         if self.clipvalue is not None and self.duplicates == "each":
             raise ValueError(
-                "`clipvalue` must be None with duplicates='each': it bounds sums, not occurrences. "
+                "`clipvalue` must be None with duplicates='each': it bounds the sums, not the occurrences. "
                 f"Received: clipvalue={self.clipvalue}"
             )
 
@@ -70,13 +78,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         """Creates the states."""
         if self.built:
             return
-        with self._without("gradient_accumulation_steps"):  # for which Keras would create a table for each table
-            super().build(variables)
-        if self.gradient_accumulation_steps and self._distribution_strategy.num_replicas_in_sync > 1:
-            raise ValueError(
-                "`gradient_accumulation_steps` must be None with more than one replica. "
-                f"Received: gradient_accumulation_steps={self.gradient_accumulation_steps}"
-            )
+        super().build(variables)
         self._states = [
             [self._add_state(variable, *state) for state in self.initial_states().items()] for variable in variables
         ]
@@ -91,59 +93,21 @@ class SparseOptimizer(keras.optimizers.Optimizer):
                 name=f"{_path(variable).replace('/', '_').replace(':', '_')}_{name}",
             )
 
-    @contextmanager
-    def _without(self, name: str) -> Iterator[None]:
-        """An attribute is None meanwhile: Keras leaves to us what it asks for."""
-        value = getattr(self, name)
-        setattr(self, name, None)
-        try:
-            yield
-        finally:
-            setattr(self, name, value)
-
     @tf.autograph.experimental.do_not_convert
     def apply(self, grads: Sequence[Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
-        """Updates the variables; Keras's own cannot divide rows by `loss_scale_factor`."""
+        """Updates the variables from their gradients, dense or sparse."""
         factor = self.loss_scale_factor
         if factor is not None:
             grads = [None if gradient is None else keras.ops.divide(gradient, factor) for gradient in grads]
-        with self._without("loss_scale_factor"):
+        # Keras would divide with `/`, which `tf.IndexedSlices` lacks.
+        self.loss_scale_factor = None
+        try:
             super().apply(grads, trainable_variables)
-
-    def _backend_apply_gradients(self, grads: Sequence[Tensor], trainable_variables: Sequence[keras.Variable]) -> None:
-        steps = self.gradient_accumulation_steps
-        if not steps:
-            super()._backend_apply_gradients(grads, trainable_variables)
-            return
-        position = self._iterations % steps
-        accumulators = [
-            self._accumulator(gradient, variable) for gradient, variable in zip(grads, trainable_variables, strict=True)
-        ]
-        for accumulator, gradient in zip(accumulators, grads, strict=True):
-            accumulator.add(gradient, position)
-
-        def update() -> None:
-            means = [accumulator.mean() for accumulator in accumulators]
-            self._backend_update_step(means, trainable_variables, self.learning_rate)
-
-        keras.ops.cond(position == steps - 1, update, lambda: None)
-
-    def _accumulator(self, gradient: Tensor, variable: keras.Variable) -> Accumulator:
-        index, steps = self._get_variable_index(variable), self.gradient_accumulation_steps
-        if index not in self._accumulators:
-            with tf.init_scope():
-                position = int(self._iterations.numpy()) % steps
-            if position:
-                raise ValueError(
-                    f"Training goes on within {steps} batches whose gradients are accumulated, and those of the first "
-                    f"{position} were not saved: save after a multiple of `gradient_accumulation_steps` batches, or "
-                    "with `save_own_variables`"
-                )
-            self._accumulators[index] = Accumulator.like(gradient, steps, _path(variable))
-        return self._accumulators[index]
+        finally:
+            self.loss_scale_factor = factor
 
     def _clip_gradients(self, grads: list[Tensor]) -> list[Tensor]:
-        return grads  # `_update` clips what is summed by then
+        return grads  # `_update` clips the sums.
 
     def _distributed_tf_update_step(
         self, distribution: Any, grads_and_vars: Sequence[tuple[Tensor, tf.Variable]], learning_rate: Tensor
@@ -205,26 +169,6 @@ class SparseOptimizer(keras.optimizers.Optimizer):
                 slot.assign(tf.where(gradient.touched, after, before))
             else:
                 slot.assign(after)
-
-    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
-        """Writes the states, and the gradients of the batches since the last update if they are accumulated."""
-        super().save_own_variables(store)
-        for index, accumulator in self._accumulators.items():
-            store[f"values_{index}"] = accumulator.values.numpy()
-            if accumulator.rows is not None:
-                store[f"rows_{index}"] = accumulator.rows.numpy()
-
-    def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        """Reads what `save_own_variables` wrote."""
-        arrays = {name: np.asarray(store[name]) for name in store.keys()}  # noqa: SIM118 (Keras's has no __iter__)
-        super().load_own_variables({name: array for name, array in arrays.items() if name.isdecimal()})
-        self._accumulators = {
-            int(name.removeprefix("values_")): Accumulator(
-                self.gradient_accumulation_steps, array, arrays.get(name.replace("values", "rows"))
-            )
-            for name, array in arrays.items()
-            if name.startswith("values_")
-        }
 
     def get_config(self) -> dict[str, Any]:
         """The arguments."""

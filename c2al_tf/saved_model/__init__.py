@@ -1,4 +1,4 @@
-"""A SavedModel on TensorFlow's C++ loader, through ctypes and NumPy alone: what tensorflow_model_server would see."""
+"""A SavedModel on TensorFlow's C++ loader, through ctypes and NumPy alone: the code path of tensorflow_model_server."""
 
 from .model import DEFAULT_SIGNATURE as DEFAULT_SIGNATURE, SavedModel as SavedModel
 from .native import SavedModelError as SavedModelError

@@ -1,4 +1,4 @@
-"""Whether a SavedModel answers as a server needs it to: any number of rows, and a clear refusal of all else."""
+"""Checks that a SavedModel behaves as a server needs: it answers any number of rows and refuses wrong inputs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from .signatures import Signature, TensorSpec
 
 BATCH_SIZES = (0, 1, 7, 4096)
 MAX_ERROR = 1e-5
-"""Bound on how a row's outputs may differ with the other rows of its batch, relative where they are above 1: sums are
-formed in another order."""
+"""Bound on the difference of a row's outputs between two batches, relative where they are above 1: the batch size
+changes the order of summation."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Args:
-        what: What has to be so.
-        passed: Whether it is.
-        found: What was found.
+        what: The requirement.
+        passed: Whether it holds.
+        found: The observation.
     """
 
     what: str
@@ -32,11 +32,11 @@ class Check:
 
 
 def check_calls(model: SavedModel, samples: Mapping[str, Mapping[str, Array]]) -> Iterator[Check]:
-    """Calls every signature with batches of several sizes, and with inputs that it has to refuse.
+    """Calls every signature with batches of several sizes and with inputs that it must refuse.
 
     Args:
         model: The loaded model.
-        samples: By signature an array for each input, all with the same number of rows. A signature that is not named
+        samples: By signature an array for each input, all with the same number of rows. A signature without a sample
             is called with zeros and empty strings.
     """
     for name, signature in model.signatures.items():

@@ -1,6 +1,7 @@
-"""A SavedModel on TensorFlow's C++ loader, through ctypes and NumPy alone: what tensorflow_model_server would see.
+"""A SavedModel on TensorFlow's C++ loader, through ctypes and NumPy alone: the code path of tensorflow_model_server.
 
-No Python of TensorFlow is imported, so nothing is cast or traced on the way: a wrong dtype is an error here as there.
+TensorFlow's Python package is not imported, so inputs are neither cast nor traced: a wrong dtype is an error, as it is
+in the server.
 """
 
 import contextlib
@@ -30,13 +31,13 @@ class SavedModel:
 
     Args:
         directory: The version folder: `saved_model.pb`, `variables/`, `assets/`.
-        disable_xla: Forbid XLA compilation, as tensorflow_model_server does. It holds for the whole process, a training
-            beside it included, until the last model loaded so is closed.
-        num_threads: Threads that work on one call; 1: the caller's own, which is the least work for small batches.
-            None: TensorFlow's pools of as many as there are cores.
+        disable_xla: Forbid XLA compilation, as tensorflow_model_server does. This holds for the whole process, also for
+            training in it, until the last model loaded in this way is closed.
+        num_threads: Threads that work on one call; 1: the caller's own, which is cheapest for small batches. None:
+            TensorFlow's pools, with one thread per core.
 
     Attributes:
-        signatures: What can be called, by name.
+        signatures: The signatures that can be called, by name.
         signature_defs: Every SignatureDef as stored, serialized, by name.
 
     Raises:
@@ -75,12 +76,12 @@ class SavedModel:
             outputs: Names of the outputs to compute; all of them if absent.
 
         Raises:
-            SavedModelError: For a wrong name, dtype, rank or size, and for what fails inside the graph.
+            SavedModelError: For a wrong name, dtype, rank or size, and for errors inside the graph.
         """
         return self.call(*self.check(inputs, signature, outputs), signature)
 
     def call(self, inputs: Mapping[str, Array | RawTensor], names: Sequence[str], signature: str) -> dict[str, Array]:
-        """What `run` does with what `check` returned, or with tensors of forms that `check_forms` accepts."""
+        """Like `run`, with inputs and names that `check` returned, or tensors of forms that `check_forms` accepts."""
         called = self.signatures[signature]
         key = (signature, tuple(inputs), tuple(names))
         with self._call():
@@ -93,14 +94,14 @@ class SavedModel:
     def run_together(
         self, inputs: Mapping[str, Any], outputs: Mapping[str, Sequence[str]]
     ) -> dict[str, dict[str, Array]]:
-        """Calls several signatures with the same inputs in one run: what they share is computed once.
+        """Calls several signatures with the same inputs in one run, which computes their common nodes once.
 
         Args:
             inputs: As for `run`.
             outputs: By signature the names of the outputs to compute.
 
         Returns:
-            By signature what `run` gives.
+            By signature the result of `run`.
         """
         feeds: dict[str, Array] = {}
         for signature, names in outputs.items():
@@ -187,7 +188,7 @@ class SavedModel:
 
 def _array(values: Any) -> Array:
     array = np.asarray(values)
-    # NumPy's own strings would lose the zeros that they end with.
+    # NumPy's string dtypes drop trailing zero bytes.
     return np.asarray(values, object) if array.dtype.kind in "SU" and not isinstance(values, np.ndarray) else array
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION = 3, 5, 9
-"""Codes of `TF_Status` that our own checks use; they are gRPC's."""
+"""Codes of `TF_Status` that our own checks use; gRPC has the same numbers."""
 
 
 class SavedModelError(ValueError):
-    """TensorFlow, or a check before it, refused; `code` is the canonical status code (gRPC's numbers)."""
+    """An error of TensorFlow, or of a check before the call; `code` is the canonical status code (gRPC's numbers)."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -64,7 +64,7 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "TF_StringGetSize": (_size, [_void]),
     "TF_TensorData": (_void, [_void]),
     "TF_TensorType": (_int, [_void]),
-    # tensorflow::DisableXlaCompilation() and its two neighbours, declared in compiler/jit/flags.h
+    # tensorflow::DisableXlaCompilation() and two related functions, declared in compiler/jit/flags.h
     "_ZN10tensorflow21DisableXlaCompilationEv": (None, []),
     "_ZN10tensorflow20EnableXlaCompilationEv": (None, []),
     "_ZN10tensorflow20FailOnXlaCompilationEv": (ctypes.c_bool, []),
@@ -73,7 +73,7 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
 
 @functools.cache
 def libraries() -> tuple[ctypes.CDLL, ctypes.PyDLL]:
-    """The library twice: calls through the first let other Python threads run, calls through the second are cheap."""
+    """The library, loaded twice: calls through the first release the GIL; the second keeps it, which is cheaper."""
     spec = importlib.util.find_spec("tensorflow")
     folders = spec.submodule_search_locations if spec is not None else None
     paths = [path for folder in folders or () for path in Path(folder).glob("libtensorflow_cc.*")]
@@ -91,7 +91,7 @@ def libraries() -> tuple[ctypes.CDLL, ctypes.PyDLL]:
 
 
 def set_xla(enabled: bool) -> bool:
-    """Allows or forbids XLA compilation in this process; returns what was set before."""
+    """Allows or forbids XLA compilation in this process; returns the previous setting."""
     _, quick = libraries()
     before = not quick._ZN10tensorflow20FailOnXlaCompilationEv()
     if enabled:
@@ -102,7 +102,7 @@ def set_xla(enabled: bool) -> bool:
 
 
 class Status:
-    """A `TF_Status` for one call: raises on exit what TensorFlow reported."""
+    """A `TF_Status` for one call: raises TensorFlow's error on exit."""
 
     def __enter__(self) -> int:
         self._quick = libraries()[1]

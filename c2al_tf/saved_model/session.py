@@ -24,7 +24,7 @@ def load_session(directory: str, tag: str, num_threads: int | None = None) -> tu
     tags = (ctypes.c_char_p * 1)(tag.encode())
     try:
         if num_threads is not None:
-            # Of one thread: operations in the caller's (-1), and each in one piece.
+            # One thread: -1 runs operations in the caller's thread, and 1 does not split an operation.
             config = session_config(-1 if num_threads == 1 else num_threads, num_threads)
             with Status() as status:
                 slow.TF_SetConfig(options, config, len(config), status)
@@ -56,7 +56,7 @@ class Session:
         self._handle, self._graph = handle, graph
 
     def call(self, inputs: Sequence[str], outputs: Sequence[str]) -> "Call":
-        """What `run` needs to feed some tensors of the graph, each an `operation:index`, and to fetch others."""
+        """Prepares feeding some tensors of the graph and fetching others, each named `operation:index`."""
         return Call(*((Output * len(names))(*map(self._output, names)) for names in (inputs, outputs)))
 
     def _output(self, name: str) -> Output:
@@ -67,7 +67,7 @@ class Session:
         return Output(handle, int(index or 0))
 
     def run(self, call: "Call", feeds: Sequence[Array | RawTensor]) -> list[Array]:
-        """Feeds tensors, whose dtypes TensorFlow checks, and returns the fetched ones."""
+        """Feeds tensors and returns the fetched ones; TensorFlow checks the dtypes."""
         inputs, outputs = call
         values, results = (ctypes.c_void_p * len(inputs))(), (ctypes.c_void_p * len(outputs))()
         try:
@@ -83,9 +83,9 @@ class Session:
                     self._quick.TF_DeleteTensor(tensor)
 
     def close(self) -> None:
-        """Releases session and graph; nothing may be running."""
+        """Releases session and graph. No call may be running."""
         with Status() as status:
             self._slow.TF_CloseSession(self._handle, status)
         with Status() as status:
             self._slow.TF_DeleteSession(self._handle, status)
-        self._slow.TF_DeleteGraph(self._graph)  # of a large graph it takes long enough to be felt by other threads
+        self._slow.TF_DeleteGraph(self._graph)  # For a large graph this takes long: other threads must run meanwhile.

@@ -39,7 +39,7 @@ class Signature:
 
 @dataclasses.dataclass(frozen=True)
 class MetaGraph:
-    """What is read of a MetaGraphDef: the signatures, each also serialized as stored, and who wrote it."""
+    """The parts of a MetaGraphDef used here: signatures, parsed and as stored, and whether TensorFlow 2 wrote it."""
 
     signatures: Mapping[str, Signature]
     signature_defs: Mapping[str, bytes]
@@ -47,7 +47,7 @@ class MetaGraph:
 
 
 def read_meta_graph(serialized: bytes) -> MetaGraph:
-    """Parses a MetaGraphDef; the init op, stored among the signatures, is not one."""
+    """Parses a MetaGraphDef. The init op, which is stored among the signatures, is left out of `signatures`."""
     meta_graph = _message("MetaGraphDef").FromString(serialized)
     stored = {entry.key: entry.value for entry in sorted(meta_graph.signature_def, key=lambda entry: entry.key)}
     return MetaGraph(
@@ -66,7 +66,7 @@ def session_config(inter_op_threads: int, intra_op_threads: int) -> bytes:
 
 
 def shape_text(shape: Sequence[int | None] | None) -> str:
-    """`(?, 3)`: a free size is a question mark; `(...)` if the rank is free."""
+    """A shape like `(?, 3)`, with a question mark for a free size; `(...)` if the rank is free."""
     return "(...)" if shape is None else f"({', '.join('?' if size is None else str(size) for size in shape)})"
 
 
@@ -93,7 +93,7 @@ def _tensor_spec(info: Any) -> TensorSpec:
 def _pool() -> descriptor_pool.DescriptorPool:
     """The parts of tensorflow/core/protobuf's meta_graph.proto and config.proto that are used here.
 
-    In a pool of its own: the same names may be declared in the default one. A map is, on the wire, a list of entries.
+    They are in a separate pool, as the default one may hold the same names. On the wire a map is a list of entries.
     """
     messages: dict[str, list[tuple[str, int, str]]] = {
         "MetaGraphDef": [("signature_def", 5, "SignatureEntry*"), ("object_graph_def", 7, "bytes")],

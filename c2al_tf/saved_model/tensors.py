@@ -24,18 +24,18 @@ DTYPES: dict[int, np.dtype[Any]] = {
     22: np.dtype(np.uint32),
     23: np.dtype(np.uint64),
 }
-"""Codes of `TF_DataType` (tf_datatype.h) with their arrays; strings are arrays of objects."""
+"""NumPy dtypes by `TF_DataType` code (tf_datatype.h); strings are arrays of objects."""
 
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _STRING = 7
 _CELL, _INLINE = 24, 22
-"""Bytes of a `TF_TString`, and of the longest string that it holds within itself (ctstring_internal.h)."""
+"""Bytes of a `TF_TString`, and of the longest string stored inline in it (ctstring_internal.h)."""
 _FEW = 16
-"""Up to so many strings, a call of TensorFlow for each takes less time than NumPy."""
+"""Up to this number of strings, one call of TensorFlow for each is faster than NumPy."""
 
 
 class RawTensor(NamedTuple):
-    """A tensor that is no array: its values in C order as bytes, or, where the dtype is object, a list of strings."""
+    """A tensor without an array: its values in C order as bytes, or as a list of strings if the dtype is object."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -69,7 +69,7 @@ def _new_string_tensor(values: list[bytes], dims: Any) -> int:
     address = cells.__array_interface__["data"][0]
     sizes = list(map(len, values))
     if len(values) > _FEW and max(sizes) <= _INLINE:
-        # A short string: its size times 4 in the first byte, then its bytes, all within the cell.
+        # An inline string: its size times 4 in the first byte, then its bytes.
         cells[:, 0] = sizes
         cells[:, 0] <<= 2
         cells[:, 1 : 1 + _INLINE] = np.array(values, f"S{_INLINE}").view(np.uint8).reshape(-1, _INLINE)
@@ -81,14 +81,14 @@ def _new_string_tensor(values: list[bytes], dims: Any) -> int:
 
 
 _lent: dict[int, Array] = {}
-"""Cells of strings that TensorFlow holds, by address: it may keep them after the call that fed them."""
-_call_each = deque[Any](maxlen=0).extend  # without a line of Python for each: there may be thousands
+"""Cells of strings that TensorFlow uses, by address: it may keep them after the call that passed them."""
+_call_each = deque[Any](maxlen=0).extend  # Consumes an iterator of calls without Python bytecode for each.
 
 
 @Deallocator
 def _take_back(address: int, size: int, _: None) -> None:
     cells = _lent.pop(address)
-    if (cells[:, 0] & 3).any():  # the two low bits are 0 in a string within its cell
+    if (cells[:, 0] & 3).any():  # The two low bits of an inline string are 0.
         _call_each(map(libraries()[1].TF_StringDealloc, range(address, address + size, _CELL)))
 
 

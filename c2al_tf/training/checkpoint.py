@@ -4,8 +4,8 @@ A checkpoint is a NumPy archive, say `000012-best-000009-8f3a2c11.npz`: its numb
 weights so far (0: none), and the CRC-32 of the file. `numpy.load` reads the arrays `model:<index>:<name>` and
 `optimizer:<index>:<name>`, and as bytes `position.json`.
 
-A reader compares the CRC-32 before it assigns anything: it tells every flipped byte, and of other damage all but one in
-2^32. A run goes on from its last checkpoint and may end with the best weights, so it needs both to be sound.
+A reader compares the CRC-32 before it assigns anything. The CRC-32 detects every flipped byte and all but one in 2^32
+cases of other damage. A run resumes from its last checkpoint and may end with the best weights: it needs both intact.
 """
 
 import itertools
@@ -35,8 +35,8 @@ _PIECE = 2**24
 class Checkpoints:
     """The variables of a run on disk: the model's, with the states of its random generators, and the optimizer's.
 
-    A checkpoint appears whole or not at all, and only then are others removed. Kept are the last `keep`, the one with
-    the best weights, and what the run would go on from if that were damaged.
+    A checkpoint appears whole or not at all, and older ones are removed only afterwards. The folder keeps the last
+    `keep`, the one with the best weights, and the one that the run would resume from if that were damaged.
 
     Args:
         model: A compiled model.
@@ -51,7 +51,7 @@ class Checkpoints:
         self.folder = None if folder is None else Path(folder)
         self.keep = keep
         self.variables = {
-            # Of `momentum` of `dense_3/kernel` only the role: Keras counts unnamed layers up over a process.
+            # Only the last part of the name: Keras numbers unnamed layers over the whole process.
             f"{owner}:{index}:{variable.name.rpartition('_')[2]}": variable
             for owner, variables in (("model", model.variables), ("optimizer", model.optimizer.variables))
             for index, variable in enumerate(variables)
@@ -63,7 +63,7 @@ class Checkpoints:
         self._damaged: set[_File] = set()
 
     def remember_best(self) -> None:
-        """Makes the model's weights as they are the best ones; the next `save` writes them."""
+        """Marks the model's current weights as the best ones; the next `save` writes them."""
         self._next_is_best = True
         if self.folder is None:
             self._in_memory = {name: _value(weight) for name, weight in self.weights.items()}
@@ -87,7 +87,7 @@ class Checkpoints:
         """Writes the variables and `position` (JSON values), whole or not at all.
 
         Raises:
-            OSError: If there is no room; the checkpoints before it are as they were.
+            OSError: If the disk is full; earlier checkpoints are unchanged.
         """
         if self.folder is None:
             return
@@ -109,9 +109,9 @@ class Checkpoints:
                 other.path.unlink(missing_ok=True)
 
     def restore(self) -> dict[str, Any]:
-        """Assigns what was saved last, and returns the position; empty where nothing was.
+        """Assigns the last checkpoint and returns its position; empty if there is no checkpoint.
 
-        What is damaged is passed over with a warning, for the checkpoint before it.
+        A damaged checkpoint is skipped with a warning, in favour of the one before it.
 
         Raises:
             ValueError: If all checkpoints are damaged, or are of another model or optimizer.
@@ -135,7 +135,7 @@ class Checkpoints:
         return _position(file)
 
     def _sound(self) -> list["_File"]:
-        """The checkpoints that were not found to be damaged, the oldest first."""
+        """The checkpoints without known damage, the oldest first."""
         return [] if self.folder is None else [file for file in _list(self.folder) if file not in self._damaged]
 
     def _check(self, file: "_File") -> None:
@@ -150,7 +150,7 @@ class Checkpoints:
 
 @dataclass(frozen=True, order=True)
 class _File:
-    """A checkpoint as its name tells it."""
+    """A checkpoint, as described by the name of its file."""
 
     folder: Path
     number: int
@@ -172,7 +172,7 @@ def _by_number(files: Sequence[_File]) -> dict[int, _File]:
 
 
 def _kept(files: Sequence[_File], keep: int) -> set[_File]:
-    """The last ones, the best ones they name, and for each of those the one before it with the best one it names."""
+    """The last `keep`, the best ones that they name, those before the best ones, and the best ones that these name."""
     last = files[-keep:]
     best = {file.best for file in last}
     before = [file for file, following in itertools.pairwise(files) if following.number in best]
@@ -181,7 +181,7 @@ def _kept(files: Sequence[_File], keep: int) -> set[_File]:
 
 
 def _damage(file: _File, files: Sequence[_File]) -> str:
-    """What is wrong with a checkpoint or with the best one it names; empty if both are sound."""
+    """The damage of a checkpoint or of the best one that it names; empty if both are intact."""
     damage = _own_damage(file)
     if damage or file.best in (0, file.number):
         return damage
@@ -227,7 +227,7 @@ def _value(variable: keras.Variable) -> Array:
 
 
 def _pieces(variable: keras.Variable) -> Iterator[Array]:
-    """The value, in rows: to read a large table at once would be to copy it."""
+    """The value in pieces of some rows: reading a large table at once would copy it."""
     size = np.dtype(variable.dtype).itemsize * int(np.prod(variable.shape))
     if size <= _PIECE:
         yield _value(variable)

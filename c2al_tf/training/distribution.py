@@ -1,7 +1,7 @@
-"""Training on several devices and machines: which strategy, who this process is, what all workers do together.
+"""Training on several devices and machines: the strategy, this process's place in it, communication between workers.
 
 A model that is built and compiled under `strategy.scope()` is trained under that strategy. Every worker runs the same
-program on its share of the rows; the first one, the chief, writes files. All weights are everywhere.
+program on its share of the rows; the first one, the chief, writes files. Every replica holds all weights.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ START_SECONDS = 600.0
 
 _LOG = logging.getLogger(__name__)
 
-# What every operation that several workers share says once one of them is gone.
+# Part of the error message of every collective operation after a worker has ended.
 _LOST = "Collective ops is aborted by: "
 
 
@@ -36,10 +36,10 @@ class LostWorkerError(RuntimeError):
 
 
 def make_strategy() -> Strategy:
-    """The strategy that the environment asks for; to be called before TensorFlow does anything else.
+    """The strategy that the environment asks for. Call it before any other use of TensorFlow.
 
-    `TF_CONFIG` that names several workers: `MultiWorkerMirroredStrategy`, with which this call waits for the others.
-    Several GPUs: `MirroredStrategy`. Else TensorFlow's default.
+    If `TF_CONFIG` names several workers: `MultiWorkerMirroredStrategy`, after all of them have started. With several
+    GPUs: `MirroredStrategy`. Else TensorFlow's default.
 
     Raises:
         ValueError: If `TF_CONFIG` gives this process a task that no worker has.
@@ -63,7 +63,7 @@ def num_workers() -> int:
 
 
 def worker_shard(strategy: Strategy) -> Shard:
-    """Which of the workers this process is: its share of every batch."""
+    """This worker's share of every batch."""
     resolver = strategy.cluster_resolver
     if resolver is None:
         return Shard(0, 1)
@@ -78,12 +78,12 @@ def is_chief(strategy: Strategy) -> bool:
 
 
 def sum_over_workers(strategy: Strategy, values: Array) -> Array:
-    """The sum of what the workers have, float64 of the shape of `values`; the same on all of them, to the bit."""
+    """The sum of the workers' `values`, float64 of the same shape; the result is bitwise equal on all workers."""
     return _gather(strategy, np.asarray(values, np.float64)).sum(axis=0)
 
 
 def wait_for_all(strategy: Strategy) -> None:
-    """Returns when all workers have called this."""
+    """Returns once all workers have called this."""
     _gather(strategy, np.zeros(1))
 
 
@@ -115,10 +115,10 @@ def check_agreement(model: keras.Model, position: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def lost_workers_named() -> Iterator[None]:
-    """Says of the error that ends a worker when another one is gone what it means.
+    """Raises `LostWorkerError` in place of TensorFlow's error after another worker has ended.
 
     Raises:
-        LostWorkerError: In place of that error.
+        LostWorkerError: If another worker ended.
     """
     try:
         yield
@@ -137,7 +137,7 @@ def _count_workers(cluster: tf.train.ClusterSpec) -> int:
 
 
 def _gather(strategy: Strategy, values: Array) -> Array:
-    """What every worker has, (workers, ...)."""
+    """The values of all workers, (workers, ...)."""
     if worker_shard(strategy).count == 1:
         return values[np.newaxis]
     everywhere = _gather_flat(strategy, tf.constant(values.reshape(1, -1)))
@@ -148,7 +148,7 @@ def _gather(strategy: Strategy, values: Array) -> Array:
 @tf.function(autograph=False, reduce_retracing=True)
 def _gather_flat(strategy: Strategy, own: Tensor) -> Tensor:
     def replica() -> Tensor:
-        # The copy is on the replica's device, which the communication is planned by.
+        # The copy is on the replica's device: TensorFlow plans the communication by the device of its input.
         return tf.distribute.get_replica_context().all_gather(tf.identity(own), axis=0)
 
     return strategy.run(replica)
@@ -156,7 +156,7 @@ def _gather_flat(strategy: Strategy, own: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _ends_in_time() -> Iterator[None]:
-    """Ends the process if others do not start: while TensorFlow waits, nothing in Python runs, not even Ctrl-C."""
+    """Ends the process if other workers do not start: TensorFlow's wait runs no Python code and ignores Ctrl-C."""
     _LOG.warning("Waiting for %d workers to start; without them this one ends after %g s", num_workers(), START_SECONDS)
     with open(os.devnull, "w") as nowhere:
         faulthandler.dump_traceback_later(START_SECONDS, exit=True, file=nowhere)

@@ -1,4 +1,4 @@
-"""What a training run has seen: its position, the sums over its rows, and the figures made of them."""
+"""What a training run has seen: its position, the sums over its rows, and the metrics that follow from them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,19 +6,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..entropy import normalized_entropy
 from ..types import Tensor
 
 
 @dataclass
 class History:
-    """Where a training run stands and what it has seen; all of it is in a checkpoint.
+    """Where a training run stands and what it has seen; a checkpoint holds all of it.
 
     Args:
         epoch: Epochs completed.
-        step: Batches of the current epoch that were trained on.
-        loss: Sum of the objective over those batches.
-        sums: For each task: sums of log loss, label and weight over the rows of those batches.
-        epochs: Figures of each completed epoch: `loss`, and `<task>_loss` and `<task>_ne` of every task; with the
+        step: Steps taken in the current epoch.
+        loss: Sum of the objective over those steps.
+        sums: For each task: sums of log loss, label and weight over the rows of those steps.
+        epochs: Metrics of each completed epoch: `loss`, and `<task>_loss` and `<task>_ne` of every task; with the
             prefix `val_` on the validation rows.
         seconds: Time spent in steps and in waiting for their input, without compilation and validation.
         timed_steps: Steps in that time.
@@ -32,8 +33,8 @@ class History:
     seconds: float = 0.0
     timed_steps: int = 0
 
-    def add(self, results: Sequence[tuple[Tensor, Mapping[str, Tensor]]]) -> None:
-        """Adds what steps returned: loss and sums of one, () and (3,), or of several, (steps,) and (steps, 3).
+    def add_steps(self, results: Sequence[tuple[Tensor, Mapping[str, Tensor]]]) -> None:
+        """Adds the results of steps: loss and sums of one step, () and (3,), or of several, (steps,) and (steps, 3).
 
         Raises:
             ValueError: If a loss is not finite.
@@ -47,48 +48,47 @@ class History:
                     )
                 self.loss += loss
                 self.step += 1
-            add(self.sums, sums)
+            add_sums(self.sums, sums)
 
-    def end_epoch(self, figures: dict[str, float]) -> None:
-        """Begins the next epoch, with the figures of this one."""
-        self.epochs.append(figures)
+    def end_epoch(self, metrics: dict[str, float]) -> None:
+        """Stores the metrics of this epoch and begins the next one."""
+        self.epochs.append(metrics)
         self.epoch, self.step, self.loss, self.sums = self.epoch + 1, 0, 0.0, {}
 
-    def figures(self) -> dict[str, float]:
-        """Loss, and log loss and NE of every task, over the current epoch's batches so far."""
-        return {"loss": self.loss / max(self.step, 1)} | figures_of(self.sums)
+    def metrics(self) -> dict[str, float]:
+        """Loss, and log loss and NE of every task, over the steps of the current epoch so far."""
+        return {"loss": self.loss / max(self.step, 1)} | task_metrics(self.sums)
 
 
-def add(sums: dict[str, list[float]], more: Mapping[str, Tensor]) -> None:
-    """Adds the sums of further rows by task, (3,), or of several steps, (steps, 3)."""
+def add_sums(sums: dict[str, list[float]], more: Mapping[str, Tensor]) -> None:
+    """Adds the sums of one step, (3,) by task, or of several, (steps, 3), to `sums`."""
     for task, values in more.items():
         for step in np.reshape(values.numpy(), (-1, 3)).tolist():
             sums[task] = [a + b for a, b in zip(sums.get(task, (0.0, 0.0, 0.0)), step, strict=True)]
 
 
-def figures_of(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def task_metrics(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """Mean log loss and NE of every task, from its sums of log loss, label and weight."""
-    figures: dict[str, float] = {}
-    for task, (loss, labels, weight) in sums.items():
-        rate, mean_loss = (labels / weight, loss / weight) if weight else (math.nan, math.nan)
-        entropy = -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate)) if 0 < rate < 1 else math.nan
-        figures |= {f"{task}_loss": mean_loss, f"{task}_ne": mean_loss / entropy}
-    return figures
+    metrics: dict[str, float] = {}
+    for task, (loss, label, weight) in sums.items():
+        metrics[f"{task}_loss"] = loss / weight if weight else math.nan
+        metrics[f"{task}_ne"] = normalized_entropy(loss, label, weight)
+    return metrics
 
 
-def in_words(sums: Mapping[str, Sequence[float]]) -> str:
-    """The figures for a progress bar."""
-    figures = figures_of(sums)
-    return ", ".join(f"{task} {figures[f'{task}_loss']:.4f} NE {figures[f'{task}_ne']:.3f}" for task in sums)
+def progress_text(sums: Mapping[str, Sequence[float]]) -> str:
+    """The metrics of every task, for a progress bar."""
+    metrics = task_metrics(sums)
+    return ", ".join(f"{task} {metrics[f'{task}_loss']:.4f} NE {metrics[f'{task}_ne']:.3f}" for task in sums)
 
 
 def best_epoch(epochs: Sequence[Mapping[str, float]], monitor: str) -> int:
-    """The epoch, from 0, whose figure `monitor` is lowest."""
+    """The epoch, from 0, with the lowest value of the metric `monitor`."""
     if monitor not in epochs[0]:
         raise ValueError(f"`patience` needs `validation` rows, for `{monitor}`. Received: only {sorted(epochs[0])}")
     return min(range(len(epochs)), key=lambda epoch: epochs[epoch][monitor])
 
 
-def exhausted(epochs: Sequence[Mapping[str, float]], patience: int | None, monitor: str) -> bool:
+def is_out_of_patience(epochs: Sequence[Mapping[str, float]], patience: int | None, monitor: str) -> bool:
     """Whether `patience` epochs or more have passed since the best one."""
     return patience is not None and bool(epochs) and len(epochs) - 1 - best_epoch(epochs, monitor) >= patience

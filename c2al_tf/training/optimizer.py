@@ -10,7 +10,7 @@ from ..config import TrainingConfig
 from ..optimizers import LazyAdam, RowWiseAdagrad, SparseAdagrad
 
 TABLES = "(.*/)?(table|embeddings)"
-"""Paths of variables that are tables: of `FieldEmbedding` and of `keras.layers.Embedding`."""
+"""Matches the paths of tables: those of `FieldEmbedding` and of `keras.layers.Embedding`."""
 
 _DENSE = {"adam": keras.optimizers.Adam, "adagrad": keras.optimizers.Adagrad}
 _SPARSE = {"lazy_adam": LazyAdam, "adagrad": SparseAdagrad, "row_wise_adagrad": RowWiseAdagrad}
@@ -34,11 +34,11 @@ def make_optimizer(config: TrainingConfig, num_steps: int) -> keras.optimizers.O
 class ClippedMultiOptimizer(keras.optimizers.MultiOptimizer):
     """Keras's `MultiOptimizer` with a bound on the norm of the gradient of all variables together.
 
-    In the norm a row of a table counts as often as it occurs in the batch, as in Keras.
+    In the norm every occurrence of a row in the batch counts separately, as in Keras.
 
     Args:
         optimizer_map: Maps variables to optimizers; see Keras.
-        global_clipnorm: The bound. None: none.
+        global_clipnorm: The bound. None: no bound.
         arguments: Those of `MultiOptimizer`.
     """
 
@@ -49,7 +49,7 @@ class ClippedMultiOptimizer(keras.optimizers.MultiOptimizer):
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
         """Clips the gradients, and gives each to the optimizer of its variable."""
         if self.global_clipnorm is not None:
-            # The optimizers undo the scale of the loss only afterwards.
+            # The gradients still carry the loss scale: the optimizers divide by it later.
             grads, _ = tf.clip_by_global_norm(grads, self.global_clipnorm * (self.loss_scale_factor or 1.0))
         super().apply(grads, trainable_variables)
 

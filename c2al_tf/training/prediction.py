@@ -1,4 +1,4 @@
-"""A trained model on rows: its figures, or its logits."""
+"""A trained model on rows: its metrics, or its logits."""
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -11,17 +11,17 @@ from tqdm import tqdm
 
 from ..types import PRIMARY, Array, Tensor
 from .distribution import sum_over_workers
-from .history import add, figures_of
+from .history import add_sums, task_metrics
 from .step import task_sums
 
 _COMPILED: weakref.WeakKeyDictionary[keras.Model, dict[Any, Callable[..., Any]]] = weakref.WeakKeyDictionary()
-"""What was compiled for a model, which it does not outlive."""
+"""The compiled functions of each model; an entry is dropped with its model."""
 
 
 def evaluate(model: keras.Model, batches: tf.data.Dataset, *, jit_compile: bool = True) -> dict[str, float]:
-    """Log loss and NE of every task that `batches` of `(x, y, weight)` have labels of: `{<task>_loss, <task>_ne}`.
+    """Log loss and NE, `<task>_loss` and `<task>_ne`, of every task that has labels in `batches` of `(x, y, weight)`.
 
-    Of a model of several workers each gives its share of the rows, and all get the figures of all rows.
+    With several workers each passes its share of the rows, and all of them get the metrics over all rows.
     """
 
     def compile_for(model: keras.Model) -> Callable[..., dict[str, Tensor]]:
@@ -34,9 +34,9 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset, *, jit_compile: bool 
     score = _compiled(model, ("evaluate", jit_compile), compile_for, batches.element_spec)
     sums: dict[str, list[float]] = {}
     for x, y, weight in batches:
-        add(sums, score(x, y, weight))
+        add_sums(sums, score(x, y, weight))
     totals = sum_over_workers(model.distribute_strategy, np.array(list(sums.values())))
-    return figures_of(dict(zip(sums, totals.tolist(), strict=True)))
+    return task_metrics(dict(zip(sums, totals.tolist(), strict=True)))
 
 
 def predict(
@@ -48,7 +48,7 @@ def predict(
     jit_compile: bool = True,
     description: str = "predicting",
 ) -> Array:
-    """Logits of one task for the first `num_rows` rows of `(x, ...)` batches, float32 (num_rows,): padding left out."""
+    """Logits of one task for the first `num_rows` rows of `(x, ...)` batches, float32 (num_rows,), without padding."""
 
     def compile_for(model: keras.Model) -> Callable[..., Tensor]:
         @tf.function(jit_compile=jit_compile)
@@ -75,7 +75,7 @@ def _compiled(
     functions = _COMPILED.setdefault(model, {})
     key = (*name, str(specs))
     if key not in functions:
-        # A strong reference would keep the model for ever. Traced at once, as TensorFlow warns of a function that is
-        # traced anew for each of many models.
+        # A strong reference to the model would keep its entry in `_COMPILED` forever. The function is traced here, as
+        # TensorFlow warns of a function that is traced again for each of many models.
         functions[key] = compile_for(weakref.proxy(model)).get_concrete_function(*specs)
     return functions[key]

@@ -1,4 +1,4 @@
-"""One step of training, compiled: forward, backward, update and the sums that the figures are made of."""
+"""One step of training, compiled: forward, backward, update, and the sums that metrics are computed from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -16,15 +16,16 @@ Step: TypeAlias = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor],
 def compile_step(model: keras.Model, objective: Objective, jit_compile: bool = True) -> Step:
     """One optimizer step, compiled.
 
-    If the model was built under a strategy's scope, a step is one of all replicas: each worker gives its share of the
-    batch, whose rows are split over its devices; loss and sums are those of all rows. State that a forward pass changes
-    (batch normalization, dropout's generator) is each replica's own, and the first one's is what is saved.
+    If the model was built under a strategy's scope, all replicas take the step together: each worker passes its share
+    of the batch, whose rows are split over its devices; loss and sums are over all rows. Each replica has its own copy
+    of state that a forward pass changes (batch normalization, dropout's generator); the first one's copy is saved.
 
     Args:
         model: A compiled model.
         objective: The loss, a mean over rows under their weights.
-        jit_compile: Compile with XLA. One device: the whole step. Several devices, one in each process: gradients, and
-            update; what lies between is communication. Several devices in a process: gradients.
+        jit_compile: Compile with XLA. On one device it compiles the whole step; on several devices, one in each
+            process, gradients and update apart, with communication between them; on several devices in one process
+            only the gradients.
     """
     strategy = model.distribute_strategy
     with strategy.scope():
@@ -44,7 +45,7 @@ def compile_step(model: keras.Model, objective: Objective, jit_compile: bool = T
 def compile_steps(step: Step, num_steps: int) -> Step:
     """Several steps in one call: stacked batches `(num_steps or fewer, batch, ...)` to stacked results.
 
-    Each of them runs the same compiled program as a step alone, so it computes the same, to the bit.
+    Each step runs the same compiled program as a single call, so the results are bitwise equal.
     """
     if num_steps == 1:
         return step
@@ -121,7 +122,7 @@ def _split(batch: Any, num_parts: int) -> list[Any]:
 
 
 def _sum_over_replicas(context: tf.distribute.ReplicaContext, values: Any) -> Any:
-    """Sums tensors over all replicas. Rows of tables are put one behind the other: the update sums those that agree."""
+    """Sums tensors over all replicas. Sparse gradients are concatenated: the update sums equal rows."""
     flat = tf.nest.flatten(values)
     present = [value for value in flat if value is not None]
     summed = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, present))

@@ -1,13 +1,14 @@
-"""What no model can beat on generated rows: true click rates and the Bayes-optimal NE, as sums that merge."""
+"""True click rates and the Bayes-optimal NE of generated rows, as sums that merge."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
-from scipy.special import entr
+from scipy.special import logit
 
+from c2al_tf.entropy import log_loss, normalized_entropy
 from c2al_tf.types import Array, Columns
 
 from .ads_world import COHORT_NAMES, SyntheticAds, make_world
@@ -35,9 +36,14 @@ class Truth:
     @classmethod
     def of(cls, probability: Array, click: Array) -> "Truth":
         """The sums of rows, `(rows,)` each."""
-        log_loss = -np.where(click == 1, np.log(probability), np.log1p(-probability)).sum()
-        entropy = (entr(probability) + entr(1 - probability)).sum()
-        return cls(len(click), int(click.sum()), float(probability.sum()), float(entropy), float(log_loss))
+        logits = logit(probability)
+        return cls(
+            rows=len(click),
+            clicks=int(click.sum()),
+            probability=float(probability.sum()),
+            entropy=float(log_loss(probability, logits).sum()),
+            log_loss=float(log_loss(click, logits).sum()),
+        )
 
     def __add__(self, other: "Truth") -> "Truth":
         sums = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
@@ -45,23 +51,23 @@ class Truth:
 
     @property
     def click_rate(self) -> float | None:
-        """The true one: mean of p; None without rows."""
+        """True click rate, the mean of p; None without rows."""
         return self.probability / self.rows if self.rows else None
 
     @property
     def bayes_ne(self) -> float | None:
-        """NE that p is expected to have, and that no model can beat: mean H(p) / H(mean p); None without rows."""
-        return _ratio(self.entropy, self.rows, self.probability)
+        """Expected NE of p, which no model can beat: mean H(p) / H(mean p); None without rows."""
+        return _defined(normalized_entropy(self.entropy, self.probability, self.rows))
 
     @property
     def ne(self) -> float | None:
-        """NE that p has on these clicks, to hold a model's beside: mean log loss / H(mean y); None without clicks."""
-        return _ratio(self.log_loss, self.rows, self.clicks)
+        """NE of p on these clicks, to compare with a model's: mean log loss / H(mean y); None without clicks."""
+        return _defined(normalized_entropy(self.log_loss, self.clicks, self.rows))
 
     def to_json(self) -> dict[str, Any]:
-        """The figures, and under `sums` what `from_json` reads."""
-        figures = {"click_rate": self.click_rate, "bayes_ne": self.bayes_ne, "ne": self.ne}
-        return {"rows": self.rows, "clicks": self.clicks, **figures, "sums": dataclasses.asdict(self)}
+        """The metrics, and under `sums` the fields that `from_json` reads."""
+        metrics = {"click_rate": self.click_rate, "bayes_ne": self.bayes_ne, "ne": self.ne}
+        return {"rows": self.rows, "clicks": self.clicks, **metrics, "sums": dataclasses.asdict(self)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Truth":
@@ -69,11 +75,8 @@ class Truth:
         return cls(**value["sums"])
 
 
-def _ratio(total: float, rows: int, positives: float) -> float | None:
-    if not 0 < positives < rows:
-        return None
-    rate = positives / rows
-    return float(total / rows / (entr(rate) + entr(1 - rate)))
+def _defined(ne: float) -> float | None:
+    return None if math.isnan(ne) else ne
 
 
 Truths: TypeAlias = Mapping[str, Truth]
