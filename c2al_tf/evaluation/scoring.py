@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Self, TypeAlias
 
 import numpy as np
-from scipy.special import expit, xlogy
+from scipy.special import expit
 
+from ..entropy import log_loss, normalized_entropy
 from ..types import Array
 
 Metrics: TypeAlias = dict[str, int | float | None]
@@ -120,15 +121,14 @@ class SliceSums:
         if self.positives > 0:
             metrics["calibration"] = self.prediction / self.positive_weight
         if 0 < self.positives < self.rows:
-            rate, rest = self.positive_weight / self.weight, (self.weight - self.positive_weight) / self.weight
-            metrics["ne"] = self.log_loss / self.weight / float(-xlogy(rate, rate) - xlogy(rest, rest))
+            metrics["ne"] = normalized_entropy(self.log_loss, self.positive_weight, self.weight)
             metrics["auc"] = auc
         return metrics
 
 
 def log_losses(logits: Array, rows: Rows) -> Array:
     """Maps the kept rows' logits (kept,) to their weighted log losses (kept,)."""
-    return rows.weights * (np.logaddexp(0.0, logits) - rows.labels * logits)
+    return rows.weights * log_loss(rows.labels, logits)
 
 
 def auc(logits: Array, labels: Array, weights: Array) -> float | None:
