@@ -313,7 +313,7 @@ def test_close_waits_for_the_calls_under_way(directory, columns):
 
 
 @pytest.mark.parametrize("order", ["alone", "tensorflow first", "tensorflow last"])
-def test_with_and_without_tensorflow_in_the_process(directory, order):
+def test_with_and_without_tensorflow_in_the_process(directory, order, run_python):
     """The same library serves both, in whatever order they are loaded."""
     code = """
 import sys
@@ -334,7 +334,7 @@ with SavedModel(directory) as model:
     assert model.run({"x": np.ones(2)}, "any_rank")["double"].tolist() == [2, 2]
     assert model.run({"text": np.array(["long" * 20], object)}, "echo")["bytes"].tolist() == [80]
 """
-    subprocess.run([sys.executable, "-c", code, str(directory), order], check=True, capture_output=True)
+    run_python(code, directory, order)
 
 
 def test_strings_are_given_back(model):

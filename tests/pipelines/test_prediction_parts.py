@@ -227,9 +227,8 @@ def test_one_call_at_a_time(client, file, tmp_path):
     assert read_json(tmp_path / "out.parquet.parts" / "job.json")["answered_by"] == 2
 
 
-def test_it_loads_no_tensorflow():
-    code = "import c2al_pipelines.predict, sys; assert not sys.modules.keys() & {'tensorflow', 'keras'}"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_it_loads_no_tensorflow(run_python):
+    run_python("import c2al_pipelines.predict, sys; assert not sys.modules.keys() & {'tensorflow', 'keras'}")
 
 
 def test_concurrency_must_be_positive(client, file, tmp_path):
