@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -101,6 +102,19 @@ def _start_process(command: list[Any], **options: Any) -> "Iterator[subprocess.P
 def start_process() -> "Callable[..., contextlib.AbstractContextManager[subprocess.Popen[str]]]":
     """`start_process(command, **options)`: a Popen that is killed on leaving, with all that it has started."""
     return _start_process
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[[Callable[[], object]], None]:
+    """`until(condition)` looks every few milliseconds; five minutes are for a condition that never comes true."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        end = time.monotonic() + 300
+        while not condition():
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.005)
+
+    return wait
 
 
 @pytest.fixture(scope="session")

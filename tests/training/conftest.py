@@ -12,7 +12,9 @@ from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.model import build_model
 from c2al_tf.training import make_optimizer, train
 
-CONFIG = ModelConfig(embedding_dim=4, num_outputs=2, attention_units=4, shared_units=(8,), head_units=(5,))
+CONFIG = ModelConfig(
+    embedding_dim=4, num_blocks=1, num_outputs=2, attention_units=4, shared_units=(8,), head_units=(5,)
+)
 BATCH, STEPS = 64, 16
 
 
