@@ -1,8 +1,6 @@
 """The C++ loader against TensorFlow's Python, on models written here."""
 
 import shutil
-import subprocess
-import sys
 import threading
 
 import numpy as np

@@ -19,7 +19,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 from c2al_serving.requests.model_client import ModelClient
+from c2al_serving.servable.batching import Batcher
+from c2al_serving.server import Server
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from c2al_tf.saved_model import SavedModel
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -181,6 +185,49 @@ def export_server(serving_process, export: Export) -> Iterator[ServerProcess]:
 def server(export_server) -> ServerProcess:
     """The export, served in another process for all tests."""
     return export_server
+
+
+@pytest.fixture(scope="session")
+def batcher_of() -> Callable[[Server], Batcher]:
+    """`batcher_of(server)`: the batcher of the embedded server's only version, in which requests wait."""
+
+    def find(server: Server) -> Batcher:
+        (versions,) = server.models._models.values()
+        (number,) = versions.available()
+        return versions.by_number[number]._servable._batcher
+
+    return find
+
+
+@dataclasses.dataclass
+class HeldModel:
+    """Calls of SavedModel since it is held, by their number of rows; each goes on once `released` is set."""
+
+    calls: list[int]
+    released: threading.Event
+
+
+@contextlib.contextmanager
+def _hold_model() -> Iterator[HeldModel]:
+    held, call_model = HeldModel([], threading.Event()), SavedModel.call
+
+    def call(model: SavedModel, inputs: Any, *rest: Any) -> Any:
+        held.calls.append(next(iter(inputs.values())).shape[0])
+        held.released.wait()
+        return call_model(model, inputs, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SavedModel, "call", call)
+        try:
+            yield held
+        finally:
+            held.released.set()
+
+
+@pytest.fixture(scope="session")
+def hold_model() -> Callable[[], contextlib.AbstractContextManager[HeldModel]]:
+    """`with hold_model() as held`: an embedded server's calls of its model last until the test releases them."""
+    return _hold_model
 
 
 class Door(socketserver.ThreadingTCPServer):

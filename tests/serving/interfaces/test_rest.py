@@ -180,7 +180,9 @@ def test_connections_beyond_the_bound_are_closed_and_the_others_answered(export,
 
     with Server(export.base_path, rest_port=0, max_requests=1) as server, contextlib.ExitStack() as stack:
         first, second, third, fourth = (
-            stack.enter_context(contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=300)))
+            stack.enter_context(
+                contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=300))
+            )
             for _ in range(4)
         )
         assert (status(first), status(second)) == (200, 200)
