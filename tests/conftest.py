@@ -24,17 +24,6 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
-SHARED = ("finished",)
-"""Session fixtures that take long: one worker of pytest-xdist has all tests that use them."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Names, for `--dist loadgroup`, the tests that one worker runs: those of a file, or of a shared fixture."""
-    for item in items:
-        shared = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.partition("::")[0]))
-
 
 def pytest_configure() -> None:
     """Makes this process the parent of what its children leave, so that `no_process_is_left` finds it."""

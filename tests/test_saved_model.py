@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -278,36 +279,30 @@ def test_threads_share_a_model(model, columns):
             if outputs["tags"].tolist() != expected["tags"][rows].tolist():
                 failures.append(rows)
 
-    threads = [threading.Thread(target=call, args=(slice(start, start + 25),)) for start in (0, 25, 50, 75)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(call, [slice(start, start + 25) for start in (0, 25, 50, 75)]))
     assert failures == []
 
 
 def test_close_waits_for_the_calls_under_way(directory, columns):
     model = SavedModel(directory)
-    started, refused = threading.Event(), []
+    started = threading.Event()
 
     def call():
         while True:
             try:
                 model.run(columns)
-                started.set()
             except SavedModelError as error:
-                refused.append(str(error))
-                return
+                return str(error)
+            finally:
+                started.set()
 
-    threads = [threading.Thread(target=call) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    started.wait()
-    model.close()
-    model.close()
-    for thread in threads:
-        thread.join()
-    assert refused == [f"The model of {directory} is closed."] * 4
+    with ThreadPoolExecutor(4) as pool:
+        calling = [pool.submit(call) for _ in range(4)]
+        started.wait()
+        model.close()
+        model.close()
+    assert [future.result() for future in calling] == [f"The model of {directory} is closed."] * 4
 
 
 @pytest.mark.parametrize("order", ["alone", "tensorflow first", "tensorflow last"])

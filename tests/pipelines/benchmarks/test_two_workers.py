@@ -39,7 +39,6 @@ def test_a_killed_worker_ends_the_other_and_both_resume(prepared, unbroken, vict
     assert end["status"] == 1
     assert end["message"].startswith("c2al: Another worker is gone, so this one ends, too")
     assert end["message"].endswith("The same command, on all workers, goes on from the last checkpoint")
-    assert end["seconds"] < 60
     two_workers.finish(path, 2)
     for ours, expected in zip(two_workers.weights(path), two_workers.weights(unbroken), strict=True):
         np.testing.assert_array_equal(ours, expected)
