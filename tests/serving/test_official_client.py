@@ -10,7 +10,7 @@ from c2al_serving.config.batching_parameters import BatchingParameters
 from c2al_serving.server import Server
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-WAIT = BatchingParameters(max_batch_size=10, max_enqueued_batches=1, batch_timeout_micros=3_600_000_000)
+WAIT = BatchingParameters(max_batch_size=10, max_enqueued_batches=1, batch_timeout_micros=300_000_000)
 """Requests of fewer than ten rows wait for others, for longer than the test lasts."""
 
 

@@ -117,7 +117,9 @@ def test_stop_finishes_what_has_begun(export, hold_model, until):
         until(lambda: held.calls)
         stopped = pool.submit(server.stop, grace=300)
         until(lambda: server._room._closed)
-        assert not stopped.done()
+        with PredictClient(f"127.0.0.1:{server.grpc_port}", retries=0) as other:
+            for _ in range(5):  # by then a server that does not wait would have closed its port
+                assert other.status()[0].state == "AVAILABLE"
         held.released.set()
         stopped.result()
         assert call.code() is grpc.StatusCode.OK, call.details()

@@ -16,8 +16,8 @@ from c2al_serving.server import Server
 
 from c2al_tf.saved_model import SavedModel, SavedModelError
 
-LONG = 3_600_000_000
-"""Microseconds, an hour, that no test waits for: a batch that goes before is full."""
+LONG = 300_000_000
+"""Microseconds that no test waits for: a batch that goes before is full."""
 
 
 class Watched(SavedModel):
