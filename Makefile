@@ -33,7 +33,7 @@ bench: .venv/installed .venv/bench-installed .venv-bench/installed  ## Measure s
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu numpy && touch $@ || echo "PyTorch could not be installed"
 
 test: .venv/installed  ## Run the tests, without those marked slow.
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses auto --dist loadfile
 
 check: .venv/installed  ## Run the linters, the type check and the import contract.
 	.venv/bin/ruff format --check .

@@ -1,12 +1,123 @@
-"""What all tests share: where real data is, a small world to train on, and what every layer owes."""
+"""What all tests share: processes of their own, where real data is, a small world, and what every layer owes."""
 
+import contextlib
+import ctypes
+import gc
+import multiprocessing
 import os
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+
+# How long an example takes says nothing about the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
+
+def pytest_configure() -> None:
+    """Makes this process the parent of what its children leave, so that `no_process_is_left` finds it."""
+    pr_set_child_subreaper = 36
+    ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1)
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """Kills the processes that a test has started and not ended: that test fails, and no other is blamed for them."""
+    before = _children()
+    yield
+    popen = {}
+    left = []
+    while pids := _children() - before:
+        popen = popen or {each.pid: each for each in gc.get_objects() if isinstance(each, subprocess.Popen)}
+        for pid in pids:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if command or pid in popen:  # others have ended, and their parents before them
+                left.append(command or f"Popen({popen[pid].args}), not waited for")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            _forget(pid, popen.get(pid))
+    if left:
+        pytest.fail("The test has left processes:\n" + "\n".join(left))
+
+
+def _children() -> set[int]:
+    """Of this process; those of `multiprocessing` that have ended are joined, and its resource tracker stays."""
+    multiprocessing.active_children()
+    pids = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
+            pids.update(map(int, (thread / "children").read_text().split()))
+    return pids - {resource_tracker._resource_tracker._pid}
+
+
+def _forget(pid: int, process: "subprocess.Popen[Any] | None") -> None:
+    """Waits for a killed child, and closes its pipes, so that nothing of it is found later."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+    if process is not None:
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+@contextlib.contextmanager
+def _start_process(command: list[Any], **options: Any) -> "Iterator[subprocess.Popen[str]]":
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*map(str, command)], start_new_session=True, **(pipes | options)) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            with contextlib.suppress(ChildProcessError):
+                while True:  # its children have become ours
+                    os.waitpid(-process.pid, 0)
+
+
+@pytest.fixture(scope="session")
+def start_process() -> "Callable[..., contextlib.AbstractContextManager[subprocess.Popen[str]]]":
+    """`start_process(command, **options)`: a Popen that is killed on leaving, with all that it has started."""
+    return _start_process
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[[Callable[[], object]], None]:
+    """`until(condition)` looks every few milliseconds; five minutes are for a condition that never comes true."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        end = time.monotonic() + 300
+        while not condition():
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.005)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def run_python() -> "Callable[..., subprocess.CompletedProcess[str]]":
+    """`run_python(code, *words, check=True)` runs code in a process of its own."""
+
+    def run(code: str, *words: Any, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", code, *words]
+        with _start_process(command) as process:
+            output, error = process.communicate()
+        assert process.returncode == 0 or not check, error
+        return subprocess.CompletedProcess(command, process.returncode, output, error)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,18 +80,24 @@ with {kind}(sys.argv[1]) as temporary:
 """
 
 
-@contextmanager
-def writing(kind: str, path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has written half and waits."""
-    call = [sys.executable, "-c", WRITER.format(kind=kind), str(path)]
-    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "written\n"
-        yield process
+@pytest.fixture
+def writing(start_process: Callable[..., Any]) -> Callable[..., Any]:
+    """`with writing(kind, path) as process`: one that has written half and waits."""
+
+    @contextmanager
+    def start(kind: str, path: Path) -> Iterator[subprocess.Popen[str]]:
+        call = [sys.executable, "-c", WRITER.format(kind=kind), path]
+        with start_process(call, stdin=subprocess.PIPE) as process:
+            assert process.stdout.readline() == "written\n", process.stderr.read()
+            yield process
+
+    return start
 
 
 @pytest.mark.parametrize("kind", ["replace_file", "replace_directory"])
-def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(kind: str, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(
+    kind: str, tmp_path: Path, writing: Callable[..., Any]
+) -> None:
     path = tmp_path / "a-b.x"
     with writing(kind, path) as killed:
         killed.send_signal(signal.SIGKILL)

@@ -2,8 +2,7 @@
 
 import ast
 import importlib
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,22 +48,19 @@ def test_an_unknown_name_lists_the_right_ones() -> None:
         from c2al_tf import DHEN  # noqa: F401
 
 
-def loaded_after(code: str) -> set[str]:
-    """The distributions that are loaded after some code, in a process of its own."""
-    code += "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+@pytest.fixture
+def loaded_after(run_python) -> Callable[[str], set[str]]:
+    """`loaded_after(code)`: the distributions that are loaded then, in a process of its own."""
+    return lambda code: set(
+        run_python(code + "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})").stdout.split()
+    )
 
 
-def test_the_package_itself_loads_nothing() -> None:
+def test_the_package_itself_loads_nothing(loaded_after) -> None:
     heavy = {"tensorflow", "keras", "numpy", "scipy", "pyarrow", "grpc", "jsonargparse"}
     assert heavy & loaded_after("import c2al_tf; dir(c2al_tf); c2al_tf.__all__") == set()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [*("Cohort", "discover_cohorts", "evaluate_by_cohort", "slice_metrics", "Schema", "ModelConfig", "SavedModel")],
-)
-def test_what_needs_no_tensorflow_does_not_load_it(name) -> None:
-    assert {"tensorflow", "keras"} & loaded_after(f"from c2al_tf import {name}") == set()
+def test_what_needs_no_tensorflow_does_not_load_it(loaded_after) -> None:
+    names = "Cohort, discover_cohorts, evaluate_by_cohort, slice_metrics, Schema, ModelConfig, SavedModel"
+    assert {"tensorflow", "keras"} & loaded_after(f"from c2al_tf import {names}") == set()

@@ -1,9 +1,8 @@
 """The C++ loader against TensorFlow's Python, on models written here."""
 
 import shutil
-import subprocess
-import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -280,40 +279,34 @@ def test_threads_share_a_model(model, columns):
             if outputs["tags"].tolist() != expected["tags"][rows].tolist():
                 failures.append(rows)
 
-    threads = [threading.Thread(target=call, args=(slice(start, start + 25),)) for start in (0, 25, 50, 75)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(call, [slice(start, start + 25) for start in (0, 25, 50, 75)]))
     assert failures == []
 
 
 def test_close_waits_for_the_calls_under_way(directory, columns):
     model = SavedModel(directory)
-    started, refused = threading.Event(), []
+    started = threading.Event()
 
     def call():
         while True:
             try:
                 model.run(columns)
-                started.set()
             except SavedModelError as error:
-                refused.append(str(error))
-                return
+                return str(error)
+            finally:
+                started.set()
 
-    threads = [threading.Thread(target=call) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    started.wait()
-    model.close()
-    model.close()
-    for thread in threads:
-        thread.join()
-    assert refused == [f"The model of {directory} is closed."] * 4
+    with ThreadPoolExecutor(4) as pool:
+        calling = [pool.submit(call) for _ in range(4)]
+        started.wait()
+        model.close()
+        model.close()
+    assert [future.result() for future in calling] == [f"The model of {directory} is closed."] * 4
 
 
 @pytest.mark.parametrize("order", ["alone", "tensorflow first", "tensorflow last"])
-def test_with_and_without_tensorflow_in_the_process(directory, order):
+def test_with_and_without_tensorflow_in_the_process(directory, order, run_python):
     """The same library serves both, in whatever order they are loaded."""
     code = """
 import sys
@@ -334,7 +327,7 @@ with SavedModel(directory) as model:
     assert model.run({"x": np.ones(2)}, "any_rank")["double"].tolist() == [2, 2]
     assert model.run({"text": np.array(["long" * 20], object)}, "echo")["bytes"].tolist() == [80]
 """
-    subprocess.run([sys.executable, "-c", code, str(directory), order], check=True, capture_output=True)
+    run_python(code, directory, order)
 
 
 def test_strings_are_given_back(model):

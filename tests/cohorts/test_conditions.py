@@ -86,14 +86,14 @@ def test_edges_beyond_an_integer_type():
     assert both(Interval("x", 1e25), np.array([2**63 - 1])) == [False]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(FLOATS, min_size=1, max_size=20), EDGES, EDGES)
 def test_numpy_and_tensors_agree_on_floats(values, a, b):
     if a < b:
         both(Interval("x", a, b), np.array([*values, a, b, np.nan], np.float32))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20), EDGES, EDGES)
 def test_numpy_and_tensors_agree_on_integers(values, a, b):
     if a < b:
@@ -101,7 +101,7 @@ def test_numpy_and_tensors_agree_on_integers(values, a, b):
         assert inside == [value != MISSING_INT and a <= value < b for value in values]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text(alphabet="ab é", max_size=2), min_size=1), st.sets(st.text("ab é", min_size=1, max_size=2)))
 def test_numpy_and_tensors_agree_on_strings(column, values):
     if values:

@@ -20,7 +20,9 @@ from c2al_tf.model import build_model
 from c2al_tf.saved_model import SavedModel
 from c2al_tf.training import train
 
-CONFIG = ModelConfig(embedding_dim=4, num_outputs=2, attention_units=4, shared_units=(8,), head_units=(5,), dropout=0.1)
+CONFIG = ModelConfig(
+    embedding_dim=4, num_blocks=1, num_outputs=2, attention_units=4, shared_units=(8,), head_units=(5,), dropout=0.1
+)
 
 
 @pytest.fixture(scope="module")

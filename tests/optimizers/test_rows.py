@@ -12,7 +12,7 @@ def sums(rows: np.ndarray, values: np.ndarray, num_rows: int) -> np.ndarray:
     return total
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.lists(st.integers(0, 40), min_size=1, max_size=60),
     num_rows=st.sampled_from([41, 200]),

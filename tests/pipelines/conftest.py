@@ -1,21 +1,25 @@
 """The command, in this process or in one of its own, and one whole run by it."""
 
+import contextlib
 import dataclasses
+import fcntl
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from c2al_serving.requests.model_client import ModelClient
 
 REPOSITORY = Path(__file__).parents[2]
 DEMO = str(REPOSITORY / "pipelines" / "configs" / "demo.yaml")
 SCRIPT = str(Path(sys.executable).with_name("c2al"))
 
 # A world whose planted cohorts 15,000 rows show as clearly as 400,000 do at the real click rate, and a model that
-# compiles quickly.
+# compiles quickly, without XLA; tests/training are about XLA.
 SMALL = {
     "data.synthetic_ads.num_rows": 30_000,
     "data.synthetic_ads.validation_rows": 15_000,
@@ -35,6 +39,7 @@ SMALL = {
     "model.head_units": [8],
     "training.batch_size": 500,
     "training.learning_rate": 0.01,
+    "training.jit_compile": False,
     "cohorts.guard.min_positives": 50,
     "seeds": 2,
 }
@@ -84,28 +89,31 @@ def c2al(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return call
 
 
-def run_script(*words: object) -> Outcome:
-    """Calls the installed command in a process of its own."""
+@pytest.fixture(scope="session", autouse=True)
+def patient_clients() -> Iterator[None]:
+    """`c2al predict` waits five minutes for an answer, not ten seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ModelClient.__init__.__kwdefaults__, "timeout", 300.0)
+        yield
+
+
+@pytest.fixture(scope="session")
+def start_script(start_process) -> Callable[..., contextlib.AbstractContextManager[subprocess.Popen[str]]]:
+    """`with start_script(*words) as process`: the installed command, killed on leaving with all that it started."""
     wide = {**os.environ, "COLUMNS": "200"}
-    call = [SCRIPT, *map(str, words)]
-    done = subprocess.run(call, capture_output=True, text=True, cwd=REPOSITORY, env=wide, timeout=600)
-    return Outcome(done.returncode, done.stdout, done.stderr)
+    return lambda *words: start_process([SCRIPT, *words], cwd=REPOSITORY, env=wide)
 
 
 @pytest.fixture(scope="session")
-def script() -> Callable[..., Outcome]:
-    return run_script
+def script(start_script) -> Callable[..., Outcome]:
+    """Calls the installed command in a process of its own."""
 
+    def call(*words: object) -> Outcome:
+        with start_script(*words) as process:
+            output, error = process.communicate()
+        return Outcome(process.returncode, output, error)
 
-@pytest.fixture(scope="session")
-def start_script() -> Callable[..., subprocess.Popen[str]]:
-    """Starts the installed command, which is the caller's to end."""
-
-    def start(*words: object) -> subprocess.Popen[str]:
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([SCRIPT, *map(str, words)], cwd=REPOSITORY, **pipes)  # type: ignore[call-overload]
-
-    return start
+    return call
 
 
 @pytest.fixture(scope="session")
@@ -120,10 +128,21 @@ def small_words() -> Callable[..., list[str]]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, small_words: Callable[..., list[str]]) -> FinishedRun:
-    """One whole run, in a process of its own. Tests read it; those that write copy it first."""
-    path = tmp_path_factory.mktemp("finished") / "run"
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, small_words: Callable[..., list[str]], script: Callable[..., Outcome]
+) -> FinishedRun:
+    """One whole run, in a process of its own. Tests read it; those that write copy it first.
+
+    The workers of pytest-xdist share it: whoever needs it first makes it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    path, record = folder / "finished", folder / "finished.json"
     words = small_words(path)
-    outcome = run_script("run", *words)
-    assert outcome.status == 0, outcome.error[-3000:]
-    return FinishedRun(path, tuple(words), outcome)
+    with (folder / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not record.exists():
+            outcome = script("run", *words)
+            assert outcome.status == 0, outcome.error[-3000:]
+            record.write_text(json.dumps(dataclasses.asdict(outcome)))
+    return FinishedRun(path, tuple(words), Outcome(**json.loads(record.read_text())))

@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
-import json
 import os
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -17,8 +18,20 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
+from c2al_serving.requests.model_client import ModelClient
+from c2al_serving.servable.batching import Batcher
 from c2al_serving.server import Server
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from c2al_tf.saved_model import SavedModel
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_clients() -> Iterator[None]:
+    """Clients wait five minutes by default, not ten seconds: how fast the server is, no test decides."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ModelClient.__init__.__kwdefaults__, "timeout", 300.0)
+        yield
 
 
 class Clicks(tf.Module):
@@ -142,60 +155,125 @@ class ServerProcess:
     rest_port: int
 
 
-@contextlib.contextmanager
-def serving(base_path: Path, **options: Any) -> Iterator[ServerProcess]:
-    """Serves a base path in another process; `batching` among the options is a dict of parameters."""
-    command = [sys.executable, "-c", _SERVE, str(base_path), json.dumps(options)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield ServerProcess(process, *map(int, process.stdout.readline().split()))
-        finally:
-            process.terminate()
-
-
 _SERVE = """
-import json, sys
-from c2al_serving.config.batching_parameters import BatchingParameters
+import sys
 from c2al_serving.server import serve
-options = json.loads(sys.argv[2])
-if "batching" in options:
-    options["batching"] = BatchingParameters(**options["batching"])
 on_ready = lambda server: print(server.grpc_port, server.rest_port, flush=True)
-serve(sys.argv[1], grpc_port=0, rest_port=0, on_ready=on_ready, **options)
+serve(sys.argv[1], grpc_port=0, rest_port=0, on_ready=on_ready)
 """
 
 
 @pytest.fixture(scope="session")
-def serving_process() -> Callable[..., contextlib.AbstractContextManager[ServerProcess]]:
+def serving_process(start_process) -> Callable[[Path], contextlib.AbstractContextManager[ServerProcess]]:
+    """`serving_process(base_path)` serves it in another process."""
+
+    @contextlib.contextmanager
+    def serving(base_path: Path) -> Iterator[ServerProcess]:
+        with start_process([sys.executable, "-c", _SERVE, base_path], stderr=subprocess.DEVNULL) as process:
+            yield ServerProcess(process, *map(int, process.stdout.readline().split()))
+
     return serving
 
 
-@pytest.fixture(scope="module")
-def server(export: Export) -> Iterator[ServerProcess]:
-    with serving(export.base_path) as server:
+@pytest.fixture(scope="session")
+def export_server(serving_process, export: Export) -> Iterator[ServerProcess]:
+    with serving_process(export.base_path) as server:
         yield server
 
 
-@pytest.fixture
-def away(export):
-    """The port of a server that is away, and what calls it back: it has loaded its model already."""
-    with Server(export.base_path) as first:
-        port = first.grpc_port
-    loaded, called = threading.Event(), threading.Event()
+@pytest.fixture(scope="module")
+def server(export_server) -> ServerProcess:
+    """The export, served in another process for all tests."""
+    return export_server
 
-    class Late(Server):
-        def _listen(self, *rest):
-            loaded.set()
-            called.wait()
-            super()._listen(*rest)
 
-    with contextlib.ExitStack() as stack:
-        back = threading.Thread(target=lambda: stack.enter_context(Late(export.base_path, grpc_port=port)))
-        back.start()
-        loaded.wait()
+@pytest.fixture(scope="session")
+def batcher_of() -> Callable[[Server], Batcher]:
+    """`batcher_of(server)`: the batcher of the embedded server's only version, in which requests wait."""
+
+    def find(server: Server) -> Batcher:
+        (versions,) = server.models._models.values()
+        (number,) = versions.available()
+        return versions.by_number[number]._servable._batcher
+
+    return find
+
+
+@dataclasses.dataclass
+class HeldModel:
+    """Calls of SavedModel since it is held, by their number of rows; each goes on once `released` is set."""
+
+    calls: list[int]
+    released: threading.Event
+
+
+@contextlib.contextmanager
+def _hold_model() -> Iterator[HeldModel]:
+    held, call_model = HeldModel([], threading.Event()), SavedModel.call
+
+    def call(model: SavedModel, inputs: Any, *rest: Any) -> Any:
+        held.calls.append(next(iter(inputs.values())).shape[0])
+        held.released.wait()
+        return call_model(model, inputs, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SavedModel, "call", call)
         try:
-            yield port, called.set
+            yield held
         finally:
-            called.set()
+            held.released.set()
+
+
+@pytest.fixture(scope="session")
+def hold_model() -> Callable[[], contextlib.AbstractContextManager[HeldModel]]:
+    """`with hold_model() as held`: an embedded server's calls of its model last until the test releases them."""
+    return _hold_model
+
+
+class Door(socketserver.ThreadingTCPServer):
+    """Passes connections on to a port, after it has closed the first `refusals` of them."""
+
+    def __init__(self, port: int):
+        super().__init__(("127.0.0.1", 0), _Visitor)
+        self.port, self.refusals = port, 0
+        self.address = f"127.0.0.1:{self.server_address[1]}"
+        self.passed: list[socket.socket] = []
+
+    def server_close(self) -> None:
+        for connection in self.passed:  # gRPC keeps it open when its channel is closed
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
+
+
+class _Visitor(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        if self.server.refusals:
+            self.server.refusals -= 1
+            return
+        self.server.passed.append(self.request)
+        with socket.create_connection(("127.0.0.1", self.server.port)) as behind:
+            back = threading.Thread(target=_pass_on, args=(behind, self.request))
+            back.start()
+            _pass_on(self.request, behind)
             back.join()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # whoever ends first
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def door(server) -> Iterator[Door]:
+    """A `Door` to the server."""
+    with Door(server.grpc_port) as door:
+        thread = threading.Thread(target=door.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield door
+        finally:
+            door.shutdown()
+            thread.join()

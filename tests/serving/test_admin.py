@@ -40,4 +40,4 @@ def test_what_the_server_refuses(target, export) -> None:
 
 def test_nobody_there() -> None:
     with pytest.raises(PredictError, match="127.0.0.1:1: UNAVAILABLE"):
-        reload_config("127.0.0.1:1", to_proto([]), timeout=10)
+        reload_config("127.0.0.1:1", to_proto([]))

@@ -74,18 +74,16 @@ def test_a_late_answer_is_an_error():
         asyncio.run(ask(f"127.0.0.1:{silent.getsockname()[1]}"))
 
 
-def test_a_server_that_is_away_for_a_moment(away):
-    port, come_back = away
-
-    async def ask():
-        async with AsyncPredictClient(f"127.0.0.1:{port}", retries=0) as client:
-            with pytest.raises(PredictError, match="UNAVAILABLE"):
-                await client.status()
-        async with AsyncPredictClient(f"127.0.0.1:{port}", retries=4) as client:
-            asyncio.get_running_loop().call_later(0.2, come_back)
+def test_a_server_that_is_away_for_a_moment(door):
+    async def ask(retries):
+        door.refusals = 1
+        async with AsyncPredictClient(door.address, retries=retries) as client:
             return (await client.status())[0].state
 
-    assert asyncio.run(ask()) == "AVAILABLE"
+    with pytest.raises(PredictError, match="UNAVAILABLE"):
+        asyncio.run(ask(retries=0))
+    assert asyncio.run(ask(retries=4)) == "AVAILABLE"
+    assert door.refusals == 0
 
 
 class Held:
@@ -127,13 +125,16 @@ class Held:
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {"Predict": method})])
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        async with AsyncPredictClient(f"127.0.0.1:{port}", cast=False, max_rows=1) as client:
-            yield client
-        await server.stop(None)
+        try:
+            async with AsyncPredictClient(f"127.0.0.1:{port}", cast=False, max_rows=1) as client:
+                yield client
+        finally:
+            await server.stop(None)
 
-    async def idle(self):
-        while self.under_way:
-            await asyncio.sleep(0.01)
+    async def until(self, condition):
+        async with asyncio.timeout(300):
+            while not condition():
+                await asyncio.sleep(0.01)
 
 
 def test_four_pieces_are_under_way_at_a_time():
@@ -153,12 +154,11 @@ def test_who_cancels_a_call_cancels_its_requests():
         held = Held(enough=5)
         async with held.client() as client:
             call = asyncio.create_task(client.predict({"x": np.arange(20)}))
-            while held.under_way < 4:
-                await asyncio.sleep(0.01)
+            await held.until(lambda: held.under_way == 4)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            await asyncio.wait_for(held.idle(), 5)
+            await held.until(lambda: held.under_way == 0)
         return held.cancelled, held.most
 
     assert asyncio.run(run()) == (4, 4)
@@ -170,7 +170,7 @@ def test_a_piece_that_is_refused_ends_the_others():
         async with held.client() as client:
             with pytest.raises(PredictError, match="INTERNAL: bad row"):
                 await client.predict({"x": np.arange(20)})
-            await asyncio.wait_for(held.idle(), 5)
+            await held.until(lambda: held.under_way == 0)
         return held.cancelled, held.most
 
     assert asyncio.run(run()) == (3, 4)

@@ -1,7 +1,4 @@
 import socket
-import subprocess
-import sys
-import threading
 
 import grpc
 import numpy as np
@@ -16,22 +13,21 @@ def client(server):
 
 
 @pytest.mark.parametrize("module", ["client", "async_client"])
-def test_a_client_is_thin(module):
-    """0.3 s and 60 MB, best of three; the seconds are the processor's, for others may be at work beside the test."""
+def test_a_client_is_thin(module, run_python):
+    """What its import takes: modules, on which the seconds depend, and memory."""
     code = f"""
-import sys, time
-start = time.process_time()
+import sys, warnings
+warnings.simplefilter("error")
 import c2al_serving.{module}
-seconds = time.process_time() - start
 loaded = {{name.partition(".")[0] for name in sys.modules}}
 assert not loaded & {{"tensorflow", "tensorflow_serving", "keras", "pandas", "pyarrow", "c2al_tf"}}, loaded
-peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(seconds, peak)
+num_modules = len(sys.modules)
+with open("/proc/self/status") as status:
+    peak = next(line.split()[1] for line in status if line.startswith("VmHWM"))
+print(num_modules, peak)
 """
-    command = [sys.executable, "-W", "error", "-c", code]
-    outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)]
-    seconds, kilobytes = (min(map(float, column)) for column in zip(*map(str.split, outputs), strict=True))
-    assert seconds <= 0.3
+    num_modules, kilobytes = map(int, run_python(code).stdout.split())
+    assert num_modules <= 400  # 327 with NumPy 2.4 and gRPC 1.80
     assert kilobytes <= 60_000
 
 
@@ -142,8 +138,8 @@ def test_unknown_model_and_version(server, export):
         assert client.predict(export.columns)["logits"].shape == (64, 1)
 
 
-def test_no_server_is_an_error_in_time(export):
-    with PredictClient("127.0.0.1:1", timeout=5) as client, pytest.raises(PredictError, match="UNAVAILABLE") as caught:
+def test_no_server_is_an_error(export):
+    with PredictClient("127.0.0.1:1") as client, pytest.raises(PredictError, match="UNAVAILABLE") as caught:
         client.predict(export.columns)
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
 
@@ -160,13 +156,14 @@ def test_max_rows_must_be_positive():
         PredictClient("localhost:1", max_rows=0)
 
 
-def test_a_server_that_is_away_for_a_moment(away):
-    port, come_back = away
-    with PredictClient(f"127.0.0.1:{port}", retries=0) as client, pytest.raises(PredictError, match="UNAVAILABLE"):
+def test_a_server_that_is_away_for_a_moment(door):
+    door.refusals = 1
+    with PredictClient(door.address, retries=0) as client, pytest.raises(PredictError, match="UNAVAILABLE"):
         client.status()
-    with PredictClient(f"127.0.0.1:{port}", retries=4) as client:
-        threading.Timer(0.2, come_back).start()
+    door.refusals = 1
+    with PredictClient(door.address, retries=4) as client:
         assert client.status()[0].state == "AVAILABLE"
+    assert door.refusals == 0
 
 
 def test_retries_that_cannot_be():

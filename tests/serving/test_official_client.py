@@ -1,4 +1,4 @@
-"""A server in its own process, under the official stubs: what it refuses when it has too much to do."""
+"""A server under the official stubs: what it refuses when it has too much to do."""
 
 import contextlib
 
@@ -6,19 +6,33 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from c2al_serving.config.batching_parameters import BatchingParameters
+from c2al_serving.server import Server
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-WAIT = {"max_batch_size": 10, "max_enqueued_batches": 1, "batch_timeout_micros": 60_000_000}
+WAIT = BatchingParameters(max_batch_size=10, max_enqueued_batches=1, batch_timeout_micros=300_000_000)
 """Requests of fewer than ten rows wait for others, for longer than the test lasts."""
 
 
 @pytest.fixture
-def stub(serving_process, export):
-    with (
-        serving_process(export.base_path, max_requests=3, batching=WAIT) as server,
-        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
-    ):
+def server(export):
+    with Server(export.base_path, max_requests=3, batching=WAIT) as server:
+        yield server
+
+
+@pytest.fixture
+def stub(server):
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         yield prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+
+@contextlib.contextmanager
+def asking(stub, asked):
+    future = stub.Predict.future(asked, timeout=300)
+    try:
+        yield future
+    finally:
+        future.cancel()
 
 
 def request(columns, start, stop):
@@ -29,39 +43,36 @@ def request(columns, start, stop):
     return made
 
 
-def refusal(stub, asked, timeout):
+def refusal(stub, asked):
     with pytest.raises(grpc.RpcError) as refused:
-        stub.Predict(asked, timeout=timeout)
+        stub.Predict(asked, timeout=300)
     return refused.value.code(), refused.value.details()
 
 
-def test_more_than_it_can_do(stub, export):
-    code, _ = refusal(stub, request(export.columns, 0, 6), timeout=0.3)
-    assert code is grpc.StatusCode.DEADLINE_EXCEEDED
-    with contextlib.ExitStack() as waiting:
+def test_more_than_it_can_do(server, stub, export, batcher_of, until):
+    waiting, room = batcher_of(server)._waiting, server._room
 
-        def wait(start, stop):
-            future = stub.Predict.future(request(export.columns, start, stop), timeout=60)
-            waiting.callback(future.cancel)
-            return future
+    def wait(start, stop):
+        """Asks, and returns when the request waits in the server."""
+        there = len(waiting)
+        future = asked.enter_context(asking(stub, request(export.columns, start, stop)))
+        until(lambda: len(waiting) > there)
+        return future
 
+    with contextlib.ExitStack() as asked:
+        given_up = wait(0, 6)
+        given_up.cancel()
+        until(lambda: room._left == 3)
         first = wait(0, 6)
-        code, details = refusal(stub, request(export.columns, 0, 6), timeout=60)
-        assert (code, details) == (
+        assert refusal(stub, request(export.columns, 0, 6)) == (
             grpc.StatusCode.UNAVAILABLE,
             "The batch scheduling queue to which this task was submitted is full",
         )
-        others = [wait(6, 7), wait(7, 8)]
-        while (refused := refusal(stub, request(export.columns, 0, 1), timeout=0.3))[0] is not (
-            grpc.StatusCode.RESOURCE_EXHAUSTED
-        ):
-            assert refused[0] is grpc.StatusCode.DEADLINE_EXCEEDED  # one of the others was not there yet
-        others.pop().cancel()
-        while (answer := stub.Predict.future(request(export.columns, 8, 11), timeout=60)).code() is not (
-            grpc.StatusCode.OK
-        ):
-            # What was cancelled has not gone yet.
-            assert answer.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
-        answers = [first.result(), others[0].result(), answer.result()]
+        second, third = wait(6, 7), wait(7, 8)
+        assert refusal(stub, request(export.columns, 0, 1))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        third.cancel()
+        until(lambda: room._left == 1)
+        last = stub.Predict(request(export.columns, 8, 11), timeout=300)  # ten rows are there
+        answers = [first.result(), second.result(), last]
     logits = np.concatenate([tf.make_ndarray(given.outputs["logits"]) for given in answers])
     np.testing.assert_allclose(logits, export.logits[[*range(7), 8, 9, 10]], rtol=1e-6)

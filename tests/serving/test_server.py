@@ -6,8 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -29,27 +28,17 @@ print("stopped", flush=True)
 """
 
 
-@contextlib.contextmanager
-def server_process(base_path):
-    command = [sys.executable, "-c", CODE, str(base_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    with process:
-        try:
-            yield process, process.stdout.readline().split()
-        finally:
-            process.kill()
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_own_process_without_tensorflows_python(export, number):
-    with server_process(export.base_path) as (process, (grpc_port, rest_port, *loaded)):
+def test_own_process_without_tensorflows_python(export, number, start_process):
+    with start_process([sys.executable, "-c", CODE, export.base_path], stderr=subprocess.DEVNULL) as process:
+        grpc_port, rest_port, *loaded = process.stdout.readline().split()
         assert loaded == []
         with PredictClient(f"127.0.0.1:{grpc_port}") as client:
             np.testing.assert_allclose(client.predict(export.columns)["logits"], export.logits, atol=1e-5, rtol=1e-6)
         with socket.create_connection(("127.0.0.1", int(rest_port))):  # an idle connection does not keep it alive
             process.send_signal(number)
             assert process.stdout.read() == "stopped\n"
-            assert process.wait(timeout=10) == 0
+            assert process.wait() == 0
 
 
 def test_the_largest_number_is_served(export, tmp_path):
@@ -72,13 +61,14 @@ def test_what_is_no_base_path(export, tmp_path):
 def test_an_incomplete_version_opens_no_port(export, tmp_path):
     shutil.copytree(export.latest, tmp_path / "1")
     shutil.rmtree(tmp_path / "1" / "variables")
-    with socket.socket() as probe:
+    with socket.socket() as probe:  # keeps the port from all others but those that share it
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with pytest.raises(ValueError, match=r"incomplete SavedModel: it has no variables/variables\.index"):
-        Server(tmp_path, grpc_port=port)
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port)).close()
+        with pytest.raises(ValueError, match=r"incomplete SavedModel: it has no variables/variables\.index"):
+            Server(tmp_path, grpc_port=port, reuse_port=True)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
 
 
 def test_taken_ports_are_errors(server, export):
@@ -91,8 +81,8 @@ def test_taken_ports_are_errors(server, export):
 def test_servers_that_share_a_port_share_the_connections(server, export):
     with pytest.raises(OSError, match=f"cannot listen on gRPC port {server.grpc_port}"):
         Server(export.base_path, grpc_port=server.grpc_port, reuse_port=True)
-    with Server(export.base_path, reuse_port=True) as one:
-        other = Server(export.base_path, grpc_port=one.grpc_port, reuse_port=True).start()
+    with Server(export.base_path, reuse_port=True) as one, contextlib.ExitStack() as stack:
+        other = stack.enter_context(Server(export.base_path, grpc_port=one.grpc_port, reuse_port=True))
 
         def ask():
             with PredictClient(f"127.0.0.1:{one.grpc_port}") as client:
@@ -101,7 +91,7 @@ def test_servers_that_share_a_port_share_the_connections(server, export):
         for _ in range(64):  # each on a connection of its own, which the kernel gives to either
             ask()
         assert min(num_requests(one), num_requests(other)) > 0
-        other.stop()
+        stack.close()
         before = num_requests(one)
         ask()
         assert num_requests(one) == before + 1
@@ -112,101 +102,85 @@ def num_requests(server):
     return sum(float(line.split()[-1]) for line in counted)
 
 
-def test_stop_finishes_what_has_begun(export):
+def test_stop_finishes_what_has_begun(export, hold_model, until):
     request = messages.PredictRequest(model_spec={"name": "default"}, output_filter=["logits"])
-    rows = 80_000  # of one value each, which TensorFlow repeats: it takes a while
     for name, column in export.columns.items():
-        fill_proto(request.inputs[name], column[:1], as_fields=True)
-        request.inputs[name].tensor_shape.dim[0].size = rows
+        fill_proto(request.inputs[name], column)
     server = Server(export.base_path).start()
-    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+    with (
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+        ThreadPoolExecutor(1) as pool,
+        hold_model() as held,
+    ):
         predict = channel.unary_unary(f"/{messages.PREDICTION_SERVICE}/Predict")
-        call = predict.future(request.SerializeToString(), timeout=60)
-        version = next(iter(server.models._models["default"].by_number.values()))
-        while not (version._num_users or call.done()):
-            time.sleep(0.001)
-        server.stop(grace=60)
+        call = predict.future(request.SerializeToString(), timeout=300)
+        until(lambda: held.calls)
+        stopped = pool.submit(server.stop, grace=300)
+        until(lambda: server._room._closed)
+        with PredictClient(f"127.0.0.1:{server.grpc_port}", retries=0) as other:
+            for _ in range(5):  # by then a server that does not wait would have closed its port
+                assert other.status()[0].state == "AVAILABLE"
+        held.released.set()
+        stopped.result()
         assert call.code() is grpc.StatusCode.OK, call.details()
-    assert len(messages.PredictResponse.FromString(call.result()).outputs["logits"].float_val) == rows
+    assert len(messages.PredictResponse.FromString(call.result()).outputs["logits"].float_val) == 64
 
 
-def test_stop_loses_no_request(export):
+def test_stop_loses_no_request(export, until):
     """Requests from several threads while the server stops: each is answered rightly or refused, none is lost."""
-    server = Server(export.base_path).start()
     answers: list[np.ndarray] = []
-    refusals: list[str] = []
 
-    def ask():
+    def ask() -> str:
         with PredictClient(f"127.0.0.1:{server.grpc_port}") as client:
             while True:
                 try:
                     answers.append(client.predict(export.columns)["logits"])
                 except PredictError as error:
-                    refusals.append(error.code.name)
-                    return
+                    return error.code.name
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    while len(answers) < 20:
-        threads[0].join(0.01)
-    server.stop()
-    for thread in threads:
-        thread.join()
-    assert set(refusals) <= {"UNAVAILABLE", "CANCELLED"}
-    assert len(refusals) == 4
+    with ThreadPoolExecutor(4) as pool, Server(export.base_path) as server:
+        asking = [pool.submit(ask) for _ in range(4)]
+        until(lambda: len(answers) >= 20 or any(future.done() for future in asking))
+    assert {future.result() for future in asking} <= {"UNAVAILABLE", "CANCELLED"}
+    assert len(answers) >= 20
     for logits in answers:
         np.testing.assert_allclose(logits, export.logits, rtol=1e-6)
 
 
 def test_many_clients_at_once(server, export):
-    errors: list[Exception] = []
-
     def ask(first: int):
         rows = {name: column[first : first + 4] for name, column in export.columns.items()}
         expected = export.logits[first : first + 4]
-        try:
-            with PredictClient(f"127.0.0.1:{server.grpc_port}") as client:
-                for _ in range(20):
-                    np.testing.assert_allclose(client.predict(rows)["logits"], expected, rtol=1e-6)
-        except Exception as error:
-            errors.append(error)
+        with PredictClient(f"127.0.0.1:{server.grpc_port}") as client:
+            for _ in range(20):
+                np.testing.assert_allclose(client.predict(rows)["logits"], expected, rtol=1e-6)
 
-    threads = [threading.Thread(target=ask, args=(4 * index,)) for index in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(0, 32, 4)))
 
 
-def test_too_many_requests_are_refused_and_the_others_answered(export):
-    many = {name: np.repeat(column, 20_000, axis=0) for name, column in export.columns.items()}
-    codes: list[str] = []
-    with Server(export.base_path, max_requests=1) as server:
-        target = f"127.0.0.1:{server.grpc_port}"
+def test_too_many_requests_are_refused_and_the_others_answered(export, hold_model, until):
+    with (
+        Server(export.base_path, max_requests=1) as server,
+        ThreadPoolExecutor(1) as pool,
+        PredictClient(f"127.0.0.1:{server.grpc_port}", cast=False) as client,
+    ):
 
-        def ask(columns):
-            with PredictClient(target, cast=False, timeout=60, max_rows=10**9) as client:
-                try:
-                    assert len(client.predict(columns)["logits"]) == len(columns["user"])
-                    codes.append("OK")
-                except PredictError as error:
-                    codes.append(error.code.name)
+        def ask() -> None:
+            np.testing.assert_allclose(client.predict(export.columns)["logits"], export.logits, rtol=1e-6)
 
-        thread = threading.Thread(target=ask, args=(many,))
-        thread.start()
-        with PredictClient(target) as other:
-            while thread.is_alive():
-                ask(export.columns)
-                assert other.status()[0].state == "AVAILABLE"  # whatever is under way
-        assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
-        counted = 'request_count{model_name="default",status="RESOURCE_EXHAUSTED"} '
-        assert f"{counted}{codes.count('RESOURCE_EXHAUSTED')}.0" in server.models.metrics.text().decode()
-        codes.clear()
-        ask(many)  # there is room again
-        ask(export.columns)
-        assert codes == ["OK", "OK"]
+        with hold_model() as held:
+            first = pool.submit(ask)
+            until(lambda: held.calls)
+            for _ in range(3):
+                with pytest.raises(PredictError, match="RESOURCE_EXHAUSTED: 1 requests are under way"):
+                    ask()
+            assert client.status()[0].state == "AVAILABLE"  # whatever is under way
+            held.released.set()
+            first.result()
+        counted = 'request_count{model_name="default",status="RESOURCE_EXHAUSTED"} 3.0'
+        assert counted in server.models.metrics.text().decode()
+        ask()  # there is room again
 
 
 def test_a_bound_that_cannot_be(export):

@@ -12,13 +12,17 @@ from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.model import build_model
 from c2al_tf.training import make_optimizer, train
 
-CONFIG = ModelConfig(embedding_dim=4, num_outputs=2, attention_units=4, shared_units=(8,), head_units=(5,))
+CONFIG = ModelConfig(
+    embedding_dim=4, num_blocks=1, num_outputs=2, attention_units=4, shared_units=(8,), head_units=(5,)
+)
 BATCH, STEPS = 64, 16
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fit(small_schema, small_file, small_cohorts):
-    def fit(*, lambdas=None, epochs=2, dropout=0.0, seed=0, mixed_precision=False, **arguments):
+    """Trains a model; with XLA where a test is about it, as XLA compiles for longer than all steps take."""
+
+    def fit(*, lambdas=None, epochs=2, dropout=0.0, seed=0, mixed_precision=False, jit_compile=False, **arguments):
         cohorts = small_cohorts if lambdas is not None else ()
         config = ModelConfig(**{**vars(CONFIG), "dropout": dropout, "mixed_precision": mixed_precision})
         keras.utils.set_random_seed(seed)
@@ -38,14 +42,20 @@ def fit(small_schema, small_file, small_cohorts):
             )
 
         history = train(
-            model, batches, weighted_sum_of_tasks(lambdas or {}), steps_per_epoch=STEPS, epochs=epochs, **arguments
+            model,
+            batches,
+            weighted_sum_of_tasks(lambdas or {}),
+            steps_per_epoch=STEPS,
+            epochs=epochs,
+            jit_compile=jit_compile,
+            **arguments,
         )
         return model, history
 
     return fit
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rows_in_order(small_schema, small_file):
     return lambda: make_dataset(small_file, small_schema, BATCH)
 

@@ -1,11 +1,13 @@
 """Two workers and two devices against one process, and what a process knows of the others."""
 
+import contextlib
 import json
-import os
 import runpy
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -26,31 +28,38 @@ from c2al_tf.training.distribution import (
 SCRIPT = Path(__file__).with_name("replicas.py")
 
 
-def free_ports() -> list[str]:
-    """Two ports that nobody listens on."""
-    with socket.create_server(("localhost", 0)) as one, socket.create_server(("localhost", 0)) as other:
-        return [str(each.getsockname()[1]) for each in (one, other)]
+@pytest.fixture(scope="module")
+def ports() -> Iterator[list[str]]:
+    """Two ports that nobody else gets: the workers share them with sockets of ours, which do not listen."""
+    with socket.socket() as one, socket.socket() as other, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TF_GRPC_REUSE_PORT", "1")
+        for each in (one, other):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            each.bind(("localhost", 0))
+        yield [str(each.getsockname()[1]) for each in (one, other)]
 
 
 @pytest.fixture(scope="module")
-def replicas(tmp_path_factory) -> dict[str, tuple[list[np.ndarray], dict]]:
+def replicas(tmp_path_factory, start_process, ports) -> dict[str, tuple[list[np.ndarray], dict]]:
     """Variables and report of each process of a run on two workers, and of one on two devices."""
     folder = tmp_path_factory.mktemp("replicas")
-    ports = ",".join(free_ports())
-    calls = {"worker0": ["workers", "0", ports], "worker1": ["workers", "1", ports], "devices": ["devices", "0", "0"]}
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, SCRIPT, *words, folder / name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for name, words in calls.items()
-    }
-    try:
-        said = {name: process.communicate(timeout=300)[0] for name, process in processes.items()}
-    finally:
-        for process in processes.values():
-            process.kill()
-    for name, process in processes.items():
-        assert process.returncode == 0, said[name][-3000:]
+    both = ",".join(ports)
+    calls = {"worker0": ["workers", "0", both], "worker1": ["workers", "1", both], "devices": ["devices", "0", "0"]}
+    with contextlib.ExitStack() as stack:
+        processes = {
+            name: stack.enter_context(
+                start_process([sys.executable, SCRIPT, *words, folder / name], stderr=subprocess.STDOUT)
+            )
+            for name, words in calls.items()
+        }
+        # A worker whose partner has failed waits for it: whoever ends first with an error ends all.
+        with ThreadPoolExecutor(len(calls)) as pool:
+            saying = {pool.submit(process.communicate): name for name, process in processes.items()}
+            for future in as_completed(saying):
+                failed = processes[saying[future]].returncode != 0
+                for process in processes.values() if failed else ():
+                    process.kill()
+                assert not failed, future.result()[0][-3000:]
     return {name: (load(folder / f"{name}.npz"), json.loads((folder / f"{name}.json").read_text())) for name in calls}
 
 
@@ -135,13 +144,12 @@ def test_a_task_that_trains_nothing(monkeypatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", [0, 1])
-def test_a_worker_does_not_wait_for_ever(task) -> None:
+def test_a_worker_does_not_wait_for_ever(task, ports, run_python, monkeypatch) -> None:
     """The other one never starts."""
     code = "from c2al_tf.training import distribution as d; d.START_SECONDS = 3.0; d.make_strategy()"
-    cluster = {"worker": [f"localhost:{port}" for port in free_ports()]}
-    place = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": task}})
-    call = [sys.executable, "-c", code]
-    done = subprocess.run(call, env=os.environ | {"TF_CONFIG": place}, capture_output=True, text=True, timeout=120)
+    cluster = {"worker": [f"localhost:{port}" for port in ports]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": task}}))
+    done = run_python(code, check=False)
     assert done.returncode == 1
     assert "Waiting for 2 workers to start; without them this one ends after 3 s" in done.stderr
 

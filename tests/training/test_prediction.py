@@ -13,8 +13,12 @@ from c2al_tf.training import evaluate, predict
 BATCH = 64
 
 
-def test_evaluate_agrees_with_the_metric(fit, rows_in_order) -> None:
-    model, _ = fit()
+@pytest.fixture(scope="module")
+def model(fit):
+    return fit(epochs=1)[0]
+
+
+def test_evaluate_agrees_with_the_metric(model, rows_in_order) -> None:
     metric = NormalizedEntropy()
     for x, y, weight in rows_in_order():
         metric.update_state(y["primary"], model(x)["primary"], weight)
@@ -22,8 +26,7 @@ def test_evaluate_agrees_with_the_metric(fit, rows_in_order) -> None:
     assert figures["primary_ne"] == pytest.approx(float(metric.result()), rel=1e-5)
 
 
-def test_predict_leaves_padding_out(fit, rows_in_order) -> None:
-    model, _ = fit(epochs=1)
+def test_predict_leaves_padding_out(model, rows_in_order) -> None:
     logits = predict(model, rows_in_order(), 1000)
     assert logits.shape == (1000,)
     x = next(iter(rows_in_order()))[0]
@@ -32,13 +35,11 @@ def test_predict_leaves_padding_out(fit, rows_in_order) -> None:
         predict(model, rows_in_order(), 2000)
 
 
-def test_zero_weight_rows_change_nothing(fit, small_schema, small_rows, tmp_path) -> None:
+def test_zero_weight_rows_change_nothing(model, small_schema, small_rows, tmp_path) -> None:
     """Property 8: the padding of the last batch, whose rows have weight 0, is not seen by loss or metrics."""
     figures = []
     for size in (64, 125):  # 1,000 rows: with and without a padded batch
-        figures.append(
-            evaluate(fit(epochs=1)[0], make_dataset(_file(tmp_path, small_schema, small_rows), small_schema, size))
-        )
+        figures.append(evaluate(model, make_dataset(_file(tmp_path, small_schema, small_rows), small_schema, size)))
     assert figures[0] == pytest.approx(figures[1], rel=1e-5)
 
 

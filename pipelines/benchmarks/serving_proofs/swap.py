@@ -10,7 +10,7 @@ import dataclasses
 import statistics
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,18 +116,21 @@ def measure(base_path: Path, *, swaps: int, rate: float, steady_seconds: float) 
     kinds = kinds_of(base_path / "1")
     with serve(base_path, "--poll-seconds=0.2") as server, Client(server.grpc_port, kinds, rate) as client:
         time.sleep(steady_seconds / 2)
+        _wait_for(client, kinds, 1)
         client.answers.clear()  # the first calls are slow
         time.sleep(steady_seconds)
+        _wait_for(client, kinds, 1)
         for version in range(2, swaps + 2):
             copy_version(base_path / "1", base_path / str(version))
-            _wait_for(client, version)
+            _wait_for(client, kinds, version)
             time.sleep(steady_seconds / 5)
     return {"swaps": swaps, "kinds": {kind: _ratios(client.answers, kind) for kind in kinds}, "wrong": client.problems}
 
 
-def _wait_for(client: Client, version: int, seconds: float = 60.0) -> None:
+def _wait_for(client: Client, kinds: Collection[str], version: int, seconds: float = 300.0) -> None:
+    """Until the version has answered each kind of request."""
     end = time.monotonic() + seconds
-    while not any(answer.version == version for answer in reversed(client.answers)):
+    while len({answer.kind for answer in list(client.answers) if answer.version == version}) < len(kinds):
         if time.monotonic() > end:
             raise RuntimeError(f"version {version} must answer within {seconds:g} s. Received: {client.problems[-1:]}")
         time.sleep(0.01)

@@ -43,7 +43,7 @@ def batches(draw):
     return batch, columns
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(batches())
 def test_protobuf_reads_what_was_written(drawn):
     batch, columns = drawn

@@ -94,7 +94,7 @@ def test_missing_where_none_is_declared_is_no_value_in_a_served_request():
     assert encoded["x_value"].tolist() == [0.0, 0.0]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.floats(-1e6, 1e6, width=32, allow_subnormal=False), min_size=1, max_size=8, unique=True),
     st.lists(st.floats(-1e6, 1e6, width=32), max_size=20),

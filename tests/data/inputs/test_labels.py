@@ -38,7 +38,7 @@ def test_labels_by_hand():
     assert labels["young"].dtype == np.float32
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     hnp.arrays(np.float32, 20, elements=st.floats(0, 40, width=32) | st.sampled_from([18.0, 25.0, float("nan")])),
     hnp.arrays(np.int64, 20, elements=st.sampled_from([0, 1, 2, MISSING_INT])),

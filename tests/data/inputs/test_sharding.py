@@ -47,11 +47,10 @@ def as_format(numbered, write):
 
 @pytest.mark.parametrize("suffix", ["parquet", "tfrecord"])
 @pytest.mark.parametrize("options", [{}, SHUFFLED, SHUFFLED | {"skip_batches": 9}, SHUFFLED | {"drop_remainder": True}])
-@pytest.mark.parametrize("count", [2, 4])
-def test_by_rows_all_workers_see_the_batches_of_one_process(as_format, suffix, options, count):
+def test_by_rows_all_workers_see_the_batches_of_one_process(as_format, suffix, options):
     paths = as_format(suffix)
     whole = batches(paths, **options)
-    shards = [batches(paths, shard=Shard(index, count), **options) for index in range(count)]
+    shards = [batches(paths, shard=Shard(index, 4), **options) for index in range(4)]
     assert {len(shard) for shard in shards} == {len(whole)}
     # Padding included: a row of weight 0 is the same on every worker.
     assert together(shards) == whole
@@ -81,11 +80,10 @@ def test_rows_of_other_workers_are_not_encoded(numbered, monkeypatch):
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "tfrecord"])
 @pytest.mark.parametrize("options", [{}, SHUFFLED])
-@pytest.mark.parametrize("count", [2, 3])
-def test_by_files_every_row_goes_to_one_worker(as_format, suffix, options, count):
-    shards = [batches(as_format(suffix), 12, shard=Shard(i, count, by="files"), **options) for i in range(count)]
+def test_by_files_every_row_goes_to_one_worker(as_format, suffix, options):
+    shards = [batches(as_format(suffix), 12, shard=Shard(index, 3, by="files"), **options) for index in range(3)]
     assert len({len(shard) for shard in shards}) == 1
-    assert all(len(rows) == 12 // count for shard in shards for rows, _ in shard)
+    assert all(len(rows) == 4 for shard in shards for rows, _ in shard)
     assert sorted(row for shard in shards for row in real_rows(shard)) == list(range(500))
     # Padding is at the end alone.
     for shard in shards:

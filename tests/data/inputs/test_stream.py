@@ -1,5 +1,5 @@
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -50,28 +50,36 @@ def test_open_files_are_bounded(records, monkeypatch):
 
 
 @pytest.mark.parametrize("shuffle", [None, (0, 0)])
-def test_a_bounded_number_of_rows_is_read_ahead(numbered, shuffle, monkeypatch):
+def test_a_bounded_number_of_rows_is_read_ahead(numbered, shuffle, monkeypatch, until):
+    submitted = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *args):
+            submitted.append(super().submit(*args))
+            return submitted[-1]
+
+    monkeypatch.setattr("c2al_tf.data.inputs.stream.ThreadPoolExecutor", Pool)
     monkeypatch.setattr("c2al_tf.data.inputs.stream._num_threads", lambda: 2)
     loaded = []
     stream = blocks(numbered, Order(16, shuffle), lambda columns, source, first_row: loaded.append(len(columns["row"])))
     next(stream)
-    time.sleep(0.5)
+    until(lambda: all(future.done() for future in list(submitted)))
     # Three windows of at most 129 rows; unshuffled, four chunks of 30.
     assert 30 < sum(loaded) <= (3 * 129 if shuffle else 4 * 30)
     stream.close()
 
 
 def test_closing_ends_the_threads(numbered):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     stream = blocks(numbered, Order(16))
     next(stream)
-    assert threading.active_count() > before
+    assert set(threading.enumerate()) - before
     stream.close()
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
 
 
 def test_error_of_a_check_comes_out_and_ends_the_threads(numbered):
-    before = threading.active_count()
+    before = set(threading.enumerate())
 
     def check(columns, source, first_row):
         if first_row == 90:
@@ -79,7 +87,7 @@ def test_error_of_a_check_comes_out_and_ends_the_threads(numbered):
 
     with pytest.raises(ValueError, match=r"0\.parquet: bad row"):
         list(blocks(numbered, Order(16), check))
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
 
 
 def test_order_does_not_depend_on_the_number_of_threads(numbered, monkeypatch):

@@ -30,7 +30,7 @@ def test_too_many_different_values_ask_for_hashing(monkeypatch):
         counts.update(np.array([7]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), max_size=20), max_size=6))
 def test_merged_moments_are_those_of_all_values(batches):
     moments = Moments()
@@ -52,7 +52,7 @@ def test_std_of_a_constant_is_one(value):
     assert Moments().std == 1.0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(-5, 5), max_size=30), min_size=1, max_size=4), st.integers(2, 8))
 def test_boundaries_are_exact_quantiles(batches, num_buckets):
     quantiles = Quantiles()

@@ -14,8 +14,8 @@ from c2al_pipelines.datasets.download import download, download_members, unpack
 @pytest.fixture
 def closed_port():
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return unused.getsockname()[1]
+        unused.bind(("127.0.0.1", 0))  # and does not listen
+        yield unused.getsockname()[1]
 
 
 @pytest.fixture
@@ -37,11 +37,13 @@ def site(tmp_path):
             self.wfile.write(b"only this")
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield folder, f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _write_archive(path):
@@ -75,7 +77,7 @@ def test_archive_put_in_place_by_hand_is_used(tmp_path, closed_port):
 def test_without_network_the_message_says_what_to_do(tmp_path, closed_port):
     url = f"http://127.0.0.1:{closed_port}/set.zip"
     with pytest.raises(ConnectionError) as error:
-        download(url, tmp_path, timeout=2)
+        download(url, tmp_path)
     for part in (url, "fetch that address on another machine", str(tmp_path / "set.zip"), "run the same command again"):
         assert part in str(error.value)
     assert list(tmp_path.iterdir()) == []

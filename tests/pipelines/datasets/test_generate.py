@@ -3,7 +3,8 @@
 import hashlib
 import json
 import signal
-import time
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -89,30 +90,40 @@ def test_finished_files_are_kept_and_missing_ones_written(whole, tmp_path):
     assert kept.stat().st_mtime_ns == before
 
 
-def test_a_killed_call_goes_on(whole, tmp_path, start_script, script):
-    process = start_script("generate", "--output", tmp_path, *WORDS)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("shards/*")) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+# The command, which says when it has written a record, and then waits.
+HALTING = """
+import sys
+from c2al_pipelines import cli, generate
+write_json = generate.write_json
+def write_and_halt(*args):
+    write_json(*args)
+    print("written", flush=True)
+    sys.stdin.read()
+generate.write_json = write_and_halt
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_killed_call_goes_on(whole, tmp_path, start_process, script):
+    words = ("generate", "--output", tmp_path, *WORDS)
+    with start_process([sys.executable, "-c", HALTING, *words], stdin=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "written\n", process.stderr.read()
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "truth.json").exists()
-    outcome = script("generate", "--output", tmp_path, *WORDS)
+    outcome = script(*words)
     assert outcome.status == 0, outcome.error
     assert digests(tmp_path) == digests(whole[0])
     assert "no model can beat" in outcome.output
     assert f"Train on it: c2al run {tmp_path}/run.yaml --data {tmp_path}" in outcome.output
 
 
-def test_an_interrupt_stops_all_processes(tmp_path, start_script):
-    words = ("--num-rows", 5000 * BLOCK_ROWS, "--num-shards", 2, "--jobs", 2)
-    process = start_script("generate", "--output", tmp_path, *words)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("train/.*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)
+def test_an_interrupt_stops_all_processes(tmp_path, start_script, until):
+    words = ("--num-rows", 5000 * BLOCK_ROWS, "--num-shards", 2, "--jobs", 2)  # hours, were it not interrupted
+    with start_script("generate", "--output", tmp_path, *words) as process:
+        until(lambda: list(tmp_path.glob("train/.*")) or process.poll() is not None)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()  # its processes hold the pipe, too
     assert process.returncode == 1
     assert error.endswith("c2al: interrupted. The same command goes on where this one stopped.\n")
     assert not list(tmp_path.glob("train/*.parquet"))

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from c2al_serving.server import Server
 
 from c2al_tf.files import lock, read_json
 
-ROWS = 30_000  # asked for three by three, one request at a time, they take some seconds on any machine
+ROWS = 30_000
 
 
 class Halves(tf.Module):
@@ -64,27 +63,38 @@ def base_path(versions, tmp_path):
 
 
 @pytest.fixture
-def target(base_path, start_script):
-    with start_script("serve", base_path, "--grpc-port", 0, "--poll-seconds", 0.1) as process:
-        try:
-            line = process.stdout.readline()
-            yield re.search(r"gRPC on ([\d.]+:\d+)", line)[1]
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
+def target(base_path):
+    with Server(base_path, poll_seconds=0.05) as server:
+        yield f"127.0.0.1:{server.grpc_port}"
 
 
-@contextlib.contextmanager
-def predicting(start_script, words, output, parts):
-    """`c2al predict` in a process of its own, when so many of its parts are finished."""
-    with start_script("predict", *words, "--concurrency", 1) as process:
-        try:
-            while len(finished(output)) < parts:
-                assert process.poll() is None, process.stderr.read()
-                time.sleep(0.01)
+# The command, with a part for each answer; it says when the part is finished, and waits until it may go on.
+HALTING = """
+import sys
+from c2al_pipelines import cli, predict
+from c2al_pipelines.prediction_parts import Parts
+predict._PART_SECONDS = 0.0
+append = Parts.append
+def append_and_halt(*args):
+    append(*args)
+    print("finished", flush=True)
+    sys.stdin.readline()
+Parts.append = append_and_halt
+cli.main(["predict", *sys.argv[1:], "--concurrency", "1"])
+"""
+
+
+@pytest.fixture
+def predicting(start_process):
+    """`with predicting(words) as process`: `c2al predict` in a process of its own, when a part is finished."""
+
+    @contextlib.contextmanager
+    def start(words):
+        with start_process([sys.executable, "-c", HALTING, *words], stdin=subprocess.PIPE) as process:
+            assert process.stdout.readline() == "finished\n", process.stderr.read()
             yield process
-        finally:
-            process.kill()
+
+    return start
 
 
 def finished(output):
@@ -98,30 +108,36 @@ def logits(output):
     return table["logits"].to_numpy()
 
 
-def test_killed_twice_it_goes_on_where_it_stopped(target, file, start_script, c2al, tmp_path):
+def test_killed_twice_it_goes_on_where_it_stopped(target, file, predicting, c2al, tmp_path):
     output = tmp_path / "new" / "out.csv"
-    words = (file, "--server", target, "--output", output, "--batch-size", 3)
+    words = (file, "--server", target, "--output", output, "--batch-size", 300)
     done = {}
     for parts in (1, 2):
-        with predicting(start_script, words, output, parts) as process:
+        with predicting(words) as process:
             process.kill()
             assert process.wait() == -signal.SIGKILL
         assert not output.exists()
         assert finished(output).items() >= done.items()
         done = finished(output)
+        assert len(done) == parts
     assert c2al("predict", *words).output == f"{ROWS:,} rows: {output}\n"
     np.testing.assert_array_equal(logits(output), expected(1))
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
-def test_versions_are_not_mixed(target, base_path, versions, file, start_script, c2al, tmp_path):
+def test_versions_are_not_mixed(target, base_path, versions, file, predicting, c2al, tmp_path, until):
     """The version goes while it is asked; a call finds it gone; it is back; and the other is asked from the start."""
     output, said = tmp_path / "out.parquet", r"rows are done, by version 1: with that version served, the same"
-    words = (file, "--server", target, "--output", output, "--batch-size", 3)
-    with predicting(start_script, words, output, 1) as process:
+    words = (file, "--server", target, "--output", output, "--batch-size", 300)
+
+    def available():
+        return [status.version for status in client.status() if status.state == "AVAILABLE"]
+
+    with predicting(words) as process, PredictClient(target) as client:
         shutil.copytree(versions / "2", tmp_path / "copy")
         os.rename(tmp_path / "copy", base_path / "2")
-        error = process.communicate(timeout=30)[1]
+        until(lambda: available() == [2])
+        error = process.communicate("\n" * ROWS)[1]
         assert process.returncode == 1
         assert re.search(f"NOT_FOUND.*\n.*{said}", error), error
     assert re.search(f"NOT_FOUND.*\n.*{said}", c2al("predict", *words).error)
@@ -130,11 +146,10 @@ def test_versions_are_not_mixed(target, base_path, versions, file, start_script,
 
     shutil.rmtree(base_path / "2")
     with PredictClient(target) as client:
-        while [status.version for status in client.status() if status.state == "AVAILABLE"] != [1]:
-            time.sleep(0.05)
-    with predicting(start_script, words, output, len(done) + 1) as process:
+        until(lambda: available() == [1])
+    with predicting(words) as process:
         process.kill()
-    assert finished(output).items() >= done.items()
+    assert finished(output).items() > done.items()
 
     with Server([ModelConfig("default", versions, VersionPolicy(None), {"canary": 2})]) as server:
         there = ("--server", f"127.0.0.1:{server.grpc_port}", "--label", "canary")
@@ -227,9 +242,9 @@ def test_one_call_at_a_time(client, file, tmp_path):
     assert read_json(tmp_path / "out.parquet.parts" / "job.json")["answered_by"] == 2
 
 
-def test_it_loads_no_tensorflow():
+def test_it_loads_no_tensorflow(run_python):
     code = "import c2al_pipelines.prediction.predict, sys; assert not sys.modules.keys() & {'tensorflow', 'keras'}"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_python(code)
 
 
 def test_concurrency_must_be_positive(client, file, tmp_path):

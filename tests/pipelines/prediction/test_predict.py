@@ -31,14 +31,12 @@ def served(finished, start_script):
     """`c2al serve` on the run's export, in a process of its own: its ports; it ends cleanly at SIGTERM."""
     words = ("--grpc-port", 0, "--rest-port", 0, "--model-name", "ads")
     with start_script("serve", finished.path / "export", *words) as process:
-        try:
-            line = process.stdout.readline()
-            found = re.fullmatch(r"model ads, version 1: gRPC on 127.0.0.1:(\d+), REST on 127.0.0.1:(\d+)\n", line)
-            assert found, line + process.stderr.read()
-            yield tuple(map(int, found.groups()))
-        finally:
-            process.send_signal(signal.SIGTERM)
-            output, error = process.communicate(timeout=30)
+        line = process.stdout.readline()
+        found = re.fullmatch(r"model ads, version 1: gRPC on 127.0.0.1:(\d+), REST on 127.0.0.1:(\d+)\n", line)
+        assert found, line + process.stderr.read()
+        yield tuple(map(int, found.groups()))
+        process.send_signal(signal.SIGTERM)
+        output, error = process.communicate()
     assert (process.returncode, output, error) == (0, "", "")
 
 
@@ -98,10 +96,10 @@ def test_rest_gives_the_same(served, rows, schema, expected) -> None:
     instances = [{name: rows[name][row].item() if rows[name].dtype != object else rows[name][row] for name in names}
                  for row in range(10)]  # fmt: skip
     url = f"http://127.0.0.1:{served[1]}/v1/models/ads"
-    with urllib.request.urlopen(f"{url}:predict", json.dumps({"instances": instances}).encode(), timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}:predict", json.dumps({"instances": instances}).encode(), timeout=300) as answer:
         predictions = json.load(answer)["predictions"]
     np.testing.assert_allclose([p["logits"][0] for p in predictions], expected[:10], rtol=1e-5, atol=1e-5)
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=300) as answer:
         assert json.load(answer)["model_version_status"][0]["state"] == "AVAILABLE"
 
 

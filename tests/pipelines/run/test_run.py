@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import keras
@@ -294,16 +293,20 @@ def position(checkpoints: Path) -> tuple[int, int]:
     return saved["epoch"], saved["step"]
 
 
-def end_at(process, checkpoints: Path, epoch: int, number: signal.Signals) -> str:
+@pytest.fixture
+def end_at(until):
     """Sends a signal once a checkpoint is within an epoch; returns what the process said on stderr."""
-    with process:
-        while position(checkpoints) < (epoch, 1):
+
+    def end(starting, checkpoints: Path, epoch: int, number: signal.Signals) -> str:
+        with starting as process:
+            until(lambda: position(checkpoints) >= (epoch, 1) or process.poll() is not None)
             assert process.poll() is None, process.stderr.read()
-            time.sleep(0.02)
-        process.send_signal(number)
-        error = process.communicate()[1]
-    assert process.returncode == (1 if number == signal.SIGINT else -number)
-    return error
+            process.send_signal(number)
+            error = process.communicate()[1]
+        assert process.returncode == (1 if number == signal.SIGINT else -number)
+        return error
+
+    return end
 
 
 def weights(path: Path, arm: str) -> list[np.ndarray]:
@@ -313,7 +316,7 @@ def weights(path: Path, arm: str) -> list[np.ndarray]:
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_where_an_unbroken_one_ends(start_script, script, small_words, tmp_path) -> None:
+def test_a_killed_run_ends_where_an_unbroken_one_ends(start_script, script, small_words, tmp_path, end_at) -> None:
     """Property 10, end to end: killed in the baseline's first epoch and in C2AL's second, and interrupted between."""
     settings = {"training__batch_size": 50, "training__epochs": 2, "training__checkpoint_steps": 20, "seeds": 1}
     paths = {name: tmp_path / name for name in ("unbroken", "killed")}

@@ -49,7 +49,7 @@ def test_the_path_is_the_servers(export, metrics_path, found) -> None:
         statuses = []
         for path in ("/metrics?from=here", PATH):
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{server.rest_port}{path}", timeout=10) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{server.rest_port}{path}", timeout=300) as answer:
                     statuses.append(answer.status)
             except urllib.error.HTTPError as error:
                 with error:

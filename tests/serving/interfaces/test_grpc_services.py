@@ -115,7 +115,7 @@ def test_predict_refuses_a_broken_tensor(prediction, export):
 
 def test_a_long_message_in_any_script_keeps_its_code(prediction, export):
     with pytest.raises(grpc.RpcError) as refused:
-        prediction.Predict(predict_request({"字" * 3000: export.columns["user"]}), timeout=10)
+        prediction.Predict(predict_request({"字" * 3000: export.columns["user"]}), timeout=300)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.value.details().startswith("Inputs do not match the signature. Sent extra: {字字")
 

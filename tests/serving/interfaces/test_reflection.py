@@ -51,5 +51,5 @@ def test_a_request_is_built_from_what_is_described(channel, pool, export) -> Non
         request_serializer=lambda request: request.SerializeToString(),
         response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
     )
-    logits = np.array(call(request, timeout=10).outputs["logits"].float_val)
+    logits = np.array(call(request, timeout=300).outputs["logits"].float_val)
     np.testing.assert_allclose(logits, export.logits[:, 0], rtol=1e-6)

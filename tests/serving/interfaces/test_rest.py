@@ -3,7 +3,6 @@ import contextlib
 import http.client
 import json
 import socket
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from c2al_serving.server import Server
 
 @pytest.fixture
 def ask(server):
-    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=300)
 
     def ask(path, body=None):
         data = body if isinstance(body, bytes | None) else json.dumps(body)
@@ -146,18 +145,16 @@ def test_special_floats_and_shortest_decimals(ask):
     assert logits[1:] == [float("inf"), float(str(np.float32(3) - np.float32(2.8)))]
 
 
-def test_too_many_requests_are_refused_and_the_others_answered(export):
+def test_too_many_requests_are_refused_and_the_others_answered(export, until):
     data = json.dumps({"inputs": as_json(export.columns)}).encode()
     predict = "/v1/models/default:predict"
     with Server(export.base_path, rest_port=0, max_requests=1) as server:
-        slow, other = (http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=10) for _ in range(2))
+        slow, other = (http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=300) for _ in range(2))
         with contextlib.closing(slow), contextlib.closing(other):
             slow.putrequest("POST", predict)
             slow.putheader("Content-Length", str(len(data)))
             slow.endheaders(data[:1])
-            deadline = time.monotonic() + 10
-            while server._rest.room._value and time.monotonic() < deadline:  # until it is under way, not whole yet
-                time.sleep(0.001)
+            until(lambda: not server._rest.room._value)  # it is under way, not whole yet
             other.request("POST", predict, data)
             answer = other.getresponse()
             status, content = answer.status, json.loads(answer.read())
@@ -172,7 +169,7 @@ def test_too_many_requests_are_refused_and_the_others_answered(export):
             assert status == 200
 
 
-def test_connections_beyond_the_bound_are_closed_and_the_others_answered(export, monkeypatch):
+def test_connections_beyond_the_bound_are_closed_and_the_others_answered(export, monkeypatch, until):
     monkeypatch.setattr(rest, "_SPARE_CONNECTIONS", 1)
 
     def status(connection):
@@ -183,7 +180,9 @@ def test_connections_beyond_the_bound_are_closed_and_the_others_answered(export,
 
     with Server(export.base_path, rest_port=0, max_requests=1) as server, contextlib.ExitStack() as stack:
         first, second, third, fourth = (
-            stack.enter_context(contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, 10)))
+            stack.enter_context(
+                contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=300))
+            )
             for _ in range(4)
         )
         assert (status(first), status(second)) == (200, 200)
@@ -193,14 +192,12 @@ def test_connections_beyond_the_bound_are_closed_and_the_others_answered(export,
             assert (answer.status, answer.headers["Connection"]) == (503, "close")
         assert status(first) == 200
         first.close()
-        deadline = time.monotonic() + 10
-        while len(server._rest._open) == 2 and time.monotonic() < deadline:
-            time.sleep(0.001)
+        until(lambda: len(server._rest._open) < 2)
         assert status(fourth) == 200
 
 
 def test_a_connection_whose_get_has_a_body_is_closed(server):
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=10)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=300)) as connection:
         connection.request("GET", "/v1/models/default", b"GET /v1/models/other HTTP/1.1\r\n\r\n")
         with connection.getresponse() as answer:
             assert (answer.status, answer.headers["Connection"]) == (200, "close")
@@ -230,7 +227,7 @@ PREDICT = b"POST /v1/models/default:predict HTTP/1.1\r\n"
     ],
 )
 def test_what_is_no_request_is_told_so(server, request_bytes, status, message):
-    with socket.create_connection(("127.0.0.1", server.rest_port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.rest_port), timeout=300) as connection:
         connection.sendall(request_bytes)
         connection.shutdown(socket.SHUT_WR)
         with http.client.HTTPResponse(connection) as response:

@@ -3,6 +3,7 @@
 import shutil
 import urllib.request
 from collections import Counter
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -27,7 +28,7 @@ def server(export):
 
 
 def scrape(server) -> list:
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.rest_port}{PATH}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.rest_port}{PATH}", timeout=300) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         families = text_string_to_metric_families(answer.read().decode())
         return [sample for family in families for sample in family.samples]
@@ -55,7 +56,7 @@ def test_requests_are_counted_by_model_and_status(server, export) -> None:
             client.predict(export.columns)
     url = f"http://127.0.0.1:{server.rest_port}/v1/models/default:predict"
     with pytest.raises(urllib.request.HTTPError):
-        urllib.request.urlopen(url, b"{}", timeout=10)
+        urllib.request.urlopen(url, b"{}", timeout=300)
     found = samples(server)
     name = ":tensorflow:serving:request_count"
     assert {key: value for key, value in found.items() if key[0] == name} == {
@@ -65,7 +66,7 @@ def test_requests_are_counted_by_model_and_status(server, export) -> None:
     }
     assert found[f"{LATENCY}_count", "GRPC", "Predict", "default"] == 3  # of those that succeeded
     assert (f"{LATENCY}_count", "Predict", "REST", "default") not in found
-    assert found[f"{LATENCY}_sum", "GRPC", "Predict", "default"] > 100  # microseconds
+    assert found[f"{LATENCY}_sum", "GRPC", "Predict", "default"] > 0
 
 
 def test_latency_has_the_buckets_of_the_real_server(server, export) -> None:
@@ -85,7 +86,7 @@ def test_versions_that_are_loaded_and_those_that_cannot_be(export, tmp_path) -> 
         found = samples(server)
     count, latency = (f":tensorflow:cc:saved_model:load_{what}" for what in ("attempt_count", "latency"))
     one, two = str(tmp_path / "1"), str(tmp_path / "2")
-    assert found.pop((latency, one)) > 100  # microseconds
+    assert found.pop((latency, one)) > 0
     assert found == {(count, one, "success"): 1, (count, two, "fail"): 1}
 
 
@@ -97,39 +98,57 @@ def test_a_version_that_fails_in_any_way_is_counted(tmp_path) -> None:
     assert counted in metrics.text().decode().splitlines()
 
 
-def test_a_request_past_its_deadline_is_not_begun(export) -> None:
-    """What waits behind long calls until its deadline is no answer, to nobody."""
+def test_latencies_are_in_microseconds(tmp_path, monkeypatch) -> None:
+    clock = iter([10.0, 10.25, 20.0, 22.0])
+    monkeypatch.setattr("c2al_serving.lifecycle.metrics.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    metrics = Metrics()
+    with metrics.request("ads", "Predict", "GRPC"):
+        pass
+    with metrics.load(tmp_path):
+        pass
+    lines = metrics.text().decode().splitlines()
+    assert f'{LATENCY}_sum{{API="Predict",entrypoint="GRPC",model_name="ads"}} 250000.0' in lines
+    assert f':tensorflow:cc:saved_model:load_latency{{model_path="{tmp_path}"}} 2e+06' in lines
+
+
+def test_a_request_past_its_deadline_is_not_begun(export, hold_model, batcher_of, until) -> None:
+    """What waits behind a long call until its deadline is no answer, to nobody."""
     one_by_one = BatchingParameters(max_batch_size=1, max_enqueued_batches=100, num_batch_threads=1)
     with (
         Server(export.base_path, batching=one_by_one) as server,
         grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+        hold_model() as held,
     ):
         ask = channel.unary_unary(f"/{messages.PREDICTION_SERVICE}/Predict").future
-        long = [ask(request(export.columns, rows=20_000), timeout=60) for _ in range(32)]
-        short = [ask(request(export.columns, rows=1), timeout=0.05) for _ in range(64)]
-        assert {future.code() for future in long} == {grpc.StatusCode.OK}
-        ask(request(export.columns, rows=1), timeout=60).result()  # what waited before it had its turn
-        answered = [future.code() for future in short].count(grpc.StatusCode.OK)
-        counts = counted(server.models.metrics.text().decode())
-    assert answered <= counts["OK"] - 33 < 64
-    assert set(counts) <= {"OK", "CANCELLED", "RESOURCE_EXHAUSTED"}
+        waiting = batcher_of(server)._waiting
+        long = ask(request(export.columns, rows=2), timeout=300)
+        until(lambda: held.calls == [2])
+        for seconds in (0.2, 2.0, 20.0, 200.0):  # long enough to reach the queue
+            short = ask(request(export.columns, rows=1), timeout=seconds)
+            until(lambda: waiting or short.done())  # noqa: B023
+            if waiting:
+                break
+        assert short.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        until(lambda: counted(server)["CANCELLED"])
+        held.released.set()
+        assert long.code() is grpc.StatusCode.OK
+        ask(request(export.columns, rows=3), timeout=300).result()  # what waited before it would have had its turn
+        assert held.calls == [2, 3]
+        assert counted(server)["OK"] == 2
 
 
 def request(columns: dict[str, np.ndarray], rows: int) -> bytes:
-    """A few bytes that make a call of any length: TensorFlow repeats a value up to the declared shape."""
     request = messages.PredictRequest()
     request.model_spec.name = "default"
-    request.output_filter.append("logits")
     for name, column in columns.items():
-        fill_proto(request.inputs[name], column[:1], as_fields=True)
-        request.inputs[name].tensor_shape.dim[0].size = rows
+        fill_proto(request.inputs[name], column[:rows])
     return request.SerializeToString()
 
 
-def counted(text: str) -> Counter[str]:
+def counted(server: Server) -> Counter[str]:
     """Requests by status."""
     counts: Counter[str] = Counter()
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(server.models.metrics.text().decode()):
         for sample in family.samples:
             if sample.name == ":tensorflow:serving:request_count":
                 counts[sample.labels["status"]] += sample.value

@@ -16,7 +16,7 @@ from c2al_serving.server import Server
 
 from c2al_tf.saved_model import SavedModel, SavedModelError
 
-LONG = 30_000_000
+LONG = 300_000_000
 """Microseconds that no test waits for: a batch that goes before is full."""
 
 
@@ -155,23 +155,23 @@ def test_a_full_queue(batched, export) -> None:
 
 def test_what_would_be_too_late_is_refused_at_once(batched, export) -> None:
     batcher, model = batched(max_batch_size=1, max_enqueued_batches=1000, num_batch_threads=1)
-    rows = Inputs.of({name: np.repeat(values, 300, axis=0) for name, values in export.columns.items()})
+    rows = Inputs.of({name: np.repeat(values, 30, axis=0) for name, values in export.columns.items()})
 
     async def ask(seconds):
         deadline.set(asyncio.get_running_loop().time() + seconds)
         return await batcher.run(rows, "serving_default")
 
     async def ask_all():
-        for _ in range(20):
-            await ask(60)  # it learns how long one takes
+        for _ in range(5):
+            await ask(3600)  # it learns how long one takes
         return await asyncio.gather(
-            *(ask(60) for _ in range(40)), *(ask(1e-4) for _ in range(5)), return_exceptions=True
+            *(ask(3600) for _ in range(40)), *(ask(1e-4) for _ in range(5)), return_exceptions=True
         )
 
     answers = asyncio.run(ask_all())
-    assert len(model.sizes) == 60
+    assert len(model.sizes) == 45
     for answer in answers[:40]:
-        np.testing.assert_allclose(answer["logits"], np.repeat(export.logits, 300, axis=0), rtol=1e-6)
+        np.testing.assert_allclose(answer["logits"], np.repeat(export.logits, 30, axis=0), rtol=1e-6)
     for refusal in answers[40:]:
         assert isinstance(refusal, RequestError)
         assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
@@ -187,7 +187,7 @@ def test_many_short_calls_wait_for_a_long_one(batched, export) -> None:
         for _ in range(5):
             await batcher.run(short, "serving_default")  # it learns that this takes no time
         calls = [batcher.run(inputs, "serving_default") for inputs in (long, *[short] * 3000)]
-        return await asyncio.wait_for(asyncio.gather(*calls), 60)
+        return await asyncio.wait_for(asyncio.gather(*calls), 300)
 
     answers = asyncio.run(ask())
     assert len(answers[0]["logits"]) == 64 * 300

@@ -54,7 +54,7 @@ def entries(draw):
     return bytes(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(entries(), min_size=2, max_size=12))
 def test_a_decoder_that_has_seen_others_reads_the_same(data):
     decoder = Decoder()

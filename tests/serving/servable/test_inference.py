@@ -18,7 +18,6 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from c2al_tf.saved_model import SavedModel
 from c2al_tf.saved_model.session import Session
 
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
@@ -308,7 +307,7 @@ def test_multi_inference_without_examples(stub):
 
 @pytest.fixture
 def ask(server):
-    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=300)
 
     def ask(action, body, method="POST"):
         connection.request(method, f"/v1/models/default{action}", body if isinstance(body, bytes) else json.dumps(body))
@@ -368,7 +367,7 @@ def test_requests_are_counted(stub, ask, server):
         return sum(float(line.split()[-1]) for line in lines)
 
     def all_counts():
-        connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=300)
         connection.request("GET", "/monitoring/prometheus/metrics")
         text = connection.getresponse().read().decode()
         connection.close()
@@ -396,26 +395,23 @@ def test_requests_are_counted(stub, ask, server):
     }
 
 
-def test_batches_are_formed_of_them_too(base_path, monkeypatch):
+def test_batches_are_formed_of_them_too(base_path, hold_model, batcher_of, until):
     """Requests of two forms wait in one queue, and each gets its own rows."""
-    sizes, call_model = [], SavedModel.call
-
-    def call(self, inputs, names, signature):
-        sizes.append(next(iter(inputs.values())).shape[0])
-        return call_model(self, inputs, names, signature)
-
-    monkeypatch.setattr(SavedModel, "call", call)
-    parameters = BatchingParameters(max_batch_size=64, batch_timeout_micros=5000)
+    parameters = BatchingParameters(max_batch_size=64, num_batch_threads=1, batch_timeout_micros=1)
     with (
         Server(base_path, batching=parameters) as server,
         grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+        hold_model() as held,
     ):
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        asked = [
+        asked = [(0.0, stub.Regress.future(regress_request([example()], signature="regress")))]
+        until(lambda: held.calls == [1])  # the others wait for it
+        asked += [
             (x, stub.Regress.future(regress_request([example(x=x)], signature="regress"))) for x in np.arange(20.0)
         ]
         classified = [(x, stub.Classify.future(classify_request([example(x=x)]))) for x in np.arange(20.0)]
+        until(lambda: len(batcher_of(server)._waiting) == 40)
+        held.released.set()
         assert [values(call.result().result) for _, call in asked] == [[2 * x] for x, _ in asked]
         assert [pairs(call.result().result)[0][1] for _, call in classified] == [("yés", 2 * x) for x, _ in classified]
-    assert sum(sizes) >= 40  # and the warm-up's
-    assert max(sizes) > 1
+    assert held.calls == [1, 20, 20]

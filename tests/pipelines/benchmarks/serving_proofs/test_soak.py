@@ -5,7 +5,7 @@ from c2al_pipelines.benchmarks.serving_proofs import soak
 
 
 def test_half_load_is_answered(server, questions) -> None:
-    verdict = soak.measure(server, questions, periods=2, period_seconds=1, calm_seconds=1)
+    verdict = soak.measure(server, questions, periods=2, period_seconds=0.5, calm_seconds=0.5)
     assert [period["examples"] for period in verdict["periods"]] == [[], []]
     assert all(period["right"] > 0 for period in verdict["periods"])
 

@@ -8,7 +8,7 @@ from c2al_pipelines.benchmarks.serving_proofs import swap
 
 def test_each_kind_of_request_is_answered_rightly_by_every_version(base_path, tmp_path) -> None:
     shutil.copytree(base_path, tmp_path / "served")
-    verdict = swap.measure(tmp_path / "served", swaps=2, rate=50, steady_seconds=1)
+    verdict = swap.measure(tmp_path / "served", swaps=2, rate=50, steady_seconds=0.5)
     assert verdict["wrong"] == []
     assert len(verdict["kinds"]) == 5
     assert all(ratios["first_to_steady_median"] > 0 for ratios in verdict["kinds"].values())
