@@ -104,8 +104,8 @@ def _export(values: Any) -> None:
 
 
 def _report(values: Any) -> None:
-    from ..report.details import write_details
     from ..report.report import write_report
+    from ..run.details import write_details
 
     run = _opened(values)
     write_details(run)

@@ -16,8 +16,8 @@ from c2al_tf.files import read_json, write_json
 from c2al_tf.training.distribution import make_strategy
 
 from ..prediction.predict import compare_served
-from ..report.details import write_details
 from ..report.report import write_report
+from .details import write_details
 from .folder import ARMS, RunFolder
 from .steps import discover_run, evaluate_run, export_run, prepare_run, sample_rows, split_logits, train_arm
 

@@ -20,8 +20,8 @@ from c2al_tf.model import strip_auxiliary_heads
 from c2al_tf.types import Array
 
 from ..datasets.synthetic_ads import planted_cohorts, true_probabilities
-from ..run.folder import ARMS, RunFolder
-from ..run.steps import split_logits
+from .folder import ARMS, RunFolder
+from .steps import split_logits
 
 _ATTENTION_BATCH, _ATTENTION_BATCHES = 256, 32
 _BINS = 80
