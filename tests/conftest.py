@@ -72,10 +72,20 @@ def _forget(pid: int, process: "subprocess.Popen[Any] | None") -> None:
                 pipe.close()
 
 
+# Becomes a command that dies with its parent, whatever kills that (PR_SET_PDEATHSIG).
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):  # else it is dead already
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
 @contextlib.contextmanager
 def _start_process(command: list[Any], **options: Any) -> "Iterator[subprocess.Popen[str]]":
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([*map(str, command)], start_new_session=True, **(pipes | options)) as process:
+    tied = [sys.executable, "-IS", "-c", _DIE_WITH_PARENT, str(os.getpid()), *map(str, command)]
+    with subprocess.Popen(tied, start_new_session=True, **(pipes | options)) as process:
         try:
             yield process
         finally:

@@ -68,7 +68,7 @@ def predict_file(
 
 def compare_served(server: str, model: str, columns: Columns, logits: np.ndarray) -> dict[str, float]:
     """Asks a server for the rows' logits; returns the largest difference to `logits` (rows,), and the rate."""
-    with PredictClient(server, model) as client:
+    with PredictClient(server, model, timeout=600) as client:
         start = time.perf_counter()
         served = client.predict(columns)
         seconds = time.perf_counter() - start
