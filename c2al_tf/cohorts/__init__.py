@@ -15,7 +15,7 @@ shard is counted where it lies, and the counts, which are small, are added up:
 Axes may as well be cut on one shard, or by edges given. With equal cuts the result is that of all rows at once.
 """
 
-from .axes import GIVEN as GIVEN, Axis as Axis, Cut as Cut, cut_axes as cut_axes
+from .axes import GIVEN as GIVEN, Axis as Axis, Cut as Cut, check_axes as check_axes, cut_axes as cut_axes
 from .cohort import Cohort as Cohort
 from .conditions import Interval as Interval, Values as Values
 from .counts import (

@@ -123,15 +123,32 @@ def _conditions(axis: Axis, columns: Columns) -> list[tuple[Condition, ...]]:
     return [pair for pair, count in Counter(rows).most_common(axis.max_cohorts) if count > 0]
 
 
-def _column_conditions(axis: Axis, name: str, columns: Columns) -> Sequence[Condition]:
-    column, kind = raw_column(columns, name)
+def check_axes(axes: Sequence[Axis], columns: Columns) -> None:
+    """Raises ValueError where an axis does not fit its columns' types; the columns need no rows.
+
+    So a mistake is found before a baseline is trained.
+    """
+    for axis in axes:
+        for name in axis.columns:
+            _check_kind(axis, name, raw_column(columns, name)[1])
+
+
+def _check_kind(axis: Axis, name: str, kind: str) -> None:
     if kind in ("string", "boolean") and (name in axis.edges or name in axis.quantiles):
         raise ValueError(
             f"Axis `{axis.name}` must cut column `{name}` into values: it holds {kind} values. Received: "
             f"{'edges' if name in axis.edges else 'quantiles'}"
         )
     if kind == "float" and name in axis.categories:
-        raise ValueError(f"Axis `{axis.name}` cannot take column `{name}` for categories: it holds float values.")
+        raise ValueError(
+            f"Axis `{axis.name}` must cut column `{name}` by `edges` or `quantiles`: it holds float values. "
+            "Received: categories"
+        )
+
+
+def _column_conditions(axis: Axis, name: str, columns: Columns) -> Sequence[Condition]:
+    column, kind = raw_column(columns, name)
+    _check_kind(axis, name, kind)
     if name in axis.edges:
         return [Interval(name, low, high) for low, high in itertools.pairwise(axis.edges[name])]
     present = _present(column, kind)

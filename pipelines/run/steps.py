@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import expit
 
-from c2al_tf.cohorts import GIVEN, Axis, count_cohorts, count_sizes, cut_axes, rank_cohorts
+from c2al_tf.cohorts import GIVEN, Axis, check_axes, count_cohorts, count_sizes, cut_axes, rank_cohorts
 from c2al_tf.data.columns.raw import concatenate
 from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.data.columns.shards import split_files
@@ -55,12 +55,13 @@ def prepare_run(run: RunFolder) -> None:
     """Writes the rows of all splits as Parquet, and the schema.
 
     Raises:
-        ValueError: If the run needs a column that the data lack, or a row breaks a rule.
+        ValueError: If the run needs a column that the data lack, or of another type, or a row breaks a rule.
     """
     if not (run.path / "schema.json").exists():
         source = open_source(run)
         _check_columns(run, source)
         prepare(source, run.path)
+    _check_types(run)
 
 
 def _check_columns(run: RunFolder, source: Source) -> None:
@@ -76,6 +77,15 @@ def _check_columns(run: RunFolder, source: Source) -> None:
             raise ValueError(
                 f"{where} is on a column that the data lack. Received: {name!r}; there are {sorted(present)}"
             )
+
+
+def _check_types(run: RunFolder) -> None:
+    """Now rather than once the baselines are trained."""
+    dtypes = {"string": object, "int64": np.int64, "float32": np.float32}
+    empty: Columns = {name: np.zeros(0, dtypes[column.dtype]) for name, column in run.schema.columns.items()}
+    check_axes(run.config.cohorts.axes, empty)
+    for given in run.config.cohorts.given:
+        given.cohort().contains(empty)
 
 
 def train_arm(run: RunFolder, seed: int, arm: Arm, strategy: Strategy | None = None) -> None:

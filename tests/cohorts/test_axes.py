@@ -128,7 +128,7 @@ def test_columns_that_cannot_be_cut():
         cut(Axis(("a",), edges={"a": (0, 1)}), a=np.array(["x"], dtype=object))
     with pytest.raises(ValueError, match="it holds boolean values. Received: quantiles"):
         cut(Axis(("a",), quantiles={"a": (0, 1)}), a=np.array([True]))
-    with pytest.raises(ValueError, match="cannot take column `a` for categories: it holds float values"):
+    with pytest.raises(ValueError, match="must cut column `a` by `edges` or `quantiles`: it holds float values"):
         cut(Axis(("a",), categories=("a",)), a=np.array([0.5]))
     with pytest.raises(ValueError, match="column `a` with missing values only"):
         cut(Axis(("a",)), a=np.array([np.nan], np.float32))

@@ -100,6 +100,27 @@ def test_good_rows_are_prepared(prepare, tmp_path, suffix) -> None:
     np.testing.assert_array_equal(batch["y"], np.tile(good_rows()["y"], 2))
 
 
+@pytest.mark.parametrize(
+    ("cohorts", "message"),
+    [
+        ("axes: [{columns: [price], categories: [price]}]", "must cut column `price` by `edges` or `quantiles`"),
+        ("axes: [{columns: [city], edges: {city: [0, 1]}}]", "must cut column `city` into values: it holds string"),
+        (
+            "given: [{name: a, conditions: [{column: city, low: 3}]}]",
+            "needs a numeric column. Column `city` holds string",
+        ),
+        ("given: [{name: a, conditions: [{column: user, values: [x]}]}]", "type of column `user`, which holds integer"),
+    ],
+)
+def test_cohorts_that_do_not_fit_their_columns_are_found_before_training(c2al, tmp_path, cohorts, message) -> None:
+    for stem in ("train-0", "validation", "test"):
+        write(tmp_path / f"{stem}.parquet", good_rows())
+    (tmp_path / "config.yaml").write_text(CONFIG.format(suffix="parquet") + f"cohorts:\n  {cohorts}\n")
+    outcome = c2al("prepare", tmp_path / "config.yaml", "--data", tmp_path, "--run-dir", tmp_path / "run")
+    assert (outcome.status, outcome.error.count("c2al: ")) == (1, 1)
+    assert message in outcome.error
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("name", ["train-1", "test"])
 @pytest.mark.parametrize("value", [2.0, -1.0, 0.5, np.nan])

@@ -139,6 +139,10 @@ def test_a_wrong_type_names_key_rule_and_value(c2al, config, tmp_path, words, me
             ("--cohorts.axes", "[{columns: [user_valve]}]"),
             "axis `user_valve` is on a column that the data lack. Received: 'user_valve'; there are ['ad_id'",
         ),
+        (
+            ("--cohorts.given", "[{name: a, conditions: [{column: user_valve, low: 1}]}]"),
+            "cohort `a` is on a column that the data lack. Received: 'user_valve'; there are ['ad_id'",
+        ),
         (("--unit", "user"), "`unit` is on a column that the data lack. Received: 'user'; there are ['ad_id'"),
     ],
 )
