@@ -10,13 +10,16 @@ import keras
 import numpy as np
 import pytest
 from c2al_pipelines.datasets.synthetic_ads import SyntheticAds, planted_cohorts
+from c2al_pipelines.run.config import load_config
+from c2al_pipelines.run.folder import RunFolder
+from c2al_pipelines.run.steps import discover_run, evaluate_run
 from scipy.special import expit
 
 from c2al_tf.cohorts import Discovery
 from c2al_tf.data.columns.raw import concatenate
 from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.evaluation.scoring import slice_metrics
-from c2al_tf.files import read_json
+from c2al_tf.files import read_json, write_json
 from c2al_tf.saved_model import SavedModel
 from c2al_tf.schema import Schema
 
@@ -93,6 +96,41 @@ def test_metrics_have_the_form_that_is_promised(finished) -> None:
     assert low < percent < high
     assert metrics["baseline"]["all"]["rows"] == 15_000
     assert "2 paired seeds and resamples seeds and rows" in metrics["interval"]
+
+
+def test_all_baselines_and_the_training_rows_decide(finished) -> None:
+    found = Discovery.from_json(read_json(finished.path / "cohorts.json"))
+    assert (found.num_seeds, found.total_rows, found.guard.min_positives) == (2, 15_000, 50)
+    assert found.best.label_p_value <= 0.01
+    rows = rows_of(finished.path, "train")
+    for summary in (found.best.head, found.best.tail):
+        inside = summary.cohort.contains(rows)
+        assert (summary.training_rows, summary.training_positives) == (inside.sum(), rows["click"][inside].sum())
+
+
+def test_given_cohorts_are_targeted_whatever_is_found(finished, tmp_path) -> None:
+    """Discovery and evaluation on what the finished run predicted."""
+    folder = copy_run(finished, tmp_path / "run", "data", "schema.json", "seeds")
+    given = [
+        {"name": "young", "conditions": [{"column": "age_group", "values": ["18-24"]}]},
+        {
+            "name": "rich_feed",
+            "conditions": [{"column": "user_value", "low": 2}, {"column": "surface", "values": ["feed"]}],
+        },
+    ]
+    config = read_json(finished.path / "config.json")
+    write_json(folder / "config.json", config | {"cohorts": config["cohorts"] | {"given": given}})
+    run = RunFolder(folder, load_config(folder / "config.json"))
+    discover_run(run)
+    assert [str(cohort) for cohort in run.cohorts] == ["age_group is 18-24", "user_value from 2 and surface is feed"]
+    pairs = [pair for pair in run.discovery.pairs if pair.axis == "given"]
+    assert len(pairs) == 1
+    assert pairs[0].p_value is not None
+    evaluate_run(run)
+    differences = read_json(folder / "metrics.json")["ne_diff"]
+    assert list(differences)[:4] == ["all", "young", "rich_feed", "rest"]
+    assert {name for name, d in differences.items() if d["q_value"] is None} >= {"all", "young", "rich_feed"}
+    assert "given, other" not in differences
 
 
 def test_metrics_are_the_means_over_the_seeds(finished) -> None:
