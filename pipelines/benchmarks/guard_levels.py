@@ -18,7 +18,7 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from c2al_tf.cohorts import Axis, Guard, discover_cohorts
-from c2al_tf.evaluation import evaluate_by_cohort
+from c2al_tf.evaluation import compare_arms, count_arms
 from c2al_tf.files import write_json
 from c2al_tf.types import Array
 
@@ -171,7 +171,7 @@ def evaluation_claims(seed: int, num_seeds: int, slice_sd: float) -> dict[str, b
         slice_sd: Standard deviation of what each model adds to the logits of each slice; 0.1 to those of each row.
     """
     rng = np.random.default_rng(seed)
-    rows = 20_000
+    rows = 10_000
     axes = [rng.choice(size, rows, p=rng.dirichlet(np.full(size, 2.0))) for size in _SLICES]
     truth = -2.5 + sum(rng.normal(0, 0.4, size)[axis] for size, axis in zip(_SLICES, axes, strict=True))
     labels = rng.random(rows) < expit(truth)
@@ -186,7 +186,7 @@ def evaluation_claims(seed: int, num_seeds: int, slice_sd: float) -> dict[str, b
         for a, (size, axis) in enumerate(zip(_SLICES, axes, strict=True))
         for value in range(size)
     }
-    found = evaluate_by_cohort(logits, labels, slices, seed=seed, progress=False)
+    found = compare_arms(count_arms(logits, labels, slices, seed=seed, progress=False))
     claims = found.claims["c2al"]
     intervals = [(d.low, d.high) for name, d in found.ne_diff["c2al"].items() if name in slices]
     return {
