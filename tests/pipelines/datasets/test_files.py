@@ -165,11 +165,12 @@ def test_the_example_configuration_prepares_rows_of_its_kind(c2al, tmp_path):
 
 
 def test_what_the_example_configuration_comments_out_is_right_too(tmp_path):
-    text, count = re.subn(r"# (?=validation:|csv:|weight:|axes:|  - \{columns)", "", EXAMPLE.read_text())
-    assert count == 7
+    text, count = re.subn(r"# (?=validation:|csv:|weight:|axes:|given:|  - \{(columns|name: (new|big)))", "", EXAMPLE.read_text())
+    assert count == 11
     (tmp_path / "all.yaml").write_text(text)
     config = load_config(tmp_path / "all.yaml")
     assert config.data.files.validation == "validation/*.parquet"
     assert config.data.files.weight == "row_weight"
     assert config.data.files.csv.delimiter == ";"
-    assert [axis.columns for axis in config.cohorts.axes] == [("age",), ("user_value",), ("country",)]
+    assert [axis.columns for axis in config.cohorts.axes] == [("age",), ("user_value",), ("country",), ("ad_id",)]
+    assert [cohort.name for cohort in config.cohorts.given] == ["newcomers", "big_spenders"]

@@ -93,7 +93,8 @@ def test_finished_files_are_kept_and_missing_ones_written(whole, tmp_path):
 # The command, which says when it has written a record, and then waits.
 HALTING = """
 import sys
-from c2al_pipelines import cli, generate
+from c2al_pipelines import cli
+from c2al_pipelines.datasets import generate
 write_json = generate.write_json
 def write_and_halt(*args):
     write_json(*args)

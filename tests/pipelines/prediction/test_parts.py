@@ -71,8 +71,9 @@ def target(base_path):
 # The command, with a part for each answer; it says when the part is finished, and waits until it may go on.
 HALTING = """
 import sys
-from c2al_pipelines import cli, predict
-from c2al_pipelines.prediction_parts import Parts
+from c2al_pipelines import cli
+from c2al_pipelines.prediction import predict
+from c2al_pipelines.prediction.parts import Parts
 predict._PART_SECONDS = 0.0
 append = Parts.append
 def append_and_halt(*args):

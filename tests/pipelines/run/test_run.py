@@ -211,8 +211,8 @@ def test_discovery_read_the_validation_rows(finished) -> None:
     member = head.cohort.contains(rows)
     assert discovery.total_rows == 15_000
     assert (head.rows, head.positives) == (member.sum(), rows["click"][member].sum())
-    logits = np.load(finished.path / "seeds/0/baseline/validation_logits.npy")
-    assert head.mean_prediction == pytest.approx(expit(logits[member].astype(np.float64)).mean(), rel=1e-6)
+    logits = np.stack([np.load(finished.path / f"seeds/{k}/baseline/validation_logits.npy") for k in (0, 1)])
+    assert head.mean_prediction == pytest.approx(expit(logits[:, member].astype(np.float64)).mean(), rel=1e-6)
 
 
 def test_the_server_was_asked(finished) -> None:
