@@ -53,6 +53,10 @@ class Axis:
             )
         object.__setattr__(self, "columns", tuple(self.columns))
         object.__setattr__(self, "name", self.name or " x ".join(self.columns))
+        if self.name == GIVEN:
+            raise ValueError(
+                f"The axis {GIVEN!r} is that of given cohorts; give yours another `name`. Received: {self}"
+            )
         if self.max_cohorts < 2:
             raise ValueError(f"`max_cohorts` must be at least 2. Received: max_cohorts={self.max_cohorts}")
         object.__setattr__(self, "categories", tuple(self.categories))

@@ -47,15 +47,15 @@ class SignedCohort:
         return cls(blocks.sum(0, dtype=np.float64), signs @ blocks, signs @ blocks.sum(1, dtype=np.float64))
 
 
-def pearson_statistics(first: SignedCohort, second: SignedCohort) -> Array:
-    """Pearson's statistic of two cohorts under every draw of signs, of shape (draws,).
+def signed_differences(first: SignedCohort, second: SignedCohort) -> tuple[Array, Array]:
+    """The difference D of two cohorts' shares under every draw of signs, (draws, filled), and what both share, M.
 
-        M   = (h_1 + h_2) / (n_1 + n_2)                                          what both share under the null
-        D   = sum_b e_b [(h_1b - n_1b M) / n_1 - (h_2b - n_2b M) / n_2]          e_b = +-1; all +1: the difference
-        X^2 = sum over buckets of D^2 / M
+        M = (h_1 + h_2) / (n_1 + n_2)                                          of the pair's own rows
+        D = sum_b e_b [(h_1b - n_1b M) / n_1 - (h_2b - n_2b M) / n_2]          e_b = +-1; all +1: the difference
 
-    Jensen-Shannon and Kullback-Leibler divergences of near histograms are multiples of it. These themselves would not
-    do: a bucket with one row of a small cohort adds more to them than its mirror image, which no rows could give.
+    Only buckets with rows are there. The statistic that is tested is Pearson's, X^2 = sum of D^2 / M. Divergences
+    themselves are unsuitable: a bucket with one row of a small cohort adds more to them than its mirror image, which
+    no rows could give.
 
     Args:
         first: A cohort with at least one row.
@@ -71,19 +71,24 @@ def pearson_statistics(first: SignedCohort, second: SignedCohort) -> Array:
     M = M[filled]
     D = first.signed_histograms[:, filled] / n_1 - second.signed_histograms[:, filled] / n_2
     D -= (first.signed_rows / n_1 - second.signed_rows / n_2)[:, None] * M
-    return np.asarray(np.square(D) @ (1 / M))
+    return D, M
 
 
-def design_effect(first: SignedCohort, second: SignedCohort, statistics: Array) -> float:
-    """How much larger the statistic's null mean is than of independent rows, from `pearson_statistics`.
+def signed_noise(first: SignedCohort, second: SignedCohort, num_draws: int) -> Array:
+    """The difference of two cohorts' shares under the first random signs, each around its own: (num_draws, filled).
 
-    1 where rows are independent. Larger where the rows of a unit resemble each other and lie in one cohort, smaller
-    where they lie in both.
+    sum_b e_b [(h_1b - n_1b P_1) / n_1 - (h_2b - n_2b P_2) / n_2],    P_i = h_i / n_i
+
+    `signed_differences` are around what both share, and hold the difference of the cohorts, too.
     """
-    n_1, n_2 = first.histogram.sum(), second.histogram.sum()
-    num_filled = np.count_nonzero(first.histogram + second.histogram)
-    independent = (num_filled - 1) * (1 / n_1 + 1 / n_2)
-    return float(statistics[1:].mean() / independent) if num_filled > 1 else 1.0
+    filled = first.histogram + second.histogram > 0
+    draws = slice(1, 1 + num_draws)
+    noise = np.zeros((len(first.signed_rows[draws]), np.count_nonzero(filled)))
+    for cohort, sign in ((first, 1.0), (second, -1.0)):
+        n = cohort.histogram.sum()
+        P = cohort.histogram[filled] / n
+        noise += sign * (cohort.signed_histograms[draws, filled] - cohort.signed_rows[draws, None] * P) / n
+    return noise
 
 
 def rate_scores(positives: Array, sums: Array, pairs: Array) -> Array:

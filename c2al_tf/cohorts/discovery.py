@@ -14,20 +14,24 @@ from .chance import (
     FIT_DRAWS,
     SignedCohort,
     corrected_p_values,
-    design_effect,
-    pearson_statistics,
     random_signs,
     rate_scores,
+    signed_differences,
+    signed_noise,
     studentized,
     surprise,
 )
 from .counts import NUM_BLOCKS, CohortCounts, CohortSizes, count_cohorts, count_sizes, counted_rows
-from .divergence import DIVERGENCES, NUM_BUCKETS
+from .divergence import DIVERGENCES, NUM_BUCKETS, pearson
 from .guard import Guard
-from .resampling import beyond_chance, null_tables, pair_divergences, resampled_histograms
+from .resampling import beyond_chance, design_effect, null_tables, pair_divergences, resampled_histograms
 from .results import AxisSummary, CohortSummary, Discovery, Pair
 
 _GUARD = Guard()
+
+MIN_EXPECTED = 25
+"""Positives (and negatives) that the smaller cohort of a pair would have, did rates not differ, for a test of labels.
+With 15 the test at 1 % passes 4 % of equal rates, with 50 1.7 %."""
 
 
 def discover_cohorts(
@@ -91,6 +95,8 @@ def discover_cohorts(
         raise ValueError("Discovery needs rows. Received: 0 predictions")
     if not axes:
         raise ValueError("Discovery needs at least one axis to cut along. Received: axes=[]")
+    if training_columns is None and training_labels is not None:
+        raise ValueError("`training_labels` are those of `training_columns`. Received: labels without columns")
     present = columns
     if weights is not None:
         kept = counted_rows(weights, np.shape(predictions)[-1])
@@ -183,7 +189,7 @@ class _MeasuredPairs:
         divergences: Measure to estimates less their null means, mean over the seeds, of shape (pairs,).
         resampled: The measure that ranks, on every seed and resample, around its own estimate: (seeds, resamples,
             pairs).
-        intervals: 95 % intervals of the measure that ranks, of shape (pairs, 2).
+        intervals: 95 % intervals of the measure that ranks, of shape (pairs, 2); NaN with rows in fewer than 2 blocks.
         surprise: Of the predictions under every draw of signs, of shape (draws, pairs).
         size_reasons: Why the guard refuses a pair by its size.
     """
@@ -223,7 +229,7 @@ def _measure_axis(
             by_seed[name][s, filled] = values
         drawn = pair_divergences(DIVERGENCES[divergence], resampled_histograms(blocks, draws), pairs[filled])
         resampled[s][:, filled] = drawn - drawn.mean(0) + by_seed[divergence][s, filled]
-    num_filled = (histograms[0].sum(-1) > 0).sum(-1)[pairs].sum(-1)
+    num_filled = (histograms[0].sum(-1) > 0)[pairs].any(1).sum(-1)
     return _MeasuredPairs(
         pairs,
         cohorts.start,
@@ -244,20 +250,22 @@ def _measure_seed(
     plain = {name: pair_divergences(measure, histograms[None], pairs)[0] for name, measure in DIVERGENCES.items()}
     statistics = np.zeros((len(signs), len(pairs)))
     for number, (head, tail) in enumerate(pairs.tolist()):
-        statistics[:, number] = pearson_statistics(signed[head], signed[tail])
-        effect = design_effect(signed[head], signed[tail], statistics[:, number])
+        D, M = signed_differences(signed[head], signed[tail])
+        statistics[:, number] = pearson(D, M)
+        noise = signed_noise(signed[head], signed[tail], FIT_DRAWS)
         tables = null_tables(histograms[head], histograms[tail], rng)
         for name, measure in DIVERGENCES.items():
+            effect = design_effect(measure, noise, M, tables)
             plain[name][number] = beyond_chance(measure, float(plain[name][number]), tables, effect)
     return plain, statistics
 
 
 def _intervals(by_seed: Array, resampled: Array, num_filled: Array) -> Array:
     """Intervals (pairs, 2) over seeds and blocks; the mean over the seeds lies in its middle."""
-    intervals = np.zeros((by_seed.shape[1], 2))
-    for number, center in enumerate(by_seed.mean(0)):
-        filled = max(int(num_filled[number]), 2)
-        margin = Variation.of(by_seed[:, number], resampled[:, :, number], filled).margin()
+    intervals = np.full((by_seed.shape[1], 2), np.nan)
+    for number in np.flatnonzero(num_filled >= 2):
+        center = by_seed[:, number].mean()
+        margin = Variation.of(by_seed[:, number], resampled[:, :, number], int(num_filled[number])).margin()
         intervals[number] = center - margin, center + margin
     return intervals
 
@@ -308,12 +316,22 @@ def _reasons(counts: CohortCounts, measured: Sequence[_MeasuredPairs], guard: Gu
 
 
 def _label_p_values(counts: CohortCounts, pairs: Array, signs: Array) -> Array:
-    """Of the larger of two differences, that of the positive rate and that of the calibration: (pairs,)."""
+    """Of the larger of two differences, that of the positive rate and that of the calibration: (pairs,).
+
+    1 where a cohort's rows with predictions are too few to show a difference of rates: with a handful of positives the
+    signs of the blocks are all but equal, and would call anything a difference.
+    """
     assert counts.positives is not None
     rows = counts.histograms[0].sum(-1, dtype=np.int64)
-    predictions = np.maximum(counts.prediction_sums.mean(0), np.finfo(np.float64).tiny)
+    # A prediction of 0 is one of 1e-6, as for the buckets.
+    predictions = np.maximum(counts.prediction_sums.mean(0), 1e-6 * rows)
     rate, calibration = (rate_scores(counts.positives, sums, pairs) for sums in (rows, predictions))
-    return corrected_p_values(np.maximum(studentized(rate, signs), studentized(calibration, signs)))
+    kept = np.delete(signs, slice(1, 1 + FIT_DRAWS), axis=0)
+    p_values = corrected_p_values(np.maximum(studentized(rate, kept), studentized(calibration, kept)))
+    n, positives = rows.sum(-1)[pairs], counts.positives.sum(-1)[pairs]
+    shared = positives.sum(1) / np.maximum(n.sum(1), 1)
+    expected = n.min(1) * np.minimum(shared, 1 - shared)
+    return np.where(expected >= MIN_EXPECTED, p_values, 1.0)
 
 
 def _judge(
@@ -331,7 +349,7 @@ def _judge(
                 axis.cohorts[head],
                 axis.cohorts[tail],
                 {name: float(values[number]) for name, values in found.divergences.items()},
-                (low, high),
+                None if np.isnan(low) else (low, high),
                 judgement.p_value,
                 judgement.label_p_value,
                 judgement.reasons,

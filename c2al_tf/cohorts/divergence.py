@@ -118,19 +118,36 @@ class Divergence(NamedTuple):
     Args:
         measure: Maps two histograms (..., buckets) to (...).
         degree: 1 for a distance; 2 for what grows with the square of one.
+        local: What the squared distance of near histograms is a multiple of: maps the difference D of their shares
+            (..., buckets), and the shares M (buckets,) near both, above 0, to (...).
     """
 
     measure: Callable[[Any, Any], Array]
     degree: int
+    local: Callable[[Array, Array], Array]
+
+
+def pearson(D: Array, M: Array) -> Array:
+    """Pearson's X^2 = sum over buckets of D^2 / M, of shape (...)."""
+    return np.asarray(np.square(D) @ (1 / M))
+
+
+def _local_wasserstein(D: Array, M: Array) -> Array:
+    return np.square(np.abs(np.cumsum(D, -1)).sum(-1))
+
+
+def _local_cosine(D: Array, M: Array) -> Array:
+    """The part of D across M: a difference along M changes no angle."""
+    return np.asarray(np.square(D).sum(-1) - np.square(D @ M) / (M @ M))
 
 
 DIVERGENCES: Mapping[str, Divergence] = MappingProxyType(
     {
-        "js": Divergence(jensen_shannon, 2),
+        "js": Divergence(jensen_shannon, 2, pearson),
         # A pair of cohorts has no order before its divergence is known: hence the symmetric form.
-        "kl": Divergence(symmetric_kl, 2),
-        "wasserstein": Divergence(wasserstein, 1),
-        "cosine": Divergence(cosine, 2),
+        "kl": Divergence(symmetric_kl, 2, pearson),
+        "wasserstein": Divergence(wasserstein, 1, _local_wasserstein),
+        "cosine": Divergence(cosine, 2, _local_cosine),
     }
 )
 """The measures that rank pairs, by the names used in configurations and results."""

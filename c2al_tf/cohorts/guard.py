@@ -31,9 +31,10 @@ class Guard:
     """What a pair of cohorts must pass before auxiliary tasks are built on it.
 
     Divergence is necessary, not sufficient. A cohort without positives diverges most and teaches nothing. Chance makes
-    few rows diverge. Of very many rows a difference of nothing is beyond chance. And a model that reads the axis
-    predicts differently along it also where it overfits, so the labels are asked, too: the cohorts' positive rates
-    must differ beyond chance, or their calibration.
+    few rows diverge. With millions of rows even a negligible difference is significant. And a model that reads the axis
+    predicts differently along it also where it overfits. So the labels are asked, too: the cohorts must differ beyond
+    chance in their positive rates, or in their calibration. A pair with equal rates that the model takes for different
+    ones passes by its calibration: there the model is wrong, which auxiliary tasks may mend.
 
     Args:
         min_positives: Fewest training rows of a cohort with label 1; not asked without labels.
@@ -76,8 +77,10 @@ class Guard:
                 f"{who} has {positives:,} positives in {rows:,} training rows; at least {self.min_positives:,} are "
                 "needed"
             )
-        if rows == 0 or rows < self.min_share * total_rows:
-            share, least = 100 * rows / max(total_rows, 1), 100 * self.min_share
+        if rows == 0:
+            reasons["share"] = f"{who} has no training row"
+        elif rows < self.min_share * total_rows:
+            share, least = 100 * rows / total_rows, 100 * self.min_share
             reasons["share"] = f"{who} holds {share:.3g} % of the training rows; at least {least:.3g} % is needed"
         return reasons
 
@@ -105,7 +108,10 @@ class Guard:
         if p_value <= self.max_p_value:
             return {}
         corrected = self._corrected(p_value, num_pairs)
-        return {"labels": f"chance explains the differences of positive rate and calibration: {corrected}"}
+        return {
+            "labels": "chance explains the differences of positive rate and calibration, or there are too few "
+            f"positives to tell: {corrected}"
+        }
 
     def _corrected(self, p_value: float, num_pairs: int) -> str:
         return f"p = {p_value:.3g}, corrected for {num_pairs:,} pairs; at most {self.max_p_value:g} is allowed"

@@ -44,23 +44,43 @@ def null_tables(first: Array, second: Array, rng: np.random.Generator) -> Array:
     return np.asarray(table.rvs(_NULL_DRAWS, method="patefield", random_state=rng))
 
 
-def beyond_chance(divergence: Divergence, value: float, tables: Array, design_effect: float) -> float:
+def design_effect(divergence: Divergence, noise: Array, M: Array, tables: Array) -> float:
+    """How much larger the squared distance of near histograms is than of independent rows.
+
+        mean over draws of signs of d^2(noise) / mean over tables of d^2(difference of the shares)
+
+    1 where rows are independent. Larger where the rows of a unit resemble each other and lie in one cohort, smaller
+    where they lie in both.
+
+    Args:
+        divergence: The measure, whose `local` form is d^2.
+        noise: From `chance.signed_noise`, of shape (draws, filled).
+        M: Shares of the pair's rows in the filled buckets, of shape (filled,).
+        tables: From `null_tables` of the same pair.
+    """
+    filled = tables[0].sum(0) > 0
+    shares = tables[..., filled] / tables.sum(-1, keepdims=True)
+    independent = float(divergence.local(shares[:, 0] - shares[:, 1], M).mean())
+    return float(divergence.local(noise, M).mean()) / independent if independent > 0 else 1.0
+
+
+def beyond_chance(divergence: Divergence, value: float, tables: Array, effect: float) -> float:
     """A pair's divergence less what it has where cohorts do not differ: few rows in many buckets diverge by themselves.
 
         d^2 - E_0[d^2]    with d a distance, E_0 the mean over tables, times the design effect; then its signed root
 
     Squares of distances have means that add up, as variances do. `js`, `kl` and `cosine` are such squares themselves,
-    `wasserstein` is a distance. Below 0 the cohorts differ less than chance would have it.
+    `wasserstein` is a distance. Below 0 the cohorts differ less than chance alone makes them.
 
     Args:
         divergence: The measure.
         value: The pair's divergence as it is.
         tables: From `null_tables`.
-        design_effect: From `chance.design_effect`: how much larger the null mean is where rows are dependent.
+        effect: From `design_effect`.
     """
     power = 2 / divergence.degree
     null = divergence.measure(tables[:, 0], tables[:, 1]) ** power
-    squared = value**power - float(null.mean()) * design_effect
+    squared = value**power - float(null.mean()) * effect
     return float(np.sign(squared) * np.abs(squared) ** (1 / power))
 
 

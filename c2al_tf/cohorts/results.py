@@ -75,8 +75,9 @@ class Pair:
         head: The cohort with the higher positive rate; without labels, with the higher mean prediction.
         tail: The other one.
         divergences: By every measure, mean over the baselines, less the mean that it has where cohorts do not differ:
-            few rows in many buckets diverge by themselves. So it is below 0 for half of the pairs without a difference.
-        interval: 95 % interval, over baselines and blocks of units, of the divergence that ranks.
+            few rows in many buckets diverge by themselves. Where cohorts do not differ it is about 0, on either side.
+        interval: 95 % interval, over baselines and blocks of units, of the divergence that ranks; None where fewer than
+            two blocks hold rows.
         p_value: Chance of predictions that differ like this, in any pair of any axis, where none does; None if the
             cohorts are too small to be tested.
         label_p_value: The same of positive rate and calibration, among the pairs whose predictions pass; None for
@@ -89,7 +90,7 @@ class Pair:
     head: CohortSummary
     tail: CohortSummary
     divergences: Mapping[str, float]
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     p_value: float | None
     label_p_value: float | None
     reasons: Mapping[str, str]
@@ -111,7 +112,7 @@ class Pair:
             "head": self.head.cohort.name,
             "tail": self.tail.cohort.name,
             "divergences": dict(self.divergences),
-            "interval": list(self.interval),
+            "interval": None if self.interval is None else list(self.interval),
             "reasons": dict(self.reasons),
         }
 
@@ -129,7 +130,7 @@ class Pair:
             summaries[json["head"]],
             summaries[json["tail"]],
             dict(json["divergences"]),
-            (json["interval"][0], json["interval"][1]),
+            None if json["interval"] is None else (json["interval"][0], json["interval"][1]),
             json["p_value"],
             json["label_p_value"],
             dict(json["reasons"]),

@@ -233,11 +233,10 @@ def _in_words(counts: ArmCounts) -> str:
 
 
 def _claims_in_words(num_others: int, num_seeds: int) -> str:
-    beforehand = "All rows and the slices named beforehand are called better or worse by their own 95 % intervals."
     if num_seeds == 1:
-        return f"{beforehand} With one seed no other slice is."
+        return "With one seed no slice is called better or worse."
     return (
-        f"{beforehand} Of the {num_others} others so many are that on average at most "
-        f"{100 * FALSE_DISCOVERY_RATE:.0f} % of them are so by chance (Benjamini-Hochberg), with variances over seeds "
-        "no smaller than slices like them have."
+        "All rows and the slices named beforehand are called better or worse by their own 95 % intervals. The other "
+        f"{num_others} slices are tested together, with a false discovery rate of {100 * FALSE_DISCOVERY_RATE:.0f} % "
+        "(Benjamini-Hochberg)."
     )

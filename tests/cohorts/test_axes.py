@@ -114,6 +114,7 @@ def test_names_are_unique_over_all_axes():
         ({"columns": ("a",), "edges": {"a": (0, math.nan)}}, "rising"),
         ({"columns": ("a",), "quantiles": {"a": (0, 1.5)}}, r"rising numbers in \[0, 1\]"),
         ({"columns": ("a",), "max_cohorts": 1}, "at least 2"),
+        ({"columns": ("given",)}, "'given' is .* give yours another `name`"),
     ],
 )
 def test_wrong_axes(arguments, match):

@@ -8,13 +8,13 @@ from c2al_tf.cohorts.chance import (
     FIT_DRAWS,
     SignedCohort,
     corrected_p_values,
-    design_effect,
-    pearson_statistics,
     random_signs,
     rate_scores,
+    signed_differences,
     studentized,
     surprise,
 )
+from c2al_tf.cohorts.divergence import pearson
 
 BLOCKS, BUCKETS = 64, 12
 
@@ -32,6 +32,10 @@ def two_cohorts(rng, rows=(900, 300), shift=0.0):
         rng.multinomial(rng.multinomial(n, np.full(BLOCKS, 1 / BLOCKS)), law).astype(float)
         for n, law in zip(rows, laws, strict=True)
     ]
+
+
+def pearson_statistics(first, second):
+    return pearson(*signed_differences(first, second))
 
 
 def test_the_statistic_by_hand():
@@ -59,19 +63,6 @@ def test_of_independent_rows_the_draws_follow_chi_squared(rng):
     first, second = (SignedCohort.of(blocks, signs) for blocks in two_cohorts(rng))
     statistics = pearson_statistics(first, second)[1:] * 225  # n_1 n_2 / (n_1 + n_2)
     assert statistics.mean() == pytest.approx(BUCKETS - 1, rel=0.25)
-    assert design_effect(first, second, pearson_statistics(first, second)) == pytest.approx(1, abs=0.25)
-
-
-def test_dependent_rows_have_a_design_effect(rng):
-    signs = random_signs(2000, BLOCKS, rng)
-    blocks = two_cohorts(rng, rows=(600, 600))
-    # Every row five times, in one block: five times the variance. Every row in both cohorts: no difference at all.
-    copies = [SignedCohort.of(5 * counts, signs) for counts in blocks]
-    alone = [SignedCohort.of(counts, signs) for counts in blocks]
-    effect = design_effect(*alone, pearson_statistics(*alone))
-    assert design_effect(*copies, pearson_statistics(*copies)) == pytest.approx(5 * effect)
-    both = [SignedCohort.of(blocks[0], signs)] * 2
-    assert design_effect(*both, pearson_statistics(*both)) == pytest.approx(0, abs=1e-12)
 
 
 def test_scores_of_blocks_add_up_to_the_difference_of_rates(rng):

@@ -225,6 +225,46 @@ def test_labels_that_do_not_differ_refuse_a_pair():
         assert pair.accepted
 
 
+def test_a_handful_of_positives_shows_no_difference_of_rates():
+    """Their blocks' signs are all but equal, and would call anything a difference."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        group = np.repeat(np.array(["a", "b"], dtype=object), [200, 20_000])
+        predictions = np.where(group == "a", 0.01, 0.1) * rng.uniform(0.5, 1.5, len(group))
+        labels = rng.random(len(group)) < 0.025
+        (pair,) = discover(predictions, {"group": group}, labels, [Axis(("group",))], num_resamples=2).pairs
+        assert set(pair.reasons) == {"labels"}
+        assert pair.label_p_value == 1.0
+
+
+def test_the_labels_of_every_axis_are_its_own():
+    """The second axis has no difference in its labels; the first one has."""
+    rng = np.random.default_rng(0)
+    first, second = (rng.choice(np.array(["a", "b"], dtype=object), 20_000) for _ in range(2))
+    rate = np.where(first == "a", 0.3, 0.1)
+    spread = np.where(second == "a", 0.9, 0.1)
+    p = np.clip(rate * np.exp(spread * rng.normal(size=20_000) - spread**2 / 2), 0, 1)
+    columns = {"first": first, "second": second}
+    found = discover(p, columns, rng.random(20_000) < rate, [Axis(("first",)), Axis(("second",))])
+    assert {pair.axis: set(pair.reasons) for pair in found.pairs} == {"first": set(), "second": {"labels"}}
+
+
+def test_predictions_of_zero_have_a_calibration():
+    rng = np.random.default_rng(0)
+    group = rng.choice(np.array(["a", "b"], dtype=object), 20_000)
+    predictions, labels = np.where(group == "a", 0.0, 0.1), rng.random(20_000) < 0.1
+    (pair,) = discover(predictions, {"group": group}, labels, [Axis(("group",))]).pairs
+    assert pair.accepted
+
+
+def test_a_pair_in_one_block_has_no_interval():
+    predictions, columns, _ = planted(0)
+    found = discover(predictions, columns, axes=AXES[:1], units=np.zeros(4000, np.int64))
+    assert {pair.interval for pair in found.pairs} == {None}
+    assert {pair.accepted for pair in found.pairs} == {False}
+    assert Discovery.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found
+
+
 def test_a_difference_of_nothing_is_refused_however_sure_it_is():
     rng = np.random.default_rng(0)
     group = rng.choice(np.array(["a", "b"], dtype=object), 2_000_000)
@@ -262,9 +302,9 @@ def test_refused_pairs_stay_with_the_reason():
     found = discover(predictions, columns, labels, axes, guard=Guard(min_positives=20))
     assert len(found.pairs) == 6
     empty = next(pair for pair in found.pairs if pair.tail.rows == 0)
-    assert (empty.interval, empty.p_value, set(empty.divergences.values())) == ((0, 0), None, {0.0})
+    assert (empty.p_value, set(empty.divergences.values())) == (None, {0.0})
     assert "tail cohort `age in [17, 18)` has 0 positives in 0 training rows" in empty.reasons["positives"]
-    assert "tail cohort `age in [17, 18)` holds 0 % of the training rows" in empty.reasons["share"]
+    assert "tail cohort `age in [17, 18)` has no training row" in empty.reasons["share"]
     assert "has no row with a prediction" in empty.reasons["rows"]
     tested = [pair for pair in found.pairs if pair.p_value is not None]
     assert tested

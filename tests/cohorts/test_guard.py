@@ -29,7 +29,7 @@ def test_predictions_that_do_not_differ():
 
 def test_labels_that_do_not_differ():
     assert Guard().label_reasons(0.01, 45) == {}
-    assert "positive rate and calibration: p = 0.02, corrected for 3 pairs" in Guard().label_reasons(0.02, 3)["labels"]
+    assert "too few positives to tell: p = 0.02, corrected for 3 pairs" in Guard().label_reasons(0.02, 3)["labels"]
 
 
 def test_every_rule_has_short_words():

@@ -3,8 +3,9 @@ import pytest
 from scipy.stats import multivariate_hypergeom
 
 from c2al_tf.cohorts import resampling
+from c2al_tf.cohorts.chance import SignedCohort, random_signs, signed_noise
 from c2al_tf.cohorts.divergence import DIVERGENCES
-from c2al_tf.cohorts.resampling import beyond_chance, null_tables, pair_divergences, resampled_histograms
+from c2al_tf.cohorts.resampling import beyond_chance, design_effect, null_tables, pair_divergences, resampled_histograms
 
 JS = DIVERGENCES["js"]
 
@@ -40,20 +41,40 @@ def test_more_rows_than_can_be_drawn(rng):
         null_tables(np.array([10**10, 1]), np.array([1, 1]), rng)
 
 
+def effect_of(divergence, blocks, signs, tables):
+    noise = signed_noise(*(SignedCohort.of(b.astype(float), signs) for b in blocks), len(signs) - 1)
+    rows = blocks[0].sum(0) + blocks[1].sum(0)
+    return design_effect(divergence, noise, rows[rows > 0] / rows.sum(), tables)
+
+
 @pytest.mark.parametrize("name", DIVERGENCES)
-@pytest.mark.parametrize("copies", [1, 4])
-def test_without_a_difference_nothing_is_left_of_a_divergence(name, copies, rng):
-    """Of rows that come in copies the divergence is larger, and so is its null mean."""
-    law = np.arange(1, 101) / 5050
-    rows = (1000, 5000)
+@pytest.mark.parametrize("across", [False, True])
+def test_without_a_difference_nothing_is_left_of_a_divergence(name, across, rng):
+    """Rows of a user resemble each other: the divergence is larger, or smaller where users are in both cohorts."""
+    divergence, laws = DIVERGENCES[name], rng.dirichlet(np.full(40, 0.5), 200)
     left = []
-    for _ in range(100):
-        first, second = (copies * rng.multinomial(n // copies, law) for n in rows)
-        plain = DIVERGENCES[name].measure(first, second)
-        left.append((plain, beyond_chance(DIVERGENCES[name], plain, null_tables(first, second, rng), copies)))
-    plain, debiased = np.mean(left, axis=0)
-    # Smoothing, which the symmetric KL needs, makes a small difference of its own; a mean of roots is no root of means.
-    assert abs(debiased) < {"kl": 0.15, "wasserstein": 0.3}.get(name, 0.1) * plain
+    for _ in range(60):
+        law = laws[rng.integers(200, size=64)]
+        second_law = law if across else laws[rng.integers(200, size=64)]
+        blocks = [np.stack([rng.multinomial(30, row) for row in rows]) for rows in (law, second_law)]
+        signs = random_signs(300, 64, rng)
+        first, second = (b.sum(0) for b in blocks)
+        tables = null_tables(first, second, rng)
+        effect = effect_of(divergence, blocks, signs, tables)
+        plain = float(divergence.measure(first, second))
+        left.append((plain, beyond_chance(divergence, plain, tables, effect), effect))
+    plain, debiased, effect = np.mean(left, axis=0)
+    assert effect < 1.1 if across else effect > 1.5
+    # A mean of roots is no root of means, and smoothing, which the symmetric KL needs, makes a difference of its own.
+    assert abs(debiased) < {"kl": 0.2, "wasserstein": 0.35}.get(name, 0.12) * plain
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_independent_rows_have_no_design_effect_also_where_cohorts_differ(name, rng):
+    laws = [np.arange(1.0, 41) ** power for power in (1.0, 4.0)]
+    blocks = [rng.multinomial(n, law / law.sum(), 256) for n, law in zip((40, 2), laws, strict=True)]
+    tables = null_tables(blocks[0].sum(0), blocks[1].sum(0), rng)
+    assert effect_of(DIVERGENCES[name], blocks, random_signs(2000, 256, rng), tables) == pytest.approx(1, abs=0.45)
 
 
 def test_a_large_distance_loses_next_to_nothing(rng):

@@ -23,6 +23,15 @@ def test_a_slice_whose_seeds_agree_by_chance_has_the_variance_of_the_others():
     together = p_values(differences)["lucky"]
     assert together == pytest.approx(2 * stats.t.sf(0.01 / typical.variance**0.5, 21), rel=0.05)
     assert together > alone
+    # Slices on which nothing differs do not make the others' variances small.
+    differences |= {"equal": difference(0.0, 0.0, 0.0), "nearly": difference(0.0, 1e-12, 1e-12)}
+    assert p_values(differences)["lucky"] == pytest.approx(together, rel=0.2)
+
+
+def test_a_slice_with_more_variance_than_the_others_keeps_its_own():
+    differences = {f"slice {n}": difference(0.1) for n in range(20)}
+    differences["restless"] = difference(-3.0, seeds=1e-2)
+    assert p_values(differences)["restless"] > 0.5
 
 
 def test_slices_with_few_rows_have_more_variance_over_seeds():
@@ -58,19 +67,24 @@ def test_where_nothing_varies_only_what_differs_is_called():
     assert claim(differences, []).worse == ("worse",)
 
 
+@pytest.mark.parametrize(("common", "own"), [(0.0, 0.01), (0.01, 0.002)])
 @pytest.mark.parametrize("num_seeds", [2, 3])
-def test_of_sixty_slices_without_a_difference_none_is_called(num_seeds):
-    """Models that differ by slice and seed, in both arms alike: their own intervals would call some in most tries."""
-    named = {"together": 0, "alone": 0}
-    counts = resample_counts(200, 200)
-    for seed in range(60):
+def test_of_sixty_slices_without_a_difference_none_is_called(num_seeds, common, own):
+    """Models that a seed makes better or worse as a whole, or by slice: own intervals would call some in most tries."""
+    called = {"together": 0, "alone": 0}
+    counts = resample_counts(100, 100)
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         size = rng.uniform(20, 500, (60, 1))
-        reference = rng.gamma(size / 20, 1.0, (60, 200)) + 0.01
-        noise = 0.01 * rng.normal(size=(num_seeds, 60, 1)) + rng.normal(size=(1, 60, 200)) / size**0.5 / 5
-        found = ne_differences(reference * (1 + noise), np.repeat(reference[None], num_seeds, 0), counts)
-        claims = claim({str(n): d for n, d in enumerate(found)}, [])
-        named["together"] += bool(claims.better + claims.worse)
-        named["alone"] += any(d.low > 0 or d.high < 0 for d in found)
-    assert named["together"] <= 7  # 3 are expected at the stated rate
-    assert named["alone"] > 30
+        reference = rng.gamma(size / 20, 1.0, (60, 100)) + 0.01
+        noise = own * rng.normal(size=(num_seeds, 60, 1)) + common * rng.normal(size=(num_seeds, 1, 1))
+        noise = noise + rng.normal(size=(1, 60, 100)) / size**0.5 / 5
+        parts = reference * (1 + noise)
+        arm, base = (np.concatenate([x.sum(-2, keepdims=True), x], axis=-2) for x in (parts, reference))
+        found = ne_differences(arm, np.repeat(base[None], num_seeds, 0), counts)
+        differences = {"all" if n == 0 else str(n): d for n, d in enumerate(found)}
+        claims = claim(differences, ["all"])
+        called["together"] += bool({*claims.better, *claims.worse} - {"all"})
+        called["alone"] += any(d.low > 0 or d.high < 0 for d in found[1:])
+    assert called["together"] <= 5  # 2 are expected at most
+    assert called["alone"] > 8

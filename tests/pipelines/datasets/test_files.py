@@ -165,7 +165,9 @@ def test_the_example_configuration_prepares_rows_of_its_kind(c2al, tmp_path):
 
 
 def test_what_the_example_configuration_comments_out_is_right_too(tmp_path):
-    text, count = re.subn(r"# (?=validation:|csv:|weight:|axes:|given:|  - \{(columns|name: (new|big)))", "", EXAMPLE.read_text())
+    text, count = re.subn(
+        r"# (?=validation:|csv:|weight:|axes:|given:|  - \{(columns|name: (new|big)))", "", EXAMPLE.read_text()
+    )
     assert count == 11
     (tmp_path / "all.yaml").write_text(text)
     config = load_config(tmp_path / "all.yaml")
