@@ -14,6 +14,9 @@ from c2al_tf.config import ModelConfig, TrainingConfig
 from ..datasets.files import Files
 from ..datasets.synthetic_ads import SyntheticAds
 
+_SLICES = frozenset({"all", "rest"})
+"""Slices of every evaluation: all test rows, and those in no targeted cohort."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -109,6 +112,11 @@ class CohortsConfig:
         names = [cohort.name for cohort in self.given]
         if len(set(names)) < len(names):
             raise ValueError(f"Cohorts in `given` must have distinct names. Received: {names}")
+        if reserved := _SLICES.intersection(names):
+            raise ValueError(
+                f"Cohorts in `given` must not be named {sorted(_SLICES)}: evaluation has slices of these names. "
+                f"Received: {sorted(reserved)}"
+            )
         num_heads = len(self.given) or self.num_cohorts
         if len(self.lambdas) not in (1, num_heads):
             raise ValueError(

@@ -94,6 +94,13 @@ def test_own_data_survives_the_run_folder(prepared, tmp_path) -> None:
         (lambda: CohortsConfig(num_cohorts=3, lambdas=(1.0, 2.0)), r"one for each of the 3 cohorts"),
         (lambda: CohortsConfig(given=(ADULTS,), lambdas=(1.0, 2.0)), r"one for each of the 1 cohorts"),
         (lambda: CohortsConfig(given=(ADULTS, ADULTS)), r"distinct names. Received: \['adults', 'adults'\]"),
+        *(
+            (
+                lambda name=name: CohortsConfig(given=(GivenCohort(name, ADULTS.conditions),)),
+                rf"must not be named \['all', 'rest'\]: evaluation has slices of these names. Received: \['{name}'\]",
+            )
+            for name in ("all", "rest")
+        ),
         (
             lambda: GivenCondition("age"),
             r"must give `values`, or `low`, `high` or both. Received: values=None, low=None",
