@@ -41,13 +41,14 @@ class GivenCondition:
 
     Args:
         column: Name of the column.
-        values: Strings, integers or booleans.
+        values: Strings, integers or booleans, as YAML has them: a quoted `"18"` or `"yes"` is a string.
         low: Lowest value inside; none if not given.
         high: Lowest value above; none if not given.
     """
 
     column: str
-    values: tuple[Any, ...] | None = None
+    # Not `tuple[str | int | bool, ...]` and not `Any`: with these jsonargparse reads a quoted "18" as a number.
+    values: tuple[str, ...] | tuple[int, ...] | tuple[bool, ...] | None = None
     low: float | None = None
     high: float | None = None
 
