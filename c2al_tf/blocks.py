@@ -2,12 +2,12 @@
 
 import zlib
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from scipy.stats import t as student
 
-from .types import Array
+from .types import MISSING_INT, Array
 
 NUM_BLOCKS = 1000
 NUM_RESAMPLES = 2000
@@ -48,7 +48,8 @@ def deal_blocks(
     Args:
         rows: Number of rows.
         units: `(rows,)` ids (a user, say) whose rows are not independent: rows of one unit get one block, by the hash
-            of its id. Without it every row is dealt by the hash of its number.
+            of its id as text, so that 7, 7.0, "7" and b"7" are one id. A row without an id (None, NaN, "" or
+            `MISSING_INT`) is a unit of its own, dealt by its number. Without `units` every row is.
         row_numbers: `(rows,)` numbers of the rows among those of all shards; 0, 1, and so on if not given.
         num_blocks: Number of blocks, at least 2.
         seed: Of the dealing.
@@ -58,12 +59,42 @@ def deal_blocks(
     """
     if num_blocks < 2:
         raise ValueError(f"`num_blocks` must be at least 2. Received: num_blocks={num_blocks}")
-    if units is None:
-        numbers = np.arange(rows) if row_numbers is None else row_numbers
-        return (hash_rows(numbers, seed) % np.uint64(num_blocks)).astype(np.int64)
-    ids, inverse = np.unique(units, return_inverse=True)
-    blocks = np.array([zlib.crc32(str(name).encode(), seed) % num_blocks for name in ids], dtype=np.int64)
-    return blocks[inverse]
+    hashes = hash_rows(np.arange(rows) if row_numbers is None else row_numbers, seed)
+    if units is not None:
+        if units.shape != (rows,):
+            raise ValueError(f"`units` must have shape {(rows,)}, as the rows. Received: shape {units.shape}")
+        ids, inverse = _distinct(units)
+        texts = [_id_text(value) for value in ids]
+        present = np.array([text not in _MISSING for text in texts], bool)
+        # CRCs of two seeds differ by a constant for ids of one length: the seed enters after them.
+        by_id = hash_rows(np.array([zlib.crc32(text) for text in texts], np.uint64), seed)
+        hashes = np.where(present[inverse], by_id[inverse], hashes)
+    return (hashes % np.uint64(num_blocks)).astype(np.int64)
+
+
+_MISSING = (b"", str(MISSING_INT).encode())
+
+
+def _distinct(units: Array) -> tuple[list[Any], Array]:
+    """Returns the distinct ids, and of each row the index of its id, of shape (rows,)."""
+    if units.dtype != object:
+        ids, inverse = np.unique(units, return_inverse=True)
+        return list(ids), inverse
+    # Objects of different types cannot be sorted.
+    numbers: dict[Any, int] = {}
+    inverse = np.array([numbers.setdefault(value, len(numbers)) for value in units.tolist()], np.int64)
+    return list(numbers), inverse
+
+
+def _id_text(value: Any) -> bytes:
+    """Returns an id as text, whatever type it arrives in; nothing for None and NaN."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, float | np.floating):
+        if np.isnan(value):
+            return b""
+        value = int(value) if value.is_integer() else value
+    return b"" if value is None else str(value).encode()
 
 
 def resample_counts(num_blocks: int, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Array:

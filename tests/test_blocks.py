@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from c2al_tf.blocks import deal_blocks, hash_rows
+from c2al_tf.types import MISSING_INT
 
 
 def test_a_row_has_its_hash_wherever_it_is():
@@ -54,6 +55,61 @@ def test_rows_of_a_unit_share_a_block(kind):
     assert np.bincount(blocks, minlength=100).min() > 50
     # By hash: the rest of the data does not matter.
     assert (deal_blocks(10, units=units[:10], num_blocks=100) == blocks[:10]).all()
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        np.array(["", "a"], object),
+        np.array(["", "a"]),
+        np.array([b"", b"a"]),
+        np.array([None, "a"], object),
+        np.array([np.nan, 3.0]),
+        np.array([np.nan, "a"], object),
+        np.array([MISSING_INT, 3]),
+        np.array([MISSING_INT, 3], float),
+    ],
+    ids=repr,
+)
+def test_a_row_without_a_unit_is_one_alone(units):
+    numbers = np.arange(1000, 3000)
+    blocks = deal_blocks(2000, units=np.repeat(units, 1000), row_numbers=numbers, seed=3)
+    np.testing.assert_array_equal(blocks[:1000], deal_blocks(1000, row_numbers=numbers[:1000], seed=3))
+    assert len(set(blocks[1000:].tolist())) == 1
+
+
+def test_an_id_has_one_block_in_every_type():
+    values = np.arange(-500, 500)
+    expected = deal_blocks(1000, units=values)
+    for units in (
+        values.astype(np.float32),
+        values.astype(float),
+        values.astype(str),
+        values.astype(bytes),
+        values.astype(object),
+        values.astype(str).astype(object),
+        values.astype(bytes).astype(object),
+    ):
+        np.testing.assert_array_equal(deal_blocks(1000, units=units), expected)
+    mixed = np.array([7, "7", None, 7.0, b"7", np.float32(7)], object)
+    assert len(set(deal_blocks(6, units=mixed)[[0, 1, 3, 4, 5]].tolist())) == 1
+    float32 = np.array([7.1], np.float32)
+    assert deal_blocks(1, units=float32) == deal_blocks(1, units=np.array(["7.1"]))
+
+
+def test_another_seed_deals_units_into_other_blocks():
+    """Units of equal length that share a block under one seed do not share one under another."""
+    units = np.array([f"user{number:06d}" for number in range(20_000)])
+    blocks = [deal_blocks(20_000, units=units, num_blocks=8, seed=seed) for seed in (0, 1)]
+    counts = np.bincount(8 * blocks[0] + blocks[1], minlength=64)
+    # Chi-squared of 64 cells: mean 63, standard deviation 11.
+    assert np.square(counts - 312.5).sum() / 312.5 < 63 + 5 * 11
+
+
+@pytest.mark.parametrize("shape", [(9,), (10, 1), (10, 3), ()])
+def test_units_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"`units` must have shape \(10,\), as the rows. Received: shape \("):
+        deal_blocks(10, units=np.zeros(shape, np.int64))
 
 
 def test_one_block_is_refused():

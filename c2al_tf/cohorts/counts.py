@@ -26,7 +26,8 @@ class CohortCounts:
         grouped: Whether the rows of one unit are in one block.
         seed: Of the dealing into blocks.
         total_rows: Rows seen, those in no cohort included.
-        histograms: Rows per prediction bucket, int32 of shape (seeds, cohorts, blocks, buckets); one seed per baseline.
+        histograms: Rows per prediction bucket, int32, or int64 where a count needs it, of shape (seeds, cohorts,
+            blocks, buckets); one seed per baseline.
         positives: Rows with label 1, int64 of shape (cohorts, blocks), or None without labels.
         prediction_sums: Sums of the predictions, float64 of shape (seeds, cohorts, blocks).
     """
@@ -67,7 +68,7 @@ class CohortCounts:
             self.grouped,
             self.seed,
             self.total_rows + other.total_rows,
-            self.histograms + other.histograms,
+            _add_histograms(self.histograms, other.histograms),
             None if self.positives is None or other.positives is None else self.positives + other.positives,
             self.prediction_sums + other.prediction_sums,
         )
@@ -75,6 +76,12 @@ class CohortCounts:
     def __radd__(self, other: int) -> "CohortCounts":
         """Lets `sum` start at 0."""
         return self if other == 0 else NotImplemented
+
+
+def _add_histograms(a: Array, b: Array) -> Array:
+    """Adds counts in int64, since int32 wraps silently; the sum is int32 again where it fits."""
+    total = np.add(a, b, dtype=np.int64)
+    return total.astype(np.int32) if total.max(initial=0) <= np.iinfo(np.int32).max else total
 
 
 def count_cohorts(
@@ -197,7 +204,7 @@ def count_sizes(
     if not arrays:
         raise ValueError("Sizes need the columns that the cuts read, or labels. Received: neither")
     num_rows = len(arrays[0])
-    check_rows(np.zeros((1, num_rows)), needed, labels=labels)
+    check_rows(np.zeros((1, num_rows)), needed, "training rows", labels=labels)
     counted = np.ones(num_rows, bool) if weights is None else counted_rows(weights, num_rows)
     positive = None if labels is None else np.asarray(labels)[counted] == 1
     kept = {name: column[counted] for name, column in needed.items()}
@@ -221,8 +228,11 @@ def _members(cohorts: Sequence[Cohort], columns: Columns) -> Iterator[Array]:
         yield np.flatnonzero(np.logical_and.reduce([masks[condition] for condition in cohort.conditions]))
 
 
-def check_rows(predictions: Array, columns: Columns, **others: Array | None) -> None:
-    """Raises ValueError unless predictions are (seeds, rows), all lengths are equal, and labels are 0 or 1."""
+def check_rows(predictions: Array, columns: Columns, counted: str = "predictions", **others: Array | None) -> None:
+    """Raises ValueError unless predictions are (seeds, rows), all lengths are equal, and labels are 0 or 1.
+
+    `counted` is what the message calls the rows.
+    """
     if predictions.ndim != 2:
         raise ValueError(f"Predictions must have shape (rows,) or (seeds, rows). Received: shape {predictions.shape}")
     rows = predictions.shape[1]
@@ -231,7 +241,7 @@ def check_rows(predictions: Array, columns: Columns, **others: Array | None) -> 
     for what, array in arrays.items():
         if len(array) != rows:
             raise ValueError(
-                f"Predictions, labels and columns must have equal lengths. Received: {rows:,} predictions, "
+                f"{counted.capitalize()}, labels and columns must have equal lengths. Received: {rows:,} {counted}, "
                 f"but {what} of length {len(array):,}"
             )
     labels = others.get("labels")

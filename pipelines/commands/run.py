@@ -151,13 +151,12 @@ def _configured(values: Any) -> Any:
 
 def _opened(values: Any) -> Any:
     """The folder of a run that `c2al prepare` or `c2al run` started."""
-    from ..run.config import load_config
-    from ..run.folder import RunFolder
+    from ..run.folder import RunFolder, read_config
 
     file = values.run_dir / "config.json"
     if not file.exists():
         raise ValueError(f"{file} is not there. Run `c2al prepare CONFIG --run-dir {values.run_dir}` first")
-    return RunFolder(values.run_dir, load_config(file))
+    return RunFolder(values.run_dir, read_config(file))
 
 
 _CONFIGURED = f"CONFIG --run-dir DIR [--data DIR] [--KEY VALUE ...]\n\n{_EPILOG}"

@@ -9,6 +9,7 @@ from c2al_serving.servable.inference import INPUTS, read_examples
 from c2al_serving.servable.loading import load_servable
 from c2al_serving.servable.warmup import read_warmup_logs
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from c2al_tf.export.facts import ExportError, check_facts, inspect_export
@@ -37,7 +38,8 @@ def print_checks(checks: list[Check], console: Console) -> None:
     """Prints what was looked at."""
     table = Table("", "check", "found", title="Verdict: " + ("good" if all(c.passed for c in checks) else "not good"))
     for check in checks:
-        table.add_row("✓" if check.passed else "✗", check.what, check.found, style=None if check.passed else "red")
+        mark = "✓" if check.passed else "✗"
+        table.add_row(mark, escape(check.what), escape(check.found), style=None if check.passed else "red")
     console.print(table)
 
 

@@ -118,7 +118,7 @@ def next_steps(
     overall = next(s.diff for s in slices if s.name == "all")
     steps = [
         *_on_overall(overall, slices, len(seeds), lambdas),
-        *_on_targeted([s for s in slices if s.targeted], overall, lambdas, other_pair),
+        *_on_targeted([s for s in slices if s.targeted], overall, len(seeds), lambdas, other_pair),
         *_on_attention(spreads),
         *_on_training(seeds),
     ]
@@ -172,10 +172,10 @@ def _on_overall(
 
 
 def _on_targeted(
-    targeted: Sequence[Slice], overall: Difference, lambdas: Sequence[float], other_pair: str | None
+    targeted: Sequence[Slice], overall: Difference, seeds: int, lambdas: Sequence[float], other_pair: str | None
 ) -> list[tuple[str, str]]:
     steps = []
-    if targeted and not any(s.diff.side == "better" for s in targeted):
+    if seeds > 1 and targeted and not any(s.diff.side == "better" for s in targeted):
         pair = f" The next accepted pair is {other_pair}." if other_pair else " Cut the axes differently."
         larger = "" if overall.side == "worse" else f", or lambda too small: try {_scaled(lambdas, 3)}"
         steps.append(

@@ -1,5 +1,6 @@
 """The report of a run: one HTML file that stands alone, written from the files of the run's folder."""
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,7 +75,8 @@ def _content(
     lambdas = settings.get("lambdas", ())
     overall = next(s for s in slices if s.name == "all")
     accepted = [pair for pair in discovery.pairs if pair.accepted]
-    stability = None if discovery.given else discovery.stability
+    only_pair = len(accepted) == 1 and not discovery.given
+    stability = None if discovery.given or only_pair else discovery.stability
     return {
         "details": details,
         "config": config,
@@ -90,9 +92,10 @@ def _content(
         "targeted": [s for s in slices if s.targeted],
         "worse": [s for s in slices if s.diff.side == "worse"],
         "better": [s for s in slices if s.diff.side == "better"],
-        "verdict": verdict(overall.diff, len(seeds)),
+        "verdict": verdict(overall.diff if len(seeds) > 1 else _by_interval(overall.diff), len(seeds)),
         "steps": next_steps(slices, seeds, lambdas, spreads, _other_pair(discovery, chosen_pairs), stability),
         "spreads": spreads,
+        "only_pair": only_pair,
         "stability": stability,
         "unstable": UNSTABLE if stability is not None and stability < STABLE else None,
         "first_pairs": [
@@ -136,6 +139,14 @@ def _side(name: str, difference: Mapping[str, Any], metrics: Mapping[str, Any]) 
     if difference["low"] is None:
         return "unknown"
     return next((side for side in ("better", "worse") if name in metrics[side]), "unclear")
+
+
+def _by_interval(diff: Difference) -> Difference:
+    """The difference with the side of its interval: with one seed the evaluation names none."""
+    if diff.low is None or diff.high is None:
+        return diff
+    side = "better" if diff.high < 0 else "worse" if diff.low > 0 else "unclear"
+    return dataclasses.replace(diff, side=side)
 
 
 def _most_important(slices: Sequence[Slice]) -> list[Slice]:

@@ -14,6 +14,9 @@ from c2al_tf.config import ModelConfig, TrainingConfig
 from ..datasets.files import Files
 from ..datasets.synthetic_ads import SyntheticAds
 
+_SLICES = frozenset({"all", "rest"})
+"""Slices of every evaluation: all test rows, and those in no targeted cohort."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -38,13 +41,14 @@ class GivenCondition:
 
     Args:
         column: Name of the column.
-        values: Strings, integers or booleans.
+        values: Strings, integers or booleans, as YAML has them: a quoted `"18"` or `"yes"` is a string.
         low: Lowest value inside; none if not given.
         high: Lowest value above; none if not given.
     """
 
     column: str
-    values: tuple[Any, ...] | None = None
+    # Not `tuple[str | int | bool, ...]` and not `Any`: with these jsonargparse reads a quoted "18" as a number.
+    values: tuple[str, ...] | tuple[int, ...] | tuple[bool, ...] | None = None
     low: float | None = None
     high: float | None = None
 
@@ -109,6 +113,11 @@ class CohortsConfig:
         names = [cohort.name for cohort in self.given]
         if len(set(names)) < len(names):
             raise ValueError(f"Cohorts in `given` must have distinct names. Received: {names}")
+        if reserved := _SLICES.intersection(names):
+            raise ValueError(
+                f"Cohorts in `given` must not be named {sorted(_SLICES)}: evaluation has slices of these names. "
+                f"Received: {sorted(reserved)}"
+            )
         num_heads = len(self.given) or self.num_cohorts
         if len(self.lambdas) not in (1, num_heads):
             raise ValueError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import jsonargparse
 import numpy as np
 
 from c2al_tf.cohorts import Cohort, Discovery
@@ -13,7 +14,7 @@ from c2al_tf.files import read_json, replace_file, write_json
 from c2al_tf.schema import Schema
 from c2al_tf.types import Array
 
-from .config import RunConfig
+from .config import RunConfig, load_config
 
 Arm: TypeAlias = Literal["baseline", "c2al"]
 ARMS: tuple[Arm, ...] = ("baseline", "c2al")
@@ -42,11 +43,12 @@ class RunFolder:
         """Opens a folder for a configuration, new or as it was left. The number of seeds may have changed.
 
         Raises:
-            ValueError: If the folder holds a run of another configuration, whose rows are prepared.
+            ValueError: If the folder holds a run of another configuration, or of another version whose configuration
+                this one cannot read, and its rows are prepared.
         """
         file = path / "config.json"
         value = config.to_json()
-        old = read_json(file) if (path / "schema.json").exists() else value
+        old = read_config(file).to_json() if (path / "schema.json").exists() else value
         if old | {"seeds": None} != value | {"seeds": None}:
             raise ValueError(
                 f"{path} holds a run of another configuration; they differ in {_differences(old, value)}. "
@@ -81,8 +83,12 @@ class RunFolder:
 
     @functools.cached_property
     def discovery(self) -> Discovery:
-        """What discovery found."""
-        return Discovery.from_json(read_json(self.file("cohorts.json")))
+        """What discovery found.
+
+        Raises:
+            ValueError: If another version wrote the file.
+        """
+        return _read_discovery(self.file("cohorts.json"))
 
     @functools.cached_property
     def cohorts(self) -> Sequence[Cohort]:
@@ -103,6 +109,40 @@ class RunFolder:
         if not path.exists():
             raise ValueError(f"{path} is not there yet. Run `c2al train --run-dir {self.path} --arm {arm}` first")
         return path
+
+
+def _read_discovery(file: Path) -> Discovery:
+    """Reads `cohorts.json`.
+
+    Raises:
+        ValueError: If the file has another form than this version writes; the message has the remedy.
+    """
+    json = read_json(file)
+    try:
+        return Discovery.from_json(json)
+    except (ValueError, LookupError, TypeError) as error:
+        # The message may hold the whole file.
+        cause = str(error).split(" Received: ")[0]
+        raise ValueError(
+            f"{file} was written by another version ({cause}). Remove it and {file.parent}/seeds/*/c2al, then run "
+            "the same command again"
+        ) from error
+
+
+def read_config(file: Path) -> RunConfig:
+    """Reads a folder's `config.json`, with the defaults of the keys that it lacks.
+
+    Raises:
+        ValueError: If another version wrote the file, whose keys or values this one does not know.
+    """
+    read_json(file)  # Names a damaged file.
+    try:
+        return load_config(file)
+    except (ValueError, jsonargparse.ArgumentError) as error:
+        raise ValueError(
+            f"{file} was written by another version, which this one cannot read: {error}. "
+            "Choose another --run-dir, or remove the folder to start over"
+        ) from error
 
 
 def save_array(path: Path, values: Array) -> None:

@@ -1,5 +1,6 @@
 """The whole run: prepare, baselines, discovery, C2AL models, evaluation, export, server, predictions, report."""
 
+import dataclasses
 import sys
 import time
 from collections.abc import Mapping
@@ -7,9 +8,10 @@ from typing import Any
 
 from c2al_serving.server import Server
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from c2al_tf.cohorts import GIVEN, RULES, STABLE, UNSTABLE
+from c2al_tf.cohorts import GIVEN, RULES, STABLE, UNSTABLE, Discovery, Pair
 from c2al_tf.export import MAX_ERROR
 from c2al_tf.export.facts import ExportError
 from c2al_tf.files import read_json, write_json
@@ -21,8 +23,8 @@ from .details import write_details
 from .folder import ARMS, RunFolder
 from .steps import discover_run, evaluate_run, export_run, prepare_run, sample_rows, split_logits, train_arm
 
-# Where the output is no terminal, Rich would take it for one of 80 columns.
-console = Console(width=None if sys.stdout.isatty() else 120)
+# Where the output is no terminal, Rich would take it for one of 80 columns. Data may hold ":fire:".
+console = Console(width=None if sys.stdout.isatty() else 120, emoji=False)
 
 
 def run_all(run: RunFolder) -> None:
@@ -44,7 +46,7 @@ def run_all(run: RunFolder) -> None:
     details = write_details(run)
     report = write_report(run.path)
     print_summary(run, details)
-    console.print(f"\nReport: {report}\nServe:  c2al serve {run.export} --model-name default")
+    console.print(escape(f"\nReport: {report}\nServe:  c2al serve {run.export} --model-name default"))
     console.print(f"Time:   {time.perf_counter() - start:.0f} s")
 
 
@@ -70,28 +72,52 @@ def print_discovery(run: RunFolder, most: int = 8) -> None:
         table.add_column(name)
     for pair in accepted[:most]:
         rates = " / ".join("-" if s.positive_rate is None else f"{s.positive_rate:.3%}" for s in (pair.head, pair.tail))
-        low, high = pair.interval
-        divergence = f"{pair.divergences[discovery.divergence]:.4f} [{low:.4f}, {high:.4f}]"
-        table.add_row(pair.head.cohort.name, pair.tail.cohort.name, divergence, rates)
+        names = (pair.head.cohort.name, pair.tail.cohort.name)
+        table.add_row(*names, escape(_divergence(pair, discovery.divergence)), rates)
     console.print(table)
     refused = len(discovery.pairs) - len(accepted)
     if refused:
         reasons = "; ".join(f"{count:,} {RULES[rule]}" for rule, count in discovery.refusals.most_common())
         console.print(f"Refused: {refused:,} pairs ({reasons})")
+    if discovery.given:
+        _print_given(discovery)
+    else:
+        console.print(escape(f"Chosen: {' | '.join(map(str, run.cohorts))}"))
+        _print_stability(discovery, len(run.cohorts))
+
+
+def _print_given(discovery: Discovery) -> None:
+    """Prints what the guard says of the cohorts given, and of their pairs."""
+    # How many training rows there are in all is not recorded.
+    guard = dataclasses.replace(discovery.guard, min_share=0.0)
+    given = [summary for axis in discovery.axes if axis.name == GIVEN for summary in axis.cohorts]
+    for s in given:
+        reasons = guard.size_reasons("given", s.cohort, s.training_rows, 0, s.training_positives)
+        if reasons:
+            console.print(f"[red]Too little to learn from[/]: {escape('; '.join(reasons.values()))}")
     for pair in discovery.pairs:
-        if discovery.given and pair.axis == GIVEN and not pair.accepted:
+        if pair.axis == GIVEN and not pair.accepted:
             names = f"{pair.head.cohort.name} against {pair.tail.cohort.name}"
-            console.print(f"[red]The guard would refuse {names}[/]: {'; '.join(pair.reasons.values())}")
-    console.print(f"{'Given' if discovery.given else 'Chosen'}: {' | '.join(map(str, run.cohorts))}")
-    if discovery.stability is not None and not discovery.given:
-        first = f"first of the accepted pairs in {discovery.stability:.0%} of baselines x resamples"
-        console.print(first if discovery.stability >= STABLE else f"[red]Unstable choice[/]: {first}. {UNSTABLE}")
+            console.print(f"[red]The guard would refuse {names}[/]: {escape('; '.join(pair.reasons.values()))}")
+    console.print(escape(f"Given: {' | '.join(map(str, discovery.given))}"))
+
+
+def _print_stability(discovery: Discovery, num_cohorts: int) -> None:
+    """Prints how often the best pair comes first, which it always does without another."""
+    if discovery.stability is None:
+        return
+    if sum(pair.accepted for pair in discovery.pairs) == 1:
+        console.print("Stability of the choice: not known; it is the only pair that passes the guard")
+        return
+    which = "The best pair is" if num_cohorts > 2 else "It is"
+    first = f"{which} first of the accepted pairs in {discovery.stability:.0%} of baselines x resamples"
+    console.print(first if discovery.stability >= STABLE else f"[red]Unstable choice[/]: {first}. {UNSTABLE}")
 
 
 def print_metrics(run: RunFolder, truth: Mapping[str, float | None] | None = None) -> None:
     """Prints the arms' NE, overall and for the chosen cohorts, beside that of the true probabilities if known."""
     metrics = read_json(run.file("metrics.json"))
-    table = Table(title=run.config.title, caption=metrics["interval"], caption_justify="left")
+    table = Table(title=escape(run.config.title), caption=escape(metrics["interval"]), caption_justify="left")
     for name in ("slice", "positives", *(f"NE {arm}" for arm in ARMS), "NE_diff [95 % interval]"):
         table.add_column(name, justify="left" if name == "slice" else "right")
     if truth:
@@ -99,14 +125,13 @@ def print_metrics(run: RunFolder, truth: Mapping[str, float | None] | None = Non
     for name in ["all", *(cohort.name for cohort in run.cohorts), "rest"]:
         cells = [name, f"{metrics['baseline'][name]['positives']:,}"]
         cells += [_number(metrics[arm][name]["ne"]) for arm in ARMS]
-        cells.append(_interval(metrics["ne_diff"][name]))
+        cells.append(escape(_interval(metrics["ne_diff"][name])))
         table.add_row(*cells, *([_number(truth.get(name))] if truth else []))
     console.print(table)
-    worse = [name for name in metrics["worse"] if name != "all"]
-    better = [name for name in metrics["better"] if name != "all"]
-    console.print(f"Cohorts that got worse: {', '.join(worse) if worse else 'none beyond chance'}")
-    console.print(f"Cohorts that got better: {', '.join(better) if better else 'none beyond chance'}")
-    console.print(metrics["claims"])
+    for side in ("worse", "better") if run.config.seeds > 1 else ():
+        names = [name for name in metrics[side] if name != "all"]
+        console.print(escape(f"Cohorts that got {side}: {', '.join(names) or 'none beyond chance'}"))
+    console.print(escape(metrics["claims"]))
 
 
 def print_summary(run: RunFolder, details: Mapping[str, Any]) -> None:
@@ -125,6 +150,11 @@ def print_summary(run: RunFolder, details: Mapping[str, Any]) -> None:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def _divergence(pair: Pair, name: str) -> str:
+    interval = "-" if pair.interval is None else "[{:.4f}, {:.4f}]".format(*pair.interval)
+    return f"{pair.divergences[name]:.4f} {interval}"
 
 
 def _interval(difference: dict[str, float | None]) -> str:

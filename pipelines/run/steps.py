@@ -11,7 +11,17 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import expit
 
-from c2al_tf.cohorts import GIVEN, Axis, check_axes, count_cohorts, count_sizes, cut_axes, rank_cohorts
+from c2al_tf.cohorts import (
+    GIVEN,
+    Axis,
+    CohortSizes,
+    Cut,
+    check_axes,
+    count_cohorts,
+    count_sizes,
+    cut_axes,
+    rank_cohorts,
+)
 from c2al_tf.data.columns.raw import concatenate
 from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.data.columns.shards import split_files
@@ -55,13 +65,16 @@ def prepare_run(run: RunFolder) -> None:
     """Writes the rows of all splits as Parquet, and the schema.
 
     Raises:
-        ValueError: If the run needs a column that the data lack, or of another type, or a row breaks a rule.
+        ValueError: If the run needs a column that the data lack, or of another type, or a row breaks a rule, or a given
+            cohort has nothing to learn from.
     """
     if not (run.path / "schema.json").exists():
         source = open_source(run)
         _check_columns(run, source)
         prepare(source, run.path)
     _check_types(run)
+    if not (run.path / "cohorts.json").exists():
+        _check_given(run)
 
 
 def _check_columns(run: RunFolder, source: Source) -> None:
@@ -82,10 +95,46 @@ def _check_columns(run: RunFolder, source: Source) -> None:
 def _check_types(run: RunFolder) -> None:
     """Now rather than once the baselines are trained."""
     dtypes = {"string": object, "int64": np.int64, "float32": np.float32}
-    empty: Columns = {name: np.zeros(0, dtypes[column.dtype]) for name, column in run.schema.columns.items()}
+    empty: Columns = {
+        name: np.zeros((0,) if column.length is None else (0, column.length), dtypes[column.dtype])
+        for name, column in run.schema.columns.items()
+    }
     check_axes(run.config.cohorts.axes, empty)
     for given in run.config.cohorts.given:
         given.cohort().contains(empty)
+
+
+def _check_given(run: RunFolder) -> None:
+    """Now rather than once the baselines are trained."""
+    given = [cohort.cohort() for cohort in run.config.cohorts.given]
+    if not given:
+        return
+    sizes = _training_sizes(run, (Cut(GIVEN, tuple(given)),))
+    positives = np.zeros_like(sizes.rows) if sizes.positives is None else sizes.positives
+    for cohort, rows, found in zip(given, sizes.rows.tolist(), positives.tolist(), strict=True):
+        if not found:
+            raise ValueError(
+                f"Cohort `{cohort.name}` ({cohort}) must have training rows with label 1 to learn from: correct its "
+                f"conditions, or bring more rows. Received: {rows:,} of {sizes.total_rows:,} training rows, with "
+                f"{found:,} positives"
+            )
+
+
+def _training_sizes(run: RunFolder, cuts: tuple[Cut, ...]) -> CohortSizes:
+    schema = run.schema
+    names = {name for cut in cuts for cohort in cut.cohorts for name in cohort.columns}
+    names |= {schema.labels[0]} | ({schema.weight} if schema.weight else set())
+    batches = read_columns(split_files(run.path, "train"), {name: schema.columns[name] for name in sorted(names)})
+    first, *others = (
+        count_sizes(
+            rows,
+            cuts,
+            labels=rows[schema.labels[0]],
+            weights=rows[schema.weight] if schema.weight else None,
+        )
+        for rows in batches
+    )
+    return sum(others, first)
 
 
 def train_arm(run: RunFolder, seed: int, arm: Arm, strategy: Strategy | None = None) -> None:
@@ -178,18 +227,8 @@ def discover_run(run: RunFolder) -> None:
         weights=weights,
         units=columns[run.config.unit] if run.config.unit else None,
     )
-    training = read_columns(split_files(run.path, "train"), {name: schema.columns[name] for name in sorted(names)})
-    sizes = [
-        count_sizes(
-            rows,
-            cuts,
-            labels=rows[schema.labels[0]],
-            weights=rows[schema.weight] if schema.weight else None,
-        )
-        for rows in training
-    ]
     discovery = rank_cohorts(
-        counts, training=sum(sizes[1:], sizes[0]), divergence=config.divergence, guard=config.guard
+        counts, training=_training_sizes(run, cuts), divergence=config.divergence, guard=config.guard
     )
     write_json(run.path / "cohorts.json", discovery.to_json())
 

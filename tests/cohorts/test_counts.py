@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,16 @@ def test_counts_of_shards_add_up(labels):
         np.testing.assert_array_equal(parts.positives, whole.positives)
 
 
+def test_sums_above_int32_do_not_wrap():
+    one = count()
+    assert (one + one).histograms.dtype == np.int32
+    many = dataclasses.replace(one, histograms=np.where(one.histograms > 0, np.int32(2**31 - 1), np.int32(0)))
+    total = sum([many, many, many])
+    assert total.histograms.dtype == np.int64
+    assert total.histograms.max() == 3 * (2**31 - 1)
+    assert total.rows.tolist() == [2 * 3 * (2**31 - 1)] * 4
+
+
 def test_rows_of_weight_0_are_left_out():
     weights = np.array([1, 0, 0.5, 0, 2])
     counts = count_cohorts(PREDICTIONS, COLUMNS, CUTS, labels=LABELS, weights=weights, num_buckets=4)
@@ -93,6 +105,8 @@ def test_sizes_by_hand_and_their_sum():
         whole + count_sizes(COLUMNS, CUTS)
     with pytest.raises(ValueError, match="Received: neither"):
         count_sizes({}, CUTS)
+    with pytest.raises(ValueError, match=r"^Training rows, .* Received: 5 training rows, but labels of length 3"):
+        count_sizes(COLUMNS, CUTS, labels=LABELS[:3])
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def good_rows() -> dict[str, np.ndarray]:
 
 
 def write(path: Path, rows: dict[str, np.ndarray]) -> None:
-    columns = {name: Column(name, TYPES[values.dtype.kind]) for name, values in rows.items()}
+    columns = {name: Column(name, TYPES[v.dtype.kind], *v.shape[1:]) for name, v in rows.items()}
     if path.suffix == ".parquet":
         write_parquet(path, [rows], columns)
     elif path.suffix == ".tfrecord":
@@ -110,15 +110,28 @@ def test_good_rows_are_prepared(prepare, tmp_path, suffix) -> None:
             "needs a numeric column. Column `city` holds string",
         ),
         ("given: [{name: a, conditions: [{column: user, values: [x]}]}]", "type of column `user`, which holds integer"),
+        ("given: [{name: a, conditions: [{column: tags, values: [x]}]}]", "Received: column `tags` of shape (0, 3)"),
+        ("axes: [{columns: [tags]}]", "Received: column `tags` of shape (0, 3)"),
+        (
+            "given: [{name: a, conditions: [{column: city, values: [Paris]}]}]",
+            "Cohort `a` (city is Paris) must have training rows with label 1 to learn from: correct its conditions, or "
+            "bring more rows. Received: 0 of 40 training rows, with 0 positives",
+        ),
+        (
+            "given: [{name: a, conditions: [{column: price, low: 0.25, high: 1}]}]",
+            "Received: 3 of 40 training rows, with 0 positives",
+        ),
     ],
 )
 def test_cohorts_that_do_not_fit_their_columns_are_found_before_training(c2al, tmp_path, cohorts, message) -> None:
     for stem in ("train-0", "validation", "test"):
-        write(tmp_path / f"{stem}.parquet", good_rows())
-    (tmp_path / "config.yaml").write_text(CONFIG.format(suffix="parquet") + f"cohorts:\n  {cohorts}\n")
-    outcome = c2al("prepare", tmp_path / "config.yaml", "--data", tmp_path, "--run-dir", tmp_path / "run")
-    assert (outcome.status, outcome.error.count("c2al: ")) == (1, 1)
-    assert message in outcome.error
+        write(tmp_path / f"{stem}.parquet", good_rows() | {"tags": np.full((ROWS, 3), "x", object)})
+    text = CONFIG.replace("    axes", "      - {{name: tags, kind: categorical, length: 3}}\n    axes")
+    (tmp_path / "config.yaml").write_text(text.format(suffix="parquet") + f"cohorts:\n  {cohorts}\n")
+    for _ in range(2):  # The same command again finds the rows prepared.
+        outcome = c2al("prepare", tmp_path / "config.yaml", "--data", tmp_path, "--run-dir", tmp_path / "run")
+        assert (outcome.status, outcome.error.count("c2al: ")) == (1, 1)
+        assert message in outcome.error
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -9,6 +10,7 @@ from scipy.special import expit
 from c2al_tf.cohorts import (
     Axis,
     Cohort,
+    Discovery,
     Guard,
     Values,
     count_cohorts,
@@ -124,7 +126,9 @@ def test_page_has_its_parts(better):
         "  ", " "
     )
     assert "at least 2 % is needed" in text
-    assert "comes first in 100 % of the baselines and resamples" in text.replace("  ", " ")
+    assert "How stable is the choice? That is not known: it is the only pair that passes the guard." in text
+    assert "comes first in" not in text
+    assert "For slices that were not named beforehand an interval alone does not make them better or worse." in text
     assert "The choice is not stable" not in text
     assert "+10.0 %" in text, "training time"
     assert "resamples seeds and rows" in text
@@ -160,12 +164,34 @@ def test_headline_agrees_with_the_interval(tmp_path, shift, sentence, advice):
     assert advice in text
 
 
-def test_one_seed_claims_nothing(tmp_path):
-    make_run(tmp_path, {"else": 0.1}, seeds=1)
-    text = text_of(read_report(tmp_path))
-    assert "C2AL may help here, but one seed proves nothing." in text
-    assert "Yes: C2AL helps" not in text
-    assert "Overall better." not in text
+@pytest.mark.parametrize(
+    ("shift", "sentence"),
+    [
+        (0.1, "C2AL may help here, but one seed proves nothing."),
+        (-0.1, "C2AL may hurt here, but one seed proves nothing."),
+        (0.0, "No clear effect, and one seed only."),
+    ],
+)
+def test_one_seed_claims_nothing(tmp_path, shift, sentence):
+    make_run(tmp_path, {"else": shift}, seeds=1)
+    claims = {"better": [], "worse": [], "claims": "With one seed no slice is called better or worse."}
+    write_json(tmp_path / "metrics.json", read_json(tmp_path / "metrics.json") | claims)
+    page = read_report(tmp_path)
+    text = text_of(page)
+    assert sentence in text
+    for claim in (
+        "Yes: C2AL",
+        "No: C2AL",
+        "Overall better.",
+        "Overall worse.",
+        "beyond chance.",
+        "got worse:",
+        "No clear",
+    ):
+        assert claim not in text.replace(sentence, "")
+    assert text.count(claims["claims"]) == 2
+    shown = page[: page.index("What was compared")] + page[page.index("Who gains, who loses") :]
+    assert not re.search(r'<b class="(better|worse)"|reading (better|worse)"', shown)
     assert "What one seed leaves out" in text
 
 
@@ -210,7 +236,8 @@ def test_three_cohorts_are_the_chosen_ones_not_the_best_pair(tmp_path):
 
     make_run(tmp_path, {"else": 0.1})
     slices = {s.cohort.name: s.cohort.contains(columns) for axis in discovery.axes for s in axis.cohorts}
-    evaluation = evaluate_by_cohort({"baseline": logits[None], "c2al": logits[None]}, labels, slices, progress=False)
+    by_seed = np.stack([logits, logits])
+    evaluation = evaluate_by_cohort({"baseline": by_seed, "c2al": by_seed}, labels, slices, progress=False)
     write_json(tmp_path / "metrics.json", evaluation.to_json("c2al"))
     write_json(tmp_path / "metrics_by_seed.json", evaluation.seeds_to_json("c2al"))
     write_json(tmp_path / "cohorts.json", discovery.to_json())
@@ -229,11 +256,22 @@ def test_three_cohorts_are_the_chosen_ones_not_the_best_pair(tmp_path):
 
 def test_an_unstable_choice_is_said(tmp_path):
     make_run(tmp_path, {"else": 0.1})
-    write_json(tmp_path / "cohorts.json", read_json(tmp_path / "cohorts.json") | {"stability": 0.42})
+    cohorts = read_json(tmp_path / "cohorts.json")
+    cohorts["pairs"][-1]["reasons"] = {}
+    write_json(tmp_path / "cohorts.json", cohorts | {"stability": 0.42})
     text = text_of(read_report(tmp_path)).replace("  ", " ")
     assert "This pair comes first in 42 % of the baselines and resamples" in text
     assert "The choice is not stable. Another baseline, or other users, may well give another pair." in text
     assert "The chosen pair comes first in 42% of baselines and resamples only." in text
+
+
+def test_a_pair_without_an_interval(tmp_path, monkeypatch):
+    make_run(tmp_path, {"else": 0.1})
+    discovery = Discovery.from_json(read_json(tmp_path / "cohorts.json"))
+    pairs = (dataclasses.replace(discovery.pairs[0], interval=None), *discovery.pairs[1:])
+    changed = dataclasses.replace(discovery, pairs=pairs)
+    monkeypatch.setattr("c2al_pipelines.report.report.Discovery.from_json", lambda json: changed)
+    assert re.search(r"[\d.]+ no interval", text_of(read_report(tmp_path)))
 
 
 def test_a_slice_that_is_not_called_worse_is_not_shown_as_worse(tmp_path):

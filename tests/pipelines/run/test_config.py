@@ -87,6 +87,29 @@ def test_own_data_survives_the_run_folder(prepared, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "values"),
+    [
+        ("['18', '25']", ("18", "25")),
+        ("['yes', 'no']", ("yes", "no")),
+        ('["true"]', ("true",)),
+        ("['null']", ("null",)),
+        ("['1e3', '1.5']", ("1e3", "1.5")),
+        ("['[a]', '{a: 1}', '2024-01-01']", ("[a]", "{a: 1}", "2024-01-01")),
+        ("[Rome, Bonn]", ("Rome", "Bonn")),
+        ("[18, 25]", (18, 25)),
+        ("[true, false]", (True, False)),
+    ],
+)
+def test_given_values_keep_their_types(prepared, tmp_path, written, values) -> None:
+    file = tmp_path / "own.yaml"
+    given = f"given: [{{name: mine, conditions: [{{column: x, values: {written}}}]}}]"
+    file.write_text(f"title: t\ndata: {{name: census}}\ncohorts: {{{given}}}\n")
+    for config in (prepared(file), commands._opened(Namespace(run_dir=tmp_path / "run")).config):
+        read = config.cohorts.given[0].conditions[0].values
+        assert (read, [type(value) for value in read]) == (values, [type(value) for value in values])
+
+
+@pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: CohortsConfig(lambdas=()), r"`lambdas` must hold one value, or one for each of the 2 cohorts"),
@@ -94,6 +117,13 @@ def test_own_data_survives_the_run_folder(prepared, tmp_path) -> None:
         (lambda: CohortsConfig(num_cohorts=3, lambdas=(1.0, 2.0)), r"one for each of the 3 cohorts"),
         (lambda: CohortsConfig(given=(ADULTS,), lambdas=(1.0, 2.0)), r"one for each of the 1 cohorts"),
         (lambda: CohortsConfig(given=(ADULTS, ADULTS)), r"distinct names. Received: \['adults', 'adults'\]"),
+        *(
+            (
+                lambda name=name: CohortsConfig(given=(GivenCohort(name, ADULTS.conditions),)),
+                rf"must not be named \['all', 'rest'\]: evaluation has slices of these names. Received: \['{name}'\]",
+            )
+            for name in ("all", "rest")
+        ),
         (
             lambda: GivenCondition("age"),
             r"must give `values`, or `low`, `high` or both. Received: values=None, low=None",

@@ -6,11 +6,12 @@ import pytest
 from c2al_pipelines.run.config import CohortsConfig, DataConfig, RunConfig
 from c2al_pipelines.run.folder import RunFolder, save_array
 
-from c2al_tf.cohorts import Axis
+from c2al_tf.cohorts import Axis, Discovery
 from c2al_tf.config import TrainingConfig
-from c2al_tf.files import read_json
+from c2al_tf.files import read_json, write_json
 
 AXIS = Axis(("age",), {"age": (0.0, 18.0, float("inf"))})
+DISCOVERY = [field.name for field in dataclasses.fields(Discovery)]
 CONFIG = RunConfig("a run", DataConfig("synthetic_ads"), cohorts=CohortsConfig(axes=(AXIS,)), seeds=3, first_seed=5)
 
 
@@ -58,6 +59,43 @@ def test_the_number_of_seeds_may_change(tmp_path) -> None:
     assert read_json(tmp_path / "config.json")["seeds"] == 5
     with pytest.raises(ValueError, match=r"first_seed \(5 there, 0 now\)"):
         RunFolder.start(tmp_path, dataclasses.replace(CONFIG, seeds=5, first_seed=0))
+
+
+def test_an_older_configuration_has_the_defaults_of_the_keys_that_it_lacks(tmp_path) -> None:
+    RunFolder.start(tmp_path, CONFIG)
+    (tmp_path / "schema.json").touch()
+    older = CONFIG.to_json()
+    del older["cohorts"]["given"], older["unit"]
+    write_json(tmp_path / "config.json", older)
+    assert RunFolder.start(tmp_path, CONFIG).config == CONFIG
+    write_json(tmp_path / "config.json", older)
+    with pytest.raises(ValueError, match=r"they differ in \[\"unit \(None there, 'user' now\)\"\]"):
+        RunFolder.start(tmp_path, dataclasses.replace(CONFIG, unit="user"))
+
+
+def test_a_configuration_of_another_version_is_named(c2al, tmp_path) -> None:
+    RunFolder.start(tmp_path, CONFIG)
+    (tmp_path / "schema.json").touch()
+    older = CONFIG.to_json()
+    older["cohorts"]["guard"]["min_rows"] = 100
+    write_json(tmp_path / "config.json", older)
+    with pytest.raises(ValueError, match=rf"{tmp_path}/config.json was written by another version") as error:
+        RunFolder.start(tmp_path, CONFIG)
+    assert "min_rows" in str(error.value)
+    assert str(error.value).endswith("Choose another --run-dir, or remove the folder to start over")
+    outcome = c2al("discover", "--run-dir", tmp_path)
+    assert (outcome.status, outcome.error) == (1, f"c2al: {error.value}")
+
+
+@pytest.mark.parametrize(
+    "json", [{"best": None, "pairs": ["x" * 2000]}, {**dict.fromkeys(DISCOVERY), "guard": {"min_rows": 5}}, []]
+)
+def test_cohorts_of_another_version_name_file_and_remedy(tmp_path, json) -> None:
+    write_json(tmp_path / "cohorts.json", json)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/cohorts.json was written by another version \(") as error:
+        _ = RunFolder(tmp_path, CONFIG).discovery
+    assert f"Remove it and {tmp_path}/seeds/*/c2al, then run the same command again" in str(error.value)
+    assert len(str(error.value)) < 600 + 2 * len(str(tmp_path))
 
 
 def test_a_damaged_configuration_is_named(tmp_path) -> None:

@@ -1,21 +1,34 @@
 """The whole run: by one command, again, step by step, and killed on the way."""
 
+import dataclasses
 import json
 import re
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 from c2al_pipelines.datasets.synthetic_ads import SyntheticAds, planted_cohorts
-from c2al_pipelines.run.config import load_config
+from c2al_pipelines.run.config import CohortsConfig, DataConfig, RunConfig, load_config
 from c2al_pipelines.run.folder import RunFolder
+from c2al_pipelines.run.run import print_metrics
 from c2al_pipelines.run.steps import discover_run, evaluate_run
 from scipy.special import expit
 
-from c2al_tf.cohorts import Discovery
+from c2al_tf.cohorts import (
+    Axis,
+    Cohort,
+    Discovery,
+    Guard,
+    Values,
+    count_cohorts,
+    count_sizes,
+    cut_axes,
+    rank_cohorts,
+)
 from c2al_tf.data.columns.raw import concatenate
 from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.evaluation.scoring import slice_metrics
@@ -76,6 +89,86 @@ def test_what_the_terminal_shows(finished) -> None:
     for step in ("prepare train", "seed 0, baseline, epoch 1/1", "seed 1, c2al, epoch 1/1"):
         assert step in finished.outcome.error
     assert not re.search(r"^[IWE]\d{4} |Traceback|oneDNN|rebuild TensorFlow", finished.outcome.error, re.MULTILINE)
+
+
+def discover(surfaces: list[str], given: list[Cohort] | None = None, **arguments: Any) -> Discovery:
+    """On 4,000 rows of surfaces with rates apart."""
+    surface = np.resize(np.array(surfaces, object), 4000)
+    p = np.linspace(0.1, 0.9, len(surfaces))[np.arange(4000) % len(surfaces)]
+    labels = (np.random.default_rng(0).random(4000) < p).astype(np.float32)
+    columns = {"surface": surface}
+    cuts = cut_axes([Axis(("surface",))], columns, given=given or [])
+    training = count_sizes(columns, cuts, labels=labels)
+    return rank_cohorts(count_cohorts(p, columns, cuts, labels=labels), training=training, **arguments)
+
+
+@pytest.fixture
+def shown(c2al, tmp_path):
+    """Maps a discovery to what `c2al discover` prints of it, in one line."""
+
+    def show(discovery: Discovery, **cohorts: Any) -> str:
+        config = RunConfig("t", DataConfig("census"), cohorts=CohortsConfig(**cohorts))
+        write_json(tmp_path / "config.json", config.to_json())
+        write_json(tmp_path / "cohorts.json", discovery.to_json())
+        outcome = c2al("discover", "--run-dir", tmp_path)
+        assert outcome.status == 0, outcome.error
+        return " ".join(outcome.output.split())
+
+    return show
+
+
+def test_text_of_the_data_is_no_markup(shown) -> None:
+    says = shown(discover(["[/x]", "[b]feed"]))
+    assert "Chosen: surface is [b]feed | surface is [/x]" in says
+    given = [Cohort(name, (Values("surface", (value,)),)) for name, value in (("a", "[/x]"), ("b", "[b]feed"))]
+    says = shown(discover(["[/x]", "[b]feed", ":fire:"], given, guard=Guard(min_positives=3000)))
+    assert "Given: surface is [/x] | surface is [b]feed" in says
+    assert "The guard would refuse b against a: head cohort `surface is [b]feed` has" in says
+
+
+def test_stability_is_of_a_choice_among_several(shown) -> None:
+    says = shown(discover(["a", "b"]))
+    assert "Stability of the choice: not known; it is the only pair that passes the guard" in says
+    assert "100%" not in says
+    three = dataclasses.replace(discover(["a", "b", "c"]), stability=0.75)
+    assert "It is first of the accepted pairs in 75% of baselines x resamples" in shown(three)
+    assert "The best pair is first of the accepted pairs in 75% of" in shown(three, num_cohorts=3)
+    assert "Unstable choice: The best pair is first" in shown(dataclasses.replace(three, stability=0.2), num_cohorts=3)
+
+
+def test_a_single_given_cohort_is_held_against_the_guard(shown) -> None:
+    mine = Cohort("mine", (Values("surface", ("[/x]",)),))
+    says = shown(discover(["[/x]", "b", "c"], [mine], guard=Guard(min_positives=500)))
+    assert re.search(
+        r"Too little to learn from: given cohort `surface is \[/x\]` has \d+ positives in 1,334 training rows; at "
+        r"least 500 are needed Given: surface is \[/x\]",
+        says,
+    )
+    assert "Too little" not in shown(discover(["[/x]", "b", "c"], [mine]))
+
+
+def test_a_pair_without_an_interval(shown, monkeypatch) -> None:
+    discovery = discover(["a", "b"])
+    changed = dataclasses.replace(discovery, pairs=(dataclasses.replace(discovery.pairs[0], interval=None),))
+    monkeypatch.setattr(Discovery, "from_json", lambda json: changed)
+    assert re.search(r"0\.\d{4} - ", shown(discovery))
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_metrics_of_one_seed_say_nothing_of_cohorts(tmp_path, capsys, seeds) -> None:
+    config = RunConfig("[/t]", DataConfig("census"), seeds=seeds)
+    discovery = discover(["a", "b"])
+    slices = ("all", *(cohort.name for cohort in discovery.cohorts()), "rest")
+    figures = {name: {"positives": 5, "ne": 0.9} for name in slices}
+    metrics = {"baseline": figures, "c2al": figures, "better": [], "worse": [], "interval": "[/i]", "claims": "[/c]"}
+    differences = {name: {"percent": 1.0, "low": 0.5, "high": 1.5} for name in slices}
+    write_json(tmp_path / "metrics.json", metrics | {"ne_diff": differences})
+    write_json(tmp_path / "cohorts.json", discovery.to_json())
+    print_metrics(RunFolder(tmp_path, config))
+    says = capsys.readouterr().out
+    for text in ("[/t]", "[/i]", "[/c]", "+1.000 % [+0.500, +1.500]"):
+        assert text in says
+    assert ("beyond chance" in says) is (seeds > 1)
 
 
 def test_metrics_have_the_form_that_is_promised(finished) -> None:
