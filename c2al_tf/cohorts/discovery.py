@@ -24,7 +24,14 @@ from .chance import (
 from .counts import NUM_BLOCKS, CohortCounts, CohortSizes, count_cohorts, count_sizes, counted_rows
 from .divergence import DIVERGENCES, NUM_BUCKETS, pearson
 from .guard import Guard
-from .resampling import beyond_chance, design_effect, null_tables, pair_divergences, resampled_histograms
+from .resampling import (
+    beyond_chance,
+    design_effect,
+    independent_noise,
+    null_tables,
+    pair_divergences,
+    resampled_histograms,
+)
 from .results import AxisSummary, CohortSummary, Discovery, Pair
 
 _GUARD = Guard()
@@ -254,10 +261,18 @@ def _measure_seed(
         statistics[:, number] = pearson(D, M)
         noise = signed_noise(signed[head], signed[tail], FIT_DRAWS)
         tables = null_tables(histograms[head], histograms[tail], rng)
+        independent = independent_noise(histograms[head], histograms[tail], rng)
+        m = _mean_shares(histograms[head], histograms[tail])
         for name, measure in DIVERGENCES.items():
-            effect = design_effect(measure, noise, M, tables)
+            effect = design_effect(measure, noise, independent, m)
             plain[name][number] = beyond_chance(measure, float(plain[name][number]), tables, effect)
     return plain, statistics
+
+
+def _mean_shares(first: Array, second: Array) -> Array:
+    """The mean of two cohorts' shares in the buckets with rows, of shape (filled,)."""
+    m = first / first.sum() / 2 + second / second.sum() / 2
+    return np.asarray(m[m > 0])
 
 
 def _intervals(by_seed: Array, resampled: Array, num_filled: Array) -> Array:

@@ -119,7 +119,7 @@ class Divergence(NamedTuple):
         measure: Maps two histograms (..., buckets) to (...).
         degree: 1 for a distance; 2 for what grows with the square of one.
         local: What the squared distance of near histograms is a multiple of: maps the difference D of their shares
-            (..., buckets), and the shares M (buckets,) near both, above 0, to (...).
+            (..., buckets), and the shares M (buckets,) between them, above 0, to (...).
     """
 
     measure: Callable[[Any, Any], Array]

@@ -44,10 +44,20 @@ def null_tables(first: Array, second: Array, rng: np.random.Generator) -> Array:
     return np.asarray(table.rvs(_NULL_DRAWS, method="patefield", random_state=rng))
 
 
-def design_effect(divergence: Divergence, noise: Array, M: Array, tables: Array) -> float:
-    """How much larger the squared distance of near histograms is than of independent rows.
+def independent_noise(first: Array, second: Array, rng: np.random.Generator) -> Array:
+    """What independent rows would add to the difference of two cohorts' shares: (draws, filled)."""
+    filled = first + second > 0
+    noise = np.zeros((_NULL_DRAWS, np.count_nonzero(filled)))
+    for histogram, sign in ((first[filled], 1.0), (second[filled], -1.0)):
+        n = histogram.sum()
+        noise += sign * (rng.multinomial(n, histogram / n, _NULL_DRAWS) - histogram) / n
+    return noise
 
-        mean over draws of signs of d^2(noise) / mean over tables of d^2(difference of the shares)
+
+def design_effect(divergence: Divergence, noise: Array, independent: Array, m: Array) -> float:
+    """How much larger the mean squared distance of near histograms is than of independent rows.
+
+        mean over draws of d^2(noise) / mean over draws of d^2(independent)
 
     1 where rows are independent. Larger where the rows of a unit resemble each other and lie in one cohort, smaller
     where they lie in both.
@@ -55,13 +65,11 @@ def design_effect(divergence: Divergence, noise: Array, M: Array, tables: Array)
     Args:
         divergence: The measure, whose `local` form is d^2.
         noise: From `chance.signed_noise`, of shape (draws, filled).
-        M: Shares of the pair's rows in the filled buckets, of shape (filled,).
-        tables: From `null_tables` of the same pair.
+        independent: From `independent_noise`, of shape (draws, filled).
+        m: Mean of the two cohorts' shares in the filled buckets, of shape (filled,).
     """
-    filled = tables[0].sum(0) > 0
-    shares = tables[..., filled] / tables.sum(-1, keepdims=True)
-    independent = float(divergence.local(shares[:, 0] - shares[:, 1], M).mean())
-    return float(divergence.local(noise, M).mean()) / independent if independent > 0 else 1.0
+    expected = float(divergence.local(independent, m).mean())
+    return float(divergence.local(noise, m).mean()) / expected if expected > 0 else 1.0
 
 
 def beyond_chance(divergence: Divergence, value: float, tables: Array, effect: float) -> float:

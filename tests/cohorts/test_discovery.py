@@ -275,25 +275,23 @@ def test_a_difference_of_nothing_is_refused_however_sure_it_is():
 
 
 def test_size_is_about_the_training_rows():
-    predictions, columns, labels = planted(0, effect=2.0)
+    predictions, columns, labels = planted(0, rows=12_000)
     axes = AXES[:1]
-    # 200 rows and few positives in a cohort, but enough to learn from in training.
-    training = {name: np.tile(column, 12) for name, column in columns.items()}
+    # Few positives in a cohort, but enough to learn from in training.
+    training = {name: np.tile(column, 3) for name, column in columns.items()}
     found = discover(
-        predictions,
-        columns,
-        labels,
-        axes,
-        guard=Guard(),
-        training_columns=training,
-        training_labels=np.tile(labels, 12),
+        predictions, columns, labels, axes, guard=Guard(), training_columns=training, training_labels=np.tile(labels, 3)
     )
     top = next(s for s in found.axes[0].cohorts if s.cohort.name == "value_top_5")
-    assert (top.rows, top.training_rows, top.training_positives) == (200, 2400, 12 * top.positives)
+    assert (top.rows, top.training_rows, top.training_positives) == (600, 1800, 3 * top.positives)
     assert top.positives < 100 <= top.training_positives
     assert any(pair.accepted and top in (pair.head, pair.tail) for pair in found.pairs)
     without = discover(predictions, columns, labels, axes, guard=Guard())
-    assert all("positives" in pair.reasons for pair in without.pairs if top in (pair.head, pair.tail))
+    assert all("positives" in pair.reasons for pair in without.pairs if top.cohort in pair.cohorts)
+    # The share is that of the training rows, too.
+    rare = {name: np.concatenate([column, np.repeat(column[:1], 200_000)]) for name, column in columns.items()}
+    found = discover(predictions, columns, None, axes, guard=Guard(min_share=0.01), training_columns=rare)
+    assert all("share" in pair.reasons for pair in found.pairs if top.cohort in pair.cohorts)
 
 
 def test_refused_pairs_stay_with_the_reason():
@@ -392,9 +390,9 @@ def test_all_divergences_side_by_side_and_ranked_by_the_chosen():
         pair = found.pairs[3]
         values = [pair.divergences[name] for pair in found.pairs]
         assert values == sorted(values, reverse=True)
-        for other, (measure, _) in DIVERGENCES.items():
+        for other, divergence in DIVERGENCES.items():
             # Less what chance alone gives.
-            plain = measure(pair.head.histogram, pair.tail.histogram)
+            plain = divergence.measure(pair.head.histogram, pair.tail.histogram)
             assert 0 < pair.divergences[other] < plain
 
 
@@ -478,8 +476,9 @@ def test_constant_predictions_let_nothing_pass():
         ({"num_resamples": 1}, "Received: num_resamples=1"),
         (
             {"training_columns": {"value": np.ones(3), "country": np.array(["a"])}},
-            "Received: 3 predictions, but column",
+            "Received: 3 training rows, but column",
         ),
+        ({"training_labels": np.ones(3)}, "Received: labels without columns"),
         ({"units": np.ones(3)}, "but units of length 3"),
         ({"axes": []}, "at least one axis"),
         ({"axes": [Axis(("colour",))]}, "No column `colour` in the data. Columns there: value, country, age"),
