@@ -7,31 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from ..blocks import Variation, resample_counts
+from ..blocks import resample_counts
 from ..types import Array, Columns
 from .axes import Axis, cut_axes
-from .chance import (
-    FIT_DRAWS,
-    SignedCohort,
-    corrected_p_values,
-    random_signs,
-    rate_scores,
-    signed_differences,
-    signed_noise,
-    studentized,
-    surprise,
-)
+from .chance import FIT_DRAWS, corrected_p_values, random_signs, rate_scores, studentized
 from .counts import NUM_BLOCKS, CohortCounts, CohortSizes, count_cohorts, count_sizes, counted_rows
-from .divergence import DIVERGENCES, NUM_BUCKETS, pearson
+from .divergence import DIVERGENCES, NUM_BUCKETS
 from .guard import Guard
-from .resampling import (
-    beyond_chance,
-    design_effect,
-    independent_noise,
-    null_tables,
-    pair_divergences,
-    resampled_histograms,
-)
+from .measurement import MeasuredPairs, measure_axis
 from .results import AxisSummary, CohortSummary, Discovery, Pair
 
 _GUARD = Guard()
@@ -171,7 +154,7 @@ def rank_cohorts(
     measured, first = [], 0
     for axis in tqdm(axes, desc="comparing cohorts", unit="axis", delay=2, disable=not progress):
         cohorts = slice(first, first := first + len(axis.cohorts))
-        measured.append(_measure_axis(axis, counts, cohorts, total, divergence, guard, signs, draws, tables_rng))
+        measured.append(measure_axis(axis, counts, cohorts, total, divergence, guard, signs, draws, tables_rng))
     ranked = _judge(axes, measured, _reasons(counts, measured, guard, signs))
     ranked.sort(key=lambda item: -item[0].divergences[divergence])
     best = next((number for number, (pair, _) in enumerate(ranked) if pair.accepted), None)
@@ -186,116 +169,6 @@ def rank_cohorts(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _MeasuredPairs:
-    """Pairs (head, tail) of an axis, in arrays with one entry per pair, before they are judged.
-
-    Args:
-        pairs: Numbers of the cohorts in the axis, of shape (pairs, 2).
-        offset: Number of the axis' first cohort in the counts.
-        divergences: Measure to estimates less their null means, mean over the seeds, of shape (pairs,).
-        resampled: The measure that ranks, on every seed and resample, around its own estimate: (seeds, resamples,
-            pairs).
-        intervals: 95 % intervals of the measure that ranks, of shape (pairs, 2); NaN with rows in fewer than 2 blocks.
-        surprise: Of the predictions under every draw of signs, of shape (draws, pairs).
-        size_reasons: Why the guard refuses a pair by its size.
-    """
-
-    pairs: Array
-    offset: int
-    divergences: dict[str, Array]
-    resampled: Array
-    intervals: Array
-    surprise: Array
-    size_reasons: list[dict[str, str]]
-
-
-def _measure_axis(
-    axis: AxisSummary,
-    counts: CohortCounts,
-    cohorts: slice,
-    total_rows: int,
-    divergence: str,
-    guard: Guard,
-    signs: Array,
-    draws: Array,
-    rng: np.random.Generator,
-) -> _MeasuredPairs:
-    histograms = counts.histograms[:, cohorts]
-    order = sorted(range(len(axis.cohorts)), key=lambda number: _head_first(axis.cohorts[number]))
-    pairs = np.array(list(itertools.combinations(order, 2)), np.int64).reshape(-1, 2)
-    # An empty cohort has no distribution: its pairs keep divergence 0 and are refused.
-    filled = np.flatnonzero((histograms[0].sum((-2, -1))[pairs] > 0).all(-1))
-    by_seed = {name: np.zeros((len(histograms), len(pairs))) for name in DIVERGENCES}
-    resampled = np.zeros((len(histograms), len(draws), len(pairs)))
-    statistics = np.zeros((len(signs), len(pairs)))
-    for s, blocks in enumerate(histograms if len(filled) else ()):
-        found, seed_statistics = _measure_seed(blocks, pairs[filled], signs, rng)
-        statistics[:, filled] += seed_statistics / len(histograms)
-        for name, values in found.items():
-            by_seed[name][s, filled] = values
-        drawn = pair_divergences(DIVERGENCES[divergence], resampled_histograms(blocks, draws), pairs[filled])
-        resampled[s][:, filled] = drawn - drawn.mean(0) + by_seed[divergence][s, filled]
-    num_filled = (histograms[0].sum(-1) > 0)[pairs].any(1).sum(-1)
-    return _MeasuredPairs(
-        pairs,
-        cohorts.start,
-        {name: values.mean(0) for name, values in by_seed.items()},
-        resampled,
-        _intervals(by_seed[divergence], resampled, num_filled),
-        surprise(statistics),
-        [_size_reasons(axis.cohorts[head], axis.cohorts[tail], total_rows, guard) for head, tail in pairs.tolist()],
-    )
-
-
-def _measure_seed(
-    blocks: Array, pairs: Array, signs: Array, rng: np.random.Generator
-) -> tuple[dict[str, Array], Array]:
-    """One baseline's divergences less their null means, and its statistics (draws, pairs), from its counts by block."""
-    histograms = blocks.sum(1, dtype=np.int64)
-    signed = {c: SignedCohort.of(blocks[c].astype(np.float64), signs) for c in np.unique(pairs).tolist()}
-    plain = {name: pair_divergences(measure, histograms[None], pairs)[0] for name, measure in DIVERGENCES.items()}
-    statistics = np.zeros((len(signs), len(pairs)))
-    for number, (head, tail) in enumerate(pairs.tolist()):
-        D, M = signed_differences(signed[head], signed[tail])
-        statistics[:, number] = pearson(D, M)
-        noise = signed_noise(signed[head], signed[tail], FIT_DRAWS)
-        tables = null_tables(histograms[head], histograms[tail], rng)
-        independent = independent_noise(histograms[head], histograms[tail], rng)
-        m = _mean_shares(histograms[head], histograms[tail])
-        for name, measure in DIVERGENCES.items():
-            effect = design_effect(measure, noise, independent, m)
-            plain[name][number] = beyond_chance(measure, float(plain[name][number]), tables, effect)
-    return plain, statistics
-
-
-def _mean_shares(first: Array, second: Array) -> Array:
-    """The mean of two cohorts' shares in the buckets with rows, of shape (filled,)."""
-    m = first / first.sum() / 2 + second / second.sum() / 2
-    return np.asarray(m[m > 0])
-
-
-def _intervals(by_seed: Array, resampled: Array, num_filled: Array) -> Array:
-    """Intervals (pairs, 2) over seeds and blocks; the mean over the seeds lies in its middle."""
-    intervals = np.full((by_seed.shape[1], 2), np.nan)
-    for number in np.flatnonzero(num_filled >= 2):
-        center = by_seed[:, number].mean()
-        margin = Variation.of(by_seed[:, number], resampled[:, :, number], int(num_filled[number])).margin()
-        intervals[number] = center - margin, center + margin
-    return intervals
-
-
-def _size_reasons(head: CohortSummary, tail: CohortSummary, total_rows: int, guard: Guard) -> dict[str, str]:
-    reasons: dict[str, str] = {}
-    for role, cohort in (("head", head), ("tail", tail)):
-        found = guard.size_reasons(role, cohort.cohort, cohort.training_rows, total_rows, cohort.training_positives)
-        if cohort.rows == 0:
-            found["rows"] = f"{role} cohort `{cohort.cohort}` has no row with a prediction"
-        for rule, words in found.items():
-            reasons[rule] = f"{reasons[rule]}; {words}" if rule in reasons else words
-    return reasons
-
-
 @dataclass(frozen=True)
 class _Judgement:
     """p-values of a pair and why the guard refuses it, as in `Pair`."""
@@ -305,7 +178,7 @@ class _Judgement:
     reasons: Mapping[str, str]
 
 
-def _reasons(counts: CohortCounts, measured: Sequence[_MeasuredPairs], guard: Guard, signs: Array) -> list[_Judgement]:
+def _reasons(counts: CohortCounts, measured: Sequence[MeasuredPairs], guard: Guard, signs: Array) -> list[_Judgement]:
     """Judges every pair: by its size, then by its predictions, then by its labels.
 
     Only pairs that pass are asked the next question: fewer tests leave more power to each. Sizes do not depend on the
@@ -350,7 +223,7 @@ def _label_p_values(counts: CohortCounts, pairs: Array, signs: Array) -> Array:
 
 
 def _judge(
-    axes: Sequence[AxisSummary], measured: Sequence[_MeasuredPairs], judged: Sequence[_Judgement]
+    axes: Sequence[AxisSummary], measured: Sequence[MeasuredPairs], judged: Sequence[_Judgement]
 ) -> list[tuple[Pair, Array]]:
     """All pairs in order, each with its resampled divergences (seeds, resamples)."""
     judgements = iter(judged)
@@ -378,11 +251,6 @@ def _stability(ranked: Sequence[tuple[Pair, Array]], best: int, divergence: str)
     accepted = [number for number, (pair, _) in enumerate(ranked) if pair.accepted]
     values = np.stack([ranked[number][1] for number in accepted])
     return float((values.argmax(0) == accepted.index(best)).mean())
-
-
-def _head_first(cohort: CohortSummary) -> tuple[float, float]:
-    rate = cohort.mean_prediction if cohort.positive_rate is None else cohort.positive_rate
-    return -rate, -cohort.mean_prediction
 
 
 def _summarize(counts: CohortCounts, training: CohortSizes | None) -> tuple[AxisSummary, ...]:
