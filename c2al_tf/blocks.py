@@ -162,17 +162,17 @@ class Variation:
         shared = max((self.num_seeds * self.rows - self.each) / (self.num_seeds - 1), 0.0)
         return max(self.seeds / self.num_seeds + shared, self.rows)
 
-    def degrees_of_freedom(self, of_seeds: float | None = None) -> float:
-        """Of V; `of_seeds` are those of `v_seeds`, K - 1 if not given."""
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Of V."""
         if self.num_seeds == 1:
             return self.num_filled - 1
         a, variance = self.seeds / self.num_seeds, self.variance
         if variance == 0:
             return 1.0
-        of_seeds = self.num_seeds - 1 if of_seeds is None else of_seeds
-        return variance**2 / (a**2 / of_seeds + (variance - a) ** 2 / (self.num_filled - 1))
+        return variance**2 / (a**2 / (self.num_seeds - 1) + (variance - a) ** 2 / (self.num_filled - 1))
 
-    def margin(self, confidence: float = CONFIDENCE) -> float:
-        """Half the width of the mean's t interval."""
-        quantile = float(student.ppf((1 + confidence) / 2, self.degrees_of_freedom()))
-        return quantile * self.variance**0.5
+    @property
+    def margin(self) -> float:
+        """Half the width of the mean's 95 % interval."""
+        return float(student.ppf((1 + CONFIDENCE) / 2, self.degrees_of_freedom)) * self.variance**0.5

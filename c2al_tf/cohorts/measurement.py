@@ -129,7 +129,7 @@ def _intervals(by_seed: Array, resampled: Array, num_filled: Array) -> Array:
     intervals = np.full((by_seed.shape[1], 2), np.nan)
     for number in np.flatnonzero(num_filled >= 2):
         center = by_seed[:, number].mean()
-        margin = Variation.of(by_seed[:, number], resampled[:, :, number], int(num_filled[number])).margin()
+        margin = Variation.of(by_seed[:, number], resampled[:, :, number], int(num_filled[number])).margin
         intervals[number] = center - margin, center + margin
     return intervals
 

@@ -75,5 +75,5 @@ def _difference(by_seed: Array, resampled: Array, num_filled: int) -> NEDifferen
     if num_filled < 2 or resampled.shape[1] < 2:
         return NEDifference(100 * center, None, None, each)
     variation = Variation.of(by_seed, resampled, num_filled)
-    margin = variation.margin()
+    margin = variation.margin
     return NEDifference(100 * center, 100 * (center - margin), 100 * (center + margin), each, variation)

@@ -9,7 +9,7 @@ from c2al_tf.evaluation.intervals import NEDifference, ne_differences
 
 def difference(percent, seeds=1e-4, each=1e-4, num_seeds=3):
     variation = Variation(num_seeds, 1000, seeds, each, each / num_seeds)
-    margin = 100 * variation.margin()
+    margin = 100 * variation.margin
     return NEDifference(percent, percent - margin, percent + margin, (percent,) * num_seeds, variation)
 
 
@@ -18,7 +18,7 @@ def test_a_slice_whose_seeds_agree_by_chance_has_the_variance_of_the_others():
     differences = {f"slice {n}": difference(0.1) for n in range(20)}
     differences["lucky"] = difference(-1.0, seeds=1e-9)
     own = differences["lucky"].variation
-    alone = 2 * stats.t.sf(0.01 / own.variance**0.5, own.degrees_of_freedom())
+    alone = 2 * stats.t.sf(0.01 / own.variance**0.5, own.degrees_of_freedom)
     typical = difference(-1.0).variation
     together = p_values(differences)["lucky"]
     assert together == pytest.approx(2 * stats.t.sf(0.01 / typical.variance**0.5, 21), rel=0.05)
