@@ -157,7 +157,6 @@ def rank_cohorts(
         measured.append(measure_axis(axis, counts, cohorts, total, divergence, guard, signs, draws, tables_rng))
     ranked = _judge(axes, measured, _reasons(counts, measured, guard, signs))
     ranked.sort(key=lambda item: -item[0].divergences[divergence])
-    best = next((number for number, (pair, _) in enumerate(ranked) if pair.accepted), None)
     return Discovery(
         divergence,
         counts.total_rows,
@@ -165,7 +164,7 @@ def rank_cohorts(
         guard,
         axes,
         tuple(pair for pair, _ in ranked),
-        None if best is None else _stability(ranked, best, divergence),
+        _stability(ranked),
     )
 
 
@@ -246,11 +245,10 @@ def _judge(
     return ranked
 
 
-def _stability(ranked: Sequence[tuple[Pair, Array]], best: int, divergence: str) -> float:
-    """Share of seeds x resamples in which the best of the accepted pairs is still the first of them."""
-    accepted = [number for number, (pair, _) in enumerate(ranked) if pair.accepted]
-    values = np.stack([ranked[number][1] for number in accepted])
-    return float((values.argmax(0) == accepted.index(best)).mean())
+def _stability(ranked: Sequence[tuple[Pair, Array]]) -> float | None:
+    """Share of seeds x resamples in which the best accepted pair, the first in order, is the first of the accepted."""
+    accepted = [resampled for pair, resampled in ranked if pair.accepted]
+    return float((np.stack(accepted).argmax(0) == 0).mean()) if accepted else None
 
 
 def _summarize(counts: CohortCounts, training: CohortSizes | None) -> tuple[AxisSummary, ...]:
