@@ -118,8 +118,10 @@ def count_cohorts(
         ValueError: If lengths differ, a prediction is no probability, or a label is not 0 or 1.
     """
     predictions = np.atleast_2d(np.asarray(predictions))
+    if predictions.ndim != 2:
+        raise ValueError(f"Predictions must have shape (rows,) or (seeds, rows). Received: shape {predictions.shape}")
     needed = {name: columns[name] for cut in cuts for c in cut.cohorts for name in c.columns if name in columns}
-    check_rows(predictions, needed, labels=labels, units=units, row_numbers=row_numbers)
+    _check_rows(predictions.shape[1], "predictions", needed, labels=labels, units=units, row_numbers=row_numbers)
     blocks = deal_blocks(
         predictions.shape[1],
         units=None if units is None else np.asarray(units),
@@ -204,7 +206,7 @@ def count_sizes(
     if not arrays:
         raise ValueError("Sizes need the columns that the cuts read, or labels. Received: neither")
     num_rows = len(arrays[0])
-    check_rows(np.zeros((1, num_rows)), needed, "training rows", labels=labels)
+    _check_rows(num_rows, "training rows", needed, labels=labels)
     counted = np.ones(num_rows, bool) if weights is None else counted_rows(weights, num_rows)
     positive = None if labels is None else np.asarray(labels)[counted] == 1
     kept = {name: column[counted] for name, column in needed.items()}
@@ -228,14 +230,8 @@ def _members(cohorts: Sequence[Cohort], columns: Columns) -> Iterator[Array]:
         yield np.flatnonzero(np.logical_and.reduce([masks[condition] for condition in cohort.conditions]))
 
 
-def check_rows(predictions: Array, columns: Columns, counted: str = "predictions", **others: Array | None) -> None:
-    """Raises ValueError unless predictions are (seeds, rows), all lengths are equal, and labels are 0 or 1.
-
-    `counted` is what the message calls the rows.
-    """
-    if predictions.ndim != 2:
-        raise ValueError(f"Predictions must have shape (rows,) or (seeds, rows). Received: shape {predictions.shape}")
-    rows = predictions.shape[1]
+def _check_rows(rows: int, counted: str, columns: Columns, **others: Array | None) -> None:
+    """Raises ValueError unless all lengths are that of the rows, which are called `counted`, and labels are 0 or 1."""
     arrays = {f"column `{name}`": column for name, column in columns.items()}
     arrays |= {name: np.asarray(values) for name, values in others.items() if values is not None}
     for what, array in arrays.items():
