@@ -21,7 +21,8 @@ from ..prediction.predict import compare_served
 from ..report.report import write_report
 from .details import write_details
 from .folder import ARMS, RunFolder
-from .steps import discover_run, evaluate_run, export_run, prepare_run, sample_rows, split_logits, train_arm
+from .rows import sample_rows
+from .steps import discover_run, evaluate_run, export_run, prepare_run, split_logits, train_arm
 
 # Where the output is no terminal, Rich would take it for one of 80 columns. Data may hold ":fire:".
 console = Console(width=None if sys.stdout.isatty() else 120, emoji=False)

@@ -14,16 +14,11 @@ from scipy.special import expit
 from c2al_tf.cohorts import (
     GIVEN,
     Axis,
-    CohortSizes,
-    Cut,
-    check_axes,
     count_cohorts,
-    count_sizes,
     cut_axes,
     rank_cohorts,
 )
-from c2al_tf.data.columns.raw import concatenate
-from c2al_tf.data.columns.readers import count_rows, read_columns
+from c2al_tf.data.columns.readers import count_rows
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.dataset import make_dataset, primary_tasks
 from c2al_tf.data.inputs.features import FeatureEncoder
@@ -38,13 +33,12 @@ from c2al_tf.model import build_model, strip_auxiliary_heads
 from c2al_tf.schema import CategoricalFeature, Schema
 from c2al_tf.training import make_optimizer, predict, train
 from c2al_tf.training.distribution import Strategy, is_chief, wait_for_all, worker_shard
-from c2al_tf.types import Array, Columns
+from c2al_tf.types import Array
 
 from ..datasets import census, files, movielens, synthetic_ads
+from .checks import check_columns, check_given, check_types
 from .folder import ARMS, Arm, RunFolder, save_array
-
-EXPORT_SAMPLE = 4096
-"""Validation rows with which an export is proved."""
+from .rows import read_split, sample_rows, training_sizes
 
 
 def open_source(run: RunFolder) -> Source:
@@ -70,71 +64,11 @@ def prepare_run(run: RunFolder) -> None:
     """
     if not (run.path / "schema.json").exists():
         source = open_source(run)
-        _check_columns(run, source)
+        check_columns(run, source)
         prepare(source, run.path)
-    _check_types(run)
+    check_types(run)
     if not (run.path / "cohorts.json").exists():
-        _check_given(run)
-
-
-def _check_columns(run: RunFolder, source: Source) -> None:
-    """Now rather than once the baselines are trained."""
-    present = {*(f.name for f in source.features), *(c.name for c in source.axis_columns), source.label}
-    wanted = [(name, f"axis `{axis.name}`") for axis in run.config.cohorts.axes for name in axis.columns]
-    wanted += [
-        (name, f"cohort `{cohort.name}`") for cohort in run.config.cohorts.given for name in cohort.cohort().columns
-    ]
-    wanted += [(run.config.unit, "`unit`")] if run.config.unit else []
-    for name, where in wanted:
-        if name not in present:
-            raise ValueError(
-                f"{where} is on a column that the data lack. Received: {name!r}; there are {sorted(present)}"
-            )
-
-
-def _check_types(run: RunFolder) -> None:
-    """Now rather than once the baselines are trained."""
-    dtypes = {"string": object, "int64": np.int64, "float32": np.float32}
-    empty: Columns = {
-        name: np.zeros((0,) if column.length is None else (0, column.length), dtypes[column.dtype])
-        for name, column in run.schema.columns.items()
-    }
-    check_axes(run.config.cohorts.axes, empty)
-    for given in run.config.cohorts.given:
-        given.cohort().contains(empty)
-
-
-def _check_given(run: RunFolder) -> None:
-    """Now rather than once the baselines are trained."""
-    given = [cohort.cohort() for cohort in run.config.cohorts.given]
-    if not given:
-        return
-    sizes = _training_sizes(run, (Cut(GIVEN, tuple(given)),))
-    positives = np.zeros_like(sizes.rows) if sizes.positives is None else sizes.positives
-    for cohort, rows, found in zip(given, sizes.rows.tolist(), positives.tolist(), strict=True):
-        if not found:
-            raise ValueError(
-                f"Cohort `{cohort.name}` ({cohort}) must have training rows with label 1 to learn from: correct its "
-                f"conditions, or bring more rows. Received: {rows:,} of {sizes.total_rows:,} training rows, with "
-                f"{found:,} positives"
-            )
-
-
-def _training_sizes(run: RunFolder, cuts: tuple[Cut, ...]) -> CohortSizes:
-    schema = run.schema
-    names = {name for cut in cuts for cohort in cut.cohorts for name in cohort.columns}
-    names |= {schema.labels[0]} | ({schema.weight} if schema.weight else set())
-    batches = read_columns(split_files(run.path, "train"), {name: schema.columns[name] for name in sorted(names)})
-    first, *others = (
-        count_sizes(
-            rows,
-            cuts,
-            labels=rows[schema.labels[0]],
-            weights=rows[schema.weight] if schema.weight else None,
-        )
-        for rows in batches
-    )
-    return sum(others, first)
+        check_given(run)
 
 
 def train_arm(run: RunFolder, seed: int, arm: Arm, strategy: Strategy | None = None) -> None:
@@ -214,7 +148,7 @@ def discover_run(run: RunFolder) -> None:
     given = [cohort.cohort() for cohort in config.given]
     names = {name for axis in axes for name in axis.columns} | {name for cohort in given for name in cohort.columns}
     names |= {schema.labels[0]} | ({schema.weight} if schema.weight else set())
-    columns = _read(run, "validation", names | ({run.config.unit} if run.config.unit else set()))
+    columns = read_split(run, "validation", names | ({run.config.unit} if run.config.unit else set()))
     weights = columns[schema.weight] if schema.weight else None
     present = columns if weights is None else {name: values[weights > 0] for name, values in columns.items()}
     cuts = cut_axes(axes, present, given=given)
@@ -228,7 +162,7 @@ def discover_run(run: RunFolder) -> None:
         units=columns[run.config.unit] if run.config.unit else None,
     )
     discovery = rank_cohorts(
-        counts, training=_training_sizes(run, cuts), divergence=config.divergence, guard=config.guard
+        counts, training=training_sizes(run, cuts), divergence=config.divergence, guard=config.guard
     )
     write_json(run.path / "cohorts.json", discovery.to_json())
 
@@ -254,7 +188,7 @@ def evaluate_run(run: RunFolder) -> Evaluation:
     others = [summary.cohort for axis in discovery.axes for summary in axis.cohorts if summary.cohort not in chosen]
     names = {name for cohort in chosen + others for name in cohort.columns} | {*run.schema.labels}
     names |= {name for name in (run.config.unit, run.schema.weight) if name}
-    columns = _read(run, "test", names)
+    columns = read_split(run, "test", names)
     slices = {cohort.name: cohort.contains(columns) for cohort in chosen}
     slices["rest"] = ~np.logical_or.reduce(list(slices.values()))
     slices |= {cohort.name: cohort.contains(columns) for cohort in others}
@@ -318,12 +252,6 @@ def export_run(run: RunFolder, seed: int | None = None) -> Export:
     return exported
 
 
-def sample_rows(run: RunFolder, num_rows: int = EXPORT_SAMPLE) -> Columns:
-    """The first validation rows, as raw columns of the features."""
-    columns = {feature.name: feature.column for feature in run.schema.features}
-    return next(iter(read_columns(split_files(run.path, "validation"), columns, num_rows)))
-
-
 def split_logits(run: RunFolder, seed: int, arm: Arm, split: str) -> Array:
     """A model's primary logits on a split (rows,), computed once."""
     path = run.model_folder(seed, arm) / f"{split}_logits.npy"
@@ -340,8 +268,3 @@ def split_logits(run: RunFolder, seed: int, arm: Arm, split: str) -> Array:
         )
         save_array(path, logits)
     return np.asarray(np.load(path))
-
-
-def _read(run: RunFolder, split: str, names: set[str]) -> Columns:
-    columns = {name: run.schema.columns[name] for name in sorted(names)}
-    return concatenate(list(read_columns(split_files(run.path, split), columns)))
