@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from c2al_tf.blocks import resample_counts
 from c2al_tf.cohorts import (
     Axis,
     Cohort,
@@ -19,7 +20,9 @@ from c2al_tf.cohorts import (
     rank_cohorts,
     sample_rows,
 )
+from c2al_tf.cohorts.chance import FIT_DRAWS, random_signs
 from c2al_tf.cohorts.divergence import DIVERGENCES
+from c2al_tf.cohorts.measurement import measure_axis
 
 AXES = (
     Axis(("value",)),
@@ -198,6 +201,52 @@ def test_stability_is_the_share_of_baselines_and_resamples_that_agree():
     assert torn.stability == pytest.approx(1 / 3) or torn.stability == pytest.approx(2 / 3)
     alike = discover(np.random.default_rng(0).random(4000), columns)
     assert (alike.stability, alike.best_by_axis) == (None, {})
+
+
+def test_stability_is_among_accepted_pairs_alone():
+    """A refused pair that diverges more changes nothing."""
+    predictions, columns, labels = planted(0, rows=12_000)
+    without = discover(predictions, columns, labels, AXES[:1])
+    tiny = np.where(np.arange(12_000) < 40, "x", np.where(np.arange(12_000) < 80, "y", "")).astype(object)
+    shifted = np.where(tiny == "x", 0.99, np.where(tiny == "y", 1e-5, predictions))
+    found = discover(shifted, columns | {"tiny": tiny}, labels, [*AXES[:1], Axis(("tiny",))])
+    assert not found.pairs[0].accepted
+    assert found.pairs[0].axis == "tiny"
+    assert (found.best.axis, found.stability) == ("value", pytest.approx(without.stability, abs=0.15))
+
+
+def test_the_divergence_of_users_that_resemble_themselves_is_no_difference():
+    """The design effect takes off what dependent rows add."""
+    left = {True: 0.0, False: 0.0}
+    for seed in range(8):
+        predictions, columns, users = users_in_groups(seed)
+        for known in left:
+            units = users if known else None
+            axes = [Axis(("group",), categories=("group",))]
+            found = discover(predictions, columns, axes=axes, units=units, num_resamples=2)
+            left[known] += float(np.mean([pair.divergences["js"] for pair in found.pairs]))
+    assert abs(left[True]) < 0.4 * left[False]
+
+
+def test_resamples_lie_around_the_estimate():
+    """A resample has chance's part twice; the interval and the stability must not."""
+    predictions, columns, _ = planted(0)
+    counts = count_cohorts(predictions, columns, cut_axes(AXES[1:2], columns))
+    signs = random_signs(FIT_DRAWS + 99, counts.num_blocks, np.random.default_rng(0))
+    draws = resample_counts(counts.num_blocks, 50)
+    summary = rank_cohorts(counts, guard=SMALL).axes[0]
+    every = slice(0, len(summary.cohorts))
+    measured = measure_axis(summary, counts, every, 4000, "js", SMALL, signs, draws, np.random.default_rng(1))
+    np.testing.assert_allclose(measured.resampled.mean(1)[0], measured.divergences["js"], atol=1e-12)
+
+
+def test_the_calibration_of_all_baselines_is_asked():
+    rng = np.random.default_rng(0)
+    group = rng.choice(np.array(["a", "b"], dtype=object), 20_000)
+    labels = rng.random(20_000) < 0.1
+    right, wrong = np.full(20_000, 0.1), np.where(group == "a", 0.2, 0.05)
+    (pair,) = discover(np.stack([right, wrong]), {"group": group}, labels, [Axis(("group",))]).pairs
+    assert pair.label_p_value == 1 / 200
 
 
 def test_labels_that_do_not_differ_refuse_a_pair():
