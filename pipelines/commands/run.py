@@ -186,7 +186,7 @@ RUN_COMMANDS = {
         _train,
     ),
     "discover": Command(
-        "Finds the cohorts that the baseline treats most differently, on the validation rows.",
+        "Finds the cohorts that the baselines treat most differently, on the validation rows.",
         "--run-dir DIR",
         "c2al discover --run-dir runs/census",
         _add_run_dir,
