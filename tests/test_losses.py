@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from c2al_tf.losses import binary_cross_entropy, weighted_mean, weighted_sum_of_tasks
 
@@ -25,6 +26,25 @@ def test_extreme_logits_stay_finite() -> None:
     np.testing.assert_allclose(
         binary_cross_entropy(np.array([[1.0], [0.0], [0.0], [1.0]]), z), [[0], [0], [100], [100]], atol=1e-6
     )
+
+
+def test_the_gradient_is_right_at_a_logit_of_zero() -> None:
+    """It is sigmoid(z) - y, there as everywhere: a row whose hidden units are all off has the bias, 0 at first."""
+    z = tf.Variable([[0.0], [0.0], [1e-4], [-3.0], [2.0]])
+    y = np.array([[0.0], [1.0], [1.0], [1.0], [0.0]], np.float32)
+    with tf.GradientTape() as tape:
+        loss = binary_cross_entropy(y, z)
+    np.testing.assert_allclose(tape.gradient(loss, z), 1 / (1 + np.exp(-z.numpy())) - y, rtol=1e-6)
+
+
+def test_weights_by_task() -> None:
+    weights = {"primary": np.array([1.0, 0.0, 2.0]), "tail": np.array([0.0, 1.0, 0.0])}
+    _, losses = weighted_sum_of_tasks()(LABELS, LOGITS, weights)
+    for task, weight in weights.items():
+        expected = np.average(reference(LABELS[task], LOGITS[task])[:, 0], weights=weight)
+        np.testing.assert_allclose(losses[task], expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="must name every task: give `tail` the weights of the primary"):
+        weighted_sum_of_tasks()(LABELS, LOGITS, {"primary": np.ones(3)})
 
 
 def test_weighted_sum() -> None:
@@ -59,7 +79,8 @@ def test_weights_weigh() -> None:
 @pytest.mark.parametrize(
     ("lambdas", "labels", "message"),
     [
-        ({"tail": -1.0}, LABELS, r"`lambdas` must be at least 0. Received: {'tail': -1.0}"),
+        ({"tail": -1.0}, LABELS, r"`lambdas` must be finite and at least 0. Received: {'tail': -1.0}"),
+        ({"tail": float("inf")}, LABELS, r"`lambdas` must be finite and at least 0. Received: {'tail': inf}"),
         ({"tale": 1.0}, LABELS, r"`lambdas` and the model's outputs must name the same tasks. Received: \['tale'\]"),
         ({}, {"primary": LABELS["primary"]}, r"the labels and the model's outputs must name the same tasks"),
     ],

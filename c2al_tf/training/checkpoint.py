@@ -1,8 +1,8 @@
 """Checkpoints of a training run: a folder of files, each with every variable and where in the data the run stands.
 
 A checkpoint is a NumPy archive, say `000012-best-000009-8f3a2c11.npz`: its number, the number of the one with the best
-weights so far (0: none), and the CRC-32 of the file. `numpy.load` reads the arrays `model:<index>:<name>` and
-`optimizer:<index>:<name>`, and as bytes `position.json`.
+weights so far (0: none), and the CRC-32 of the file. `numpy.load` reads the arrays `model:<index>:<name>`,
+`optimizer:<index>:<name>` and `metrics:<index>:<name>` (compiled metrics), and as bytes `position.json`.
 
 A reader compares the CRC-32 before it assigns anything. The CRC-32 detects every flipped byte and all but one in 2^32
 cases of other damage. A run resumes from its last checkpoint and may end with the best weights: it needs both intact.
@@ -25,6 +25,7 @@ import tensorflow as tf
 
 from ..files import publish, temporary_file
 from ..types import Array
+from .compiled_metrics import build_metrics
 
 _NAME = re.compile(r"(\d{6,})-best-(\d{6,})-([0-9a-f]{8})\.npz")
 _POSITION = "position.json"
@@ -33,7 +34,7 @@ _PIECE = 2**24
 
 
 class Checkpoints:
-    """The variables of a run on disk: the model's, with the states of its random generators, and the optimizer's.
+    """The variables of a run on disk: the model's, with its random generators' states, the optimizer's, the metrics'.
 
     A checkpoint appears whole or not at all, and older ones are removed only afterwards. The folder keeps the last
     `keep`, the one with the best weights, and the one that the run would resume from if that were damaged.
@@ -53,7 +54,11 @@ class Checkpoints:
         self.variables = {
             # Only the last part of the name: Keras numbers unnamed layers over the whole process.
             f"{owner}:{index}:{variable.name.rpartition('_')[2]}": variable
-            for owner, variables in (("model", model.variables), ("optimizer", model.optimizer.variables))
+            for owner, variables in (
+                ("model", model.variables),
+                ("optimizer", model.optimizer.variables),
+                ("metrics", build_metrics(model)),
+            )
             for index, variable in enumerate(variables)
         }
         weights = {id(weight) for weight in model.weights}

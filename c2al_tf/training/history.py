@@ -1,6 +1,7 @@
 """What a training run has seen: its position, the sums over its rows, and the metrics that follow from them."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,8 +20,8 @@ class History:
         step: Steps taken in the current epoch.
         loss: Sum of the objective over those steps.
         sums: For each task: sums of log loss, label and weight over the rows of those steps.
-        epochs: Metrics of each completed epoch: `loss`, and `<task>_loss` and `<task>_ne` of every task; with the
-            prefix `val_` on the validation rows.
+        epochs: Metrics of each completed epoch: `loss`, `<task>_loss` and `<task>_ne` of every task, and the compiled
+            metrics; with the prefix `val_` on the validation rows.
         seconds: Time spent in steps and in waiting for their input, without compilation and validation.
         timed_steps: Steps in that time.
     """
@@ -82,13 +83,28 @@ def progress_text(sums: Mapping[str, Sequence[float]]) -> str:
     return ", ".join(f"{task} {metrics[f'{task}_loss']:.4f} NE {metrics[f'{task}_ne']:.3f}" for task in sums)
 
 
-def best_epoch(epochs: Sequence[Mapping[str, float]], monitor: str) -> int:
-    """The epoch, from 0, with the lowest value of the metric `monitor`."""
-    if monitor not in epochs[0]:
+def best_epoch(epochs: Sequence[Mapping[str, float]], monitor: str) -> int | None:
+    """The epoch, from 0, with the lowest value of the metric `monitor`; None if it has no value in any: NaN is none."""
+    if epochs and monitor not in epochs[0]:
         raise ValueError(f"`patience` needs `validation` rows, for `{monitor}`. Received: only {sorted(epochs[0])}")
-    return min(range(len(epochs)), key=lambda epoch: epochs[epoch][monitor])
+    with_value = [epoch for epoch, metrics in enumerate(epochs) if not math.isnan(metrics[monitor])]
+    return min(with_value, key=lambda epoch: epochs[epoch][monitor], default=None)
 
 
 def is_out_of_patience(epochs: Sequence[Mapping[str, float]], patience: int | None, monitor: str) -> bool:
     """Whether `patience` epochs or more have passed since the best one."""
-    return patience is not None and bool(epochs) and len(epochs) - 1 - best_epoch(epochs, monitor) >= patience
+    if patience is None:
+        return False
+    best = best_epoch(epochs, monitor)
+    return len(epochs) - (0 if best is None else best + 1) >= patience
+
+
+def warn_of_nan(metrics: Mapping[str, float], epoch: int) -> None:
+    """Warns of the metrics on validation rows that are NaN."""
+    names = sorted(name for name, value in metrics.items() if name.startswith("val_") and math.isnan(value))
+    if names:
+        warnings.warn(
+            f"Epoch {epoch}: {', '.join(names)} must be numbers. Received: NaN: the validation rows of a task lack "
+            "positives or negatives, or its logits are not finite. Such an epoch is never the best one",
+            stacklevel=3,
+        )

@@ -2,9 +2,9 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,14 +12,13 @@ from tqdm import tqdm
 
 from ..losses import Objective
 from ..types import Tensor
+from .batches import Batches, by_task, epochs_of, grouped, num_steps
 from .checkpoint import Checkpoints
+from .compiled_metrics import read_metrics, reset_metrics
 from .distribution import check_agreement, is_chief, lost_workers_named, wait_for_all
-from .history import History, best_epoch, is_out_of_patience, progress_text
+from .history import History, best_epoch, is_out_of_patience, progress_text, warn_of_nan
 from .prediction import evaluate
 from .step import Step, compile_step, compile_steps
-
-Batches: TypeAlias = Callable[[int, int], tf.data.Dataset]
-"""Maps (epoch, number of batches to skip) to the batches `(x, y, weight)` of that epoch from there on."""
 
 SYNC_STEPS = 20
 """Steps between two reads of losses from the device: reading after every step would make the host wait for each."""
@@ -28,12 +27,13 @@ SYNC_STEPS = 20
 @lost_workers_named()
 def train(
     model: keras.Model,
-    batches: Batches,
+    batches: Batches | tf.data.Dataset,
     objective: Objective,
     *,
-    steps_per_epoch: int,
+    steps_per_epoch: int | None = None,
     epochs: int = 1,
-    validation: Callable[[], tf.data.Dataset] | None = None,
+    validation: Callable[[], tf.data.Dataset] | tf.data.Dataset | None = None,
+    class_weight: Mapping[int, float] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     jit_compile: bool = True,
     steps_per_execution: int = 1,
@@ -46,8 +46,9 @@ def train(
     """Trains a compiled model.
 
     `keras.Model.fit` can neither resume within an epoch, nor take an objective that sees all tasks at once, nor train
-    on several machines; this loop does all three and drives the same callbacks. Metrics in the callbacks' batch logs
-    are up to `SYNC_STEPS` steps old.
+    on several machines; this loop does all three and drives the same callbacks. What layers add to the loss, batch
+    normalization, dropout, clipping and compiled metrics work as in `fit`. Metrics in the callbacks' batch logs are up
+    to `SYNC_STEPS` steps old.
 
     A model that was built and compiled under `strategy.scope()` is trained on all replicas of the strategy, one batch a
     step (see `compile_step`). Every worker calls this, outside the scope, with its share of the rows in `batches` and
@@ -55,17 +56,24 @@ def train(
     If a worker ends, the others end within seconds. The same call by all of them then resumes from the last checkpoint.
 
     Args:
-        model: A functional model with outputs `{task: (batch, 1)}`, compiled with an optimizer.
-        batches: The training rows by epoch: `x` the model's inputs, `y` `{task: (batch, 1)}`, `weight` `(batch,)`.
+        model: A functional model with logits (batch, 1) as its outputs: one, or a dict by task. Compiled with an
+            optimizer, and with metrics if wanted; the loss is `objective`.
+        batches: The training rows, `(x, y)` or `(x, y, weight)`: `x` the model's inputs (columns that it does not read
+            are left out), `y` a label (batch,) or (batch, 1) or a dict of them by task, `weight` (batch,) or a dict of
+            them. A dataset, or a function of (epoch, number of batches to skip), by which a resumed run gets the rows
+            that an uninterrupted one would. A dataset that is shuffled anew each time resumes on other rows.
         objective: The loss; see `losses.weighted_sum_of_tasks`.
-        steps_per_epoch: Batches of an epoch.
+        steps_per_epoch: Batches of an epoch. None: all of them. Of a dataset that has more, as `fit` does, an epoch
+            takes the next ones.
         epochs: Passes over the rows.
-        validation: Opens the validation rows; tasks without labels there are left out.
+        validation: The validation rows, or opens them; tasks without labels there are left out.
+        class_weight: `{0: weight, 1: weight}`: the weight of a row is multiplied by that of its label of the first
+            task, for all tasks.
         callbacks: Keras callbacks.
         jit_compile: Compile the step with XLA.
         steps_per_execution: Steps in one call from Python; it changes no result. Callbacks see them as one batch.
         patience: Stop after so many epochs without a lower validation NE of the first task, and return to the
-            weights of the best epoch.
+            weights of the best epoch. NaN is never the best.
         checkpoints: Folder that the run resumes from. It stays at the end: the same call then trains no further.
         checkpoint_steps: Steps between two checkpoints.
         keep_checkpoints: Number of the last checkpoints that are kept, beside the best one.
@@ -75,9 +83,12 @@ def train(
         The history of the whole run, also of the part before it was resumed.
 
     Raises:
-        ValueError: If the loss is not finite, all checkpoints are damaged or of another model, workers begin with
-            different variables, or an epoch has fewer batches than `steps_per_epoch`.
+        ValueError: If the loss is not finite, the batches have another form, all checkpoints are damaged or of another
+            model, workers begin with different variables, or an epoch has fewer batches than `steps_per_epoch`.
         LostWorkerError: If another worker ended.
+
+    Warns:
+        UserWarning: If a metric on the validation rows is NaN.
     """
     strategy = model.distribute_strategy
     chief = is_chief(strategy)
@@ -85,30 +96,39 @@ def train(
     state = Checkpoints(model, checkpoints, keep_checkpoints)
     history = History(**state.restore())
     check_agreement(model, dataclasses.asdict(history))
-    hooks = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs, steps=steps_per_epoch, verbose=0)
-    monitor = f"val_{next(iter(model.output))}_ne"
+    steps = num_steps(batches, steps_per_epoch)
+    following = epochs_of(batches, model, steps_per_epoch, class_weight)
+    hooks = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs, steps=steps, verbose=0)
+    monitor = f"val_{next(iter(by_task(model.output)))}_ne"
     model.stop_training = False
+
+    def figures() -> dict[str, float]:
+        return read_metrics(model, history.sums) | history.metrics()
+
     timed = False  # the first reading includes compilation
     hooks.on_train_begin()
     while (
         history.epoch < epochs and not model.stop_training and not is_out_of_patience(history.epochs, patience, monitor)
     ):
         hooks.on_epoch_begin(history.epoch)
-        dataset = _open(batches, history, steps_per_epoch, steps_per_execution)
+        if history.step == 0:
+            reset_metrics(model)
+        rows = grouped(following(history.epoch, history.step), steps_per_execution)
         title = f"{description}, epoch {history.epoch + 1}/{epochs}"
         with tqdm(
-            total=steps_per_epoch, initial=history.step, desc=title, unit="batch", mininterval=0.5, disable=not chief
+            total=steps, initial=history.step, desc=title, unit="batch", mininterval=0.5, disable=not chief
         ) as bar:
-            for reading in _run_epoch(step, dataset, history, steps_per_epoch, hooks, timed=timed):
+            for reading in _run_epoch(step, rows, history, steps, hooks, figures, timed=timed):
                 timed = True
                 bar.update(reading)
                 bar.set_postfix_str(progress_text(history.sums))
                 if chief and history.step % checkpoint_steps < reading:
                     state.save(dataclasses.asdict(history))
-        metrics = history.metrics()
+        metrics = figures()
         if validation is not None:
-            rows = evaluate(model, validation(), jit_compile=jit_compile)
-            metrics |= {f"val_{name}": value for name, value in rows.items()}
+            rows = validation if isinstance(validation, tf.data.Dataset) else validation()
+            metrics |= {f"val_{n}": value for n, value in evaluate(model, rows, jit_compile=jit_compile).items()}
+            warn_of_nan(metrics, history.epoch)
         hooks.on_epoch_end(history.epoch, metrics)
         history.end_epoch(metrics)
         if patience is not None and best_epoch(history.epochs, monitor) == len(history.epochs) - 1:
@@ -122,25 +142,20 @@ def train(
     return history
 
 
-def _open(batches: Batches, history: History, steps_per_epoch: int, steps_per_execution: int) -> tf.data.Dataset:
-    """The rest of the epoch, in batches of batches if a call runs several steps."""
-    dataset = batches(history.epoch, history.step).take(steps_per_epoch - history.step)
-    return dataset if steps_per_execution == 1 else dataset.batch(steps_per_execution)
-
-
 def _run_epoch(
     step: Step,
-    dataset: tf.data.Dataset,
+    rows: Iterable[Any],
     history: History,
-    steps_per_epoch: int,
+    steps_per_epoch: int | None,
     hooks: keras.callbacks.CallbackList,
+    figures: Callable[[], dict[str, float]],
     timed: bool,
 ) -> Iterator[int]:
     """Trains to the end of the epoch; every `SYNC_STEPS` steps updates `history` and yields the number of new steps."""
     pending: list[tuple[Tensor, dict[str, Tensor]]] = []
     index = history.step
     start = time.perf_counter()
-    for x, y, weight in dataset:
+    for x, y, weight in rows:
         hooks.on_train_batch_begin(index)
         pending.append(step(x, y, weight))
         index += pending[-1][0].shape.num_elements()
@@ -150,15 +165,19 @@ def _run_epoch(
             if timed:
                 history.seconds += time.perf_counter() - start
                 history.timed_steps += waiting
-            hooks.on_train_batch_end(index - 1, history.metrics())
+            hooks.on_train_batch_end(index - 1, figures())
             yield waiting
             timed = True
             pending.clear()
             start = time.perf_counter()
         else:
             hooks.on_train_batch_end(index - 1, {})
+    waiting = index - history.step
     history.add_steps(pending)
-    if history.step != steps_per_epoch:
+    if not history.step or history.step != (steps_per_epoch or history.step):
         raise ValueError(
-            f"Epoch {history.epoch} must have `steps_per_epoch` batches. Received: {history.step} of {steps_per_epoch}"
+            f"Epoch {history.epoch} must have `steps_per_epoch` batches. Received: {history.step} of "
+            f"{steps_per_epoch or 'at least 1'}. For more of a dataset, `repeat` it"
         )
+    if waiting:
+        yield waiting

@@ -10,6 +10,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ..types import PRIMARY, Array, Tensor
+from .batches import Weight, by_task, in_form, inputs_alone
+from .compiled_metrics import build_metrics, read_metrics, reset_metrics, update_metrics
 from .distribution import sum_over_workers
 from .history import add_sums, task_metrics
 from .step import task_sums
@@ -19,15 +21,25 @@ _COMPILED: weakref.WeakKeyDictionary[keras.Model, dict[Any, Callable[..., Any]]]
 
 
 def evaluate(model: keras.Model, batches: tf.data.Dataset, *, jit_compile: bool = True) -> dict[str, float]:
-    """Log loss and NE, `<task>_loss` and `<task>_ne`, of every task that has labels in `batches` of `(x, y, weight)`.
+    """Log loss and NE, `<task>_loss` and `<task>_ne`, of every task that has labels, and the compiled metrics of these.
 
     With several workers each passes its share of the rows, and all of them get the metrics over all rows.
+
+    Args:
+        model: A functional model with logits as outputs.
+        batches: Batches `(x, y)` or `(x, y, weight)`, as for `train`.
+        jit_compile: Compile with XLA.
     """
+    batches = in_form(batches, model)
+    build_metrics(model)
+    reset_metrics(model)
 
     def compile_for(model: keras.Model) -> Callable[..., dict[str, Tensor]]:
         @tf.function(jit_compile=jit_compile)
-        def score(x: Mapping[str, Tensor], y: Mapping[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
-            return task_sums(y, model(x, training=False), weight)
+        def score(x: Any, y: Mapping[str, Tensor], weight: Weight) -> dict[str, Tensor]:
+            logits = by_task(model(x, training=False))
+            update_metrics(model, y, logits, weight)
+            return task_sums(y, logits, weight)
 
         return score
 
@@ -36,7 +48,7 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset, *, jit_compile: bool 
     for x, y, weight in batches:
         add_sums(sums, score(x, y, weight))
     totals = sum_over_workers(model.distribute_strategy, np.array(list(sums.values())))
-    return task_metrics(dict(zip(sums, totals.tolist(), strict=True)))
+    return read_metrics(model, sums) | task_metrics(dict(zip(sums, totals.tolist(), strict=True)))
 
 
 def predict(
@@ -52,15 +64,16 @@ def predict(
 
     def compile_for(model: keras.Model) -> Callable[..., Tensor]:
         @tf.function(jit_compile=jit_compile)
-        def step(x: Mapping[str, Tensor]) -> Tensor:
-            return tf.reshape(model(x, training=False)[task], (-1,))
+        def step(x: Any) -> Tensor:
+            return tf.reshape(by_task(model(x, training=False))[task], (-1,))
 
         return step
 
-    step = _compiled(model, ("predict", task, jit_compile), compile_for, batches.element_spec[:1])
+    batches = inputs_alone(batches, model)
+    step = _compiled(model, ("predict", task, jit_compile), compile_for, batches.element_spec)
     parts = []
     with tqdm(total=num_rows, desc=description, unit=" rows", unit_scale=True, leave=False, delay=1) as bar:
-        for x, *_ in batches:
+        for (x,) in batches:
             parts.append(step(x).numpy()[: num_rows - bar.n])
             bar.update(len(parts[-1]))
     logits = np.concatenate(parts)

@@ -6,15 +6,19 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 
-from ..losses import Objective, binary_cross_entropy
+from ..losses import Objective, binary_cross_entropy, weight_of_task
 from ..types import Tensor
+from .batches import Weight, by_task
+from .compiled_metrics import update_metrics
 
-Step: TypeAlias = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
+Step: TypeAlias = Callable[[Any, Mapping[str, Tensor], Weight], tuple[Tensor, dict[str, Tensor]]]
 """Maps a batch `(x, y, weight)` to the loss and each task's sums (log loss, label, weight)."""
 
 
 def compile_step(model: keras.Model, objective: Objective, jit_compile: bool = True) -> Step:
-    """One optimizer step, compiled.
+    """One optimizer step, compiled: on the objective and what layers add to it (`model.losses`), as `fit` takes it.
+
+    Compiled metrics are updated.
 
     If the model was built under a strategy's scope, all replicas take the step together: each worker passes its share
     of the batch, whose rows are split over its devices; loss and sums are over all rows. Each replica has its own copy
@@ -34,7 +38,7 @@ def compile_step(model: keras.Model, objective: Objective, jit_compile: bool = T
         return _compile_replicated_step(model, objective, jit_compile)
 
     @tf.function(jit_compile=jit_compile)
-    def step(x: Mapping[str, Tensor], y: Mapping[str, Tensor], weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(x: Any, y: Mapping[str, Tensor], weight: Weight) -> tuple[Tensor, dict[str, Tensor]]:
         gradients, loss, sums = _gradients(model, objective, x, y, weight)
         model.optimizer.apply(gradients, model.trainable_variables)
         return loss, sums
@@ -51,7 +55,7 @@ def compile_steps(step: Step, num_steps: int) -> Step:
         return step
 
     @tf.function(autograph=False)
-    def steps(x: Mapping[str, Tensor], y: Mapping[str, Tensor], weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def steps(x: Any, y: Mapping[str, Tensor], weight: Weight) -> tuple[Tensor, dict[str, Tensor]]:
         results = [step(*batch) for batch in _unstack((x, y, weight))]
         return tf.nest.map_structure(lambda *values: tf.stack(values), *results)
 
@@ -63,13 +67,12 @@ def _compile_replicated_step(model: keras.Model, objective: Objective, jit_compi
     strategy = model.distribute_strategy
     num_local = len(strategy.extended.worker_devices)
 
-    def total(y: Mapping[str, Tensor], logits: Mapping[str, Tensor], weight: Tensor) -> tuple[Tensor, Any]:
-        mean, by_task = objective(y, logits, weight)
-        return mean * tf.reduce_sum(weight), by_task
-
     @tf.function(jit_compile=jit_compile)
-    def totals(x: Mapping[str, Tensor], y: Mapping[str, Tensor], weight: Tensor) -> tuple[Any, ...]:
-        return *_gradients(model, total, x, y, weight), tf.reduce_sum(weight)
+    def totals(x: Any, y: Mapping[str, Tensor], weight: Tensor) -> tuple[Any, ...]:
+        if isinstance(weight, Mapping):
+            raise ValueError(f"On several devices a row has one weight. Received: weights of {sorted(weight)}")
+        total = tf.reduce_sum(weight)
+        return *_gradients(model, objective, x, y, weight, scale=total), total
 
     @tf.function(jit_compile=jit_compile and num_local == 1)
     def update(gradients: Sequence[Any], loss: Tensor, weight: Tensor) -> Tensor:
@@ -79,7 +82,7 @@ def _compile_replicated_step(model: keras.Model, objective: Objective, jit_compi
         return loss * share
 
     @tf.function(autograph=False)
-    def step(x: Mapping[str, Tensor], y: Mapping[str, Tensor], weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(x: Any, y: Mapping[str, Tensor], weight: Weight) -> tuple[Tensor, dict[str, Tensor]]:
         shares = _split((x, y, weight), num_local)
 
         def replica() -> Any:
@@ -96,13 +99,18 @@ def _compile_replicated_step(model: keras.Model, objective: Objective, jit_compi
 
 
 def _gradients(
-    model: keras.Model, objective: Objective, x: Mapping[str, Tensor], y: Mapping[str, Tensor], weight: Tensor
+    model: keras.Model, objective: Objective, x: Any, y: Mapping[str, Tensor], weight: Weight, scale: Tensor = 1.0
 ) -> tuple[list[Any], Tensor, dict[str, Tensor]]:
+    """The gradients of `scale` times the loss, that loss, and the sums of each task."""
     with tf.GradientTape() as tape:
-        logits = model(x, training=True)
+        logits = by_task(model(x, training=True))
         loss, _ = objective(y, logits, weight)
+        # Regularizers, `add_loss` and activity regularizers: each layer's own, of the forward pass just done.
+        loss = scale * (loss + sum(tf.reduce_sum(tf.cast(added, tf.float32)) for added in model.losses))
         scaled = model.optimizer.scale_loss(loss)
-    return tape.gradient(scaled, model.trainable_variables), loss, task_sums(y, logits, weight)
+    gradients = tape.gradient(scaled, model.trainable_variables)
+    update_metrics(model, y, logits, weight)
+    return gradients, loss, task_sums(y, logits, weight)
 
 
 def _unstack(batches: Any) -> list[Any]:
@@ -129,12 +137,12 @@ def _sum_over_replicas(context: tf.distribute.ReplicaContext, values: Any) -> An
     return tf.nest.pack_sequence_as(values, [None if value is None else next(summed) for value in flat])
 
 
-def task_sums(labels: Mapping[str, Tensor], logits: Mapping[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
+def task_sums(labels: Mapping[str, Tensor], logits: Mapping[str, Tensor], weight: Weight) -> dict[str, Tensor]:
     """For each task with labels the sums over the rows of (weighted log loss, weighted label, weight), (3,)."""
-    weight = tf.cast(tf.reshape(weight, (-1, 1)), tf.float32)
     sums = {}
     for task in (task for task in logits if task in labels):
         y = tf.cast(labels[task], tf.float32)
-        terms = (weight * binary_cross_entropy(y, logits[task]), weight * y, weight)
+        w = tf.cast(tf.reshape(weight_of_task(weight, task), (-1, 1)), tf.float32)
+        terms = (w * binary_cross_entropy(y, logits[task]), w * y, w)
         sums[task] = tf.stack([tf.reduce_sum(term) for term in terms])
     return sums

@@ -1,0 +1,160 @@
+"""Rows in the form that training takes: `(x, {task: (batch, 1)}, weight)`, from any `tf.data.Dataset` of batches."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeAlias
+
+import keras
+import tensorflow as tf
+
+from ..types import PRIMARY, Tensor
+
+Batches: TypeAlias = Callable[[int, int], tf.data.Dataset]
+"""Maps (epoch, number of batches to skip) to the batches of that epoch from there on."""
+
+Weight: TypeAlias = Tensor | Mapping[str, Tensor]
+"""Weights of rows, (batch,), or of rows by task."""
+
+
+def by_task(outputs: Any) -> Mapping[str, Tensor]:
+    """A model's outputs, or labels, by task: those of a model with one output are the primary task's.
+
+    Raises:
+        ValueError: If there are several without names.
+    """
+    if isinstance(outputs, Mapping):
+        return outputs
+    if isinstance(outputs, list | tuple):
+        if len(outputs) != 1:
+            raise ValueError(
+                "A model with several outputs, and its labels, must be dicts by task. "
+                f"Received: a {type(outputs).__name__} of {len(outputs)}"
+            )
+        return {PRIMARY: outputs[0]}
+    return {PRIMARY: outputs}
+
+
+def epochs_of(
+    rows: Batches | tf.data.Dataset,
+    model: keras.Model,
+    steps_per_epoch: int | None,
+    class_weight: Mapping[int, float] | None = None,
+) -> Callable[[int, int], Iterable[Any]]:
+    """Maps (epoch, batches to skip) to the rest of the epoch's batches, in the form that a step takes.
+
+    Of a dataset an epoch is a pass, or the next `steps_per_epoch` batches if it has more, as `fit` takes them.
+    """
+    if not isinstance(rows, tf.data.Dataset):
+        limit = -1 if steps_per_epoch is None else steps_per_epoch
+        return lambda epoch, skip: in_form(rows(epoch, skip), model, class_weight).take(max(limit - skip, -1))
+    whole = in_form(rows, model, class_weight)
+    if steps_per_epoch is None or 0 <= whole.cardinality() <= steps_per_epoch:
+        return lambda epoch, skip: whole.skip(skip)
+    stream: list[Iterator[Any]] = []
+
+    def following(epoch: int, skip: int) -> Iterator[Any]:
+        if not stream:
+            stream.append(iter(whole.skip(epoch * steps_per_epoch + skip)))
+        return islice(stream[0], steps_per_epoch - skip)
+
+    return following
+
+
+def num_steps(rows: Batches | tf.data.Dataset, steps_per_epoch: int | None) -> int | None:
+    """Batches of an epoch; None if only reading them will tell.
+
+    Raises:
+        ValueError: If an epoch has no end.
+    """
+    if steps_per_epoch is not None or not isinstance(rows, tf.data.Dataset):
+        return steps_per_epoch
+    cardinality = int(rows.cardinality())
+    if cardinality == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("An endless dataset needs `steps_per_epoch`. Received: steps_per_epoch=None")
+    return cardinality if cardinality >= 0 else None
+
+
+def in_form(
+    rows: tf.data.Dataset, model: keras.Model, class_weight: Mapping[int, float] | None = None
+) -> tf.data.Dataset:
+    """Batches `(x, y)` or `(x, y, weight)` in the form that a step takes; returned as they are if they have it.
+
+    Columns that the model does not read are left out: Keras would feed a dict with one more by position.
+
+    Args:
+        rows: The batches. A label has shape (batch,) or (batch, 1), or there is a dict of them by task.
+        model: The model that reads them.
+        class_weight: Weight of label 0 and of label 1 of the first task, which multiplies the weight of the row.
+
+    Raises:
+        ValueError: If the batches have another form, or lack an input of the model.
+    """
+    spec = rows.element_spec
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+        raise ValueError(f"`batches` must have elements (x, y) or (x, y, weight). Received: {spec}")
+    names = _input_names(model, spec[0])
+    primary = next(iter(by_task(spec[1])))
+    factors = None if class_weight is None else _class_weights(class_weight)
+    if (
+        factors is None
+        and len(spec) == 3
+        and isinstance(spec[1], Mapping)
+        and all(label.shape.rank == 2 for label in spec[1].values())
+        and all(weight.shape.rank == 1 for weight in tf.nest.flatten(spec[2]))
+        and (names is None or len(names) == len(spec[0]))
+    ):
+        return rows
+
+    def form(x: Any, y: Any, weight: Any = None) -> tuple[Any, Mapping[str, Tensor], Weight]:
+        labels = {task: tf.reshape(tf.cast(label, tf.float32), (-1, 1)) for task, label in by_task(y).items()}
+        size = tf.shape(labels[primary])[:1]
+        weight = tf.ones(size) if weight is None else weight
+        weight = tf.nest.map_structure(lambda values: tf.reshape(tf.cast(values, tf.float32), (-1,)), weight)
+        if factors is not None:
+            factor = tf.gather(factors, tf.cast(labels[primary][:, 0], tf.int32))
+            weight = tf.nest.map_structure(lambda values: values * factor, weight)
+        return x if names is None else {name: x[name] for name in names}, labels, weight
+
+    return rows.map(form, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def inputs_alone(rows: tf.data.Dataset, model: keras.Model) -> tf.data.Dataset:
+    """Batches `(x,)` of batches `(x, ...)`: the columns that the model reads."""
+    names = _input_names(model, rows.element_spec[0])
+    return rows.map(
+        lambda x, *_: (x if names is None else {name: x[name] for name in names},),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+def grouped(batches: Iterable[Any], size: int) -> Iterable[Any]:
+    """Batches of `size` batches, the last one of those that are left; the batches themselves for a size of 1."""
+    if size == 1:
+        return batches
+    return batches.batch(size) if isinstance(batches, tf.data.Dataset) else _stacked(iter(batches), size)
+
+
+def _stacked(batches: Iterator[Any], size: int) -> Iterator[Any]:
+    while group := list(islice(batches, size)):
+        yield tf.nest.map_structure(lambda *values: tf.stack(values), *group)
+
+
+def _input_names(model: keras.Model, x: Any) -> list[str] | None:
+    """The columns that a model with dict inputs reads; None for a model without."""
+    inputs = getattr(model, "input", None)
+    if not isinstance(inputs, Mapping) or not isinstance(x, Mapping):
+        return None
+    missing = sorted(set(inputs) - set(x))
+    if missing:
+        raise ValueError(f"`batches` must have every input of the model. Received: {sorted(x)}, without {missing}")
+    return list(inputs)
+
+
+def _class_weights(class_weight: Mapping[int, float]) -> list[float]:
+    if set(class_weight) != {0, 1} or not all(weight >= 0 for weight in class_weight.values()):
+        raise ValueError(
+            "`class_weight` must be {0: weight, 1: weight}, each weight at least 0. "
+            f"Received: class_weight={dict(class_weight)}"
+        )
+    return [float(class_weight[0]), float(class_weight[1])]

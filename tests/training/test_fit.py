@@ -1,0 +1,297 @@
+"""`train` says what `keras.Model.fit` says: weights, moving statistics, losses and metrics after 20 steps."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from c2al_tf.cohorts import Cohort, Values
+from c2al_tf.data.inputs.labels import add_cohort_labels
+from c2al_tf.losses import weighted_sum_of_tasks
+from c2al_tf.training import evaluate, predict, train
+
+BATCH, STEPS, INPUTS = 32, 20, 5
+LOSS = {"from_logits": True, "reduction": "mean_with_sample_weight"}
+WITHOUT_XLA, WITH_XLA = 1e-6, 1e-5
+
+
+class AddsToTheLoss(keras.layers.Layer):
+    """Adds a number that depends on the batch."""
+
+    def call(self, x):
+        self.add_loss(0.3 * keras.ops.mean(keras.ops.square(x)))
+        return x
+
+
+def one_output(*layers: keras.layers.Layer) -> keras.Model:
+    x = keras.Input((INPUTS,), name="x")
+    h = keras.layers.Dense(7, "relu")(x)
+    for layer in layers:
+        h = layer(h)
+    return keras.Model(x, keras.layers.Dense(1, name="click")(h))
+
+
+def plain() -> keras.Model:
+    return one_output()
+
+
+def regularized() -> keras.Model:
+    return one_output(keras.layers.Dense(6, kernel_regularizer=keras.regularizers.L2(1.0)))
+
+
+def adding() -> keras.Model:
+    return one_output(AddsToTheLoss(), keras.layers.ActivityRegularization(l2=0.1))
+
+
+def normalized() -> keras.Model:
+    return one_output(keras.layers.BatchNormalization())
+
+
+def dropping() -> keras.Model:
+    return one_output(keras.layers.Dropout(0.5, seed=3))
+
+
+def sgd() -> keras.optimizers.Optimizer:
+    return keras.optimizers.SGD(0.1, momentum=0.9)
+
+
+def clipped() -> keras.optimizers.Optimizer:
+    return keras.optimizers.SGD(0.5, global_clipnorm=0.02)
+
+
+def rows(weights: bool = False) -> tf.data.Dataset:
+    """Four columns more or less at random: (x, y) or (x, y, weight)."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(BATCH * STEPS, INPUTS)).astype("float32")
+    y = (rng.random(BATCH * STEPS) < 1 / (1 + np.exp(-x[:, 0]))).astype("float32")
+    given = (x, y[:, np.newaxis], rng.integers(0, 4, BATCH * STEPS).astype("float32"))
+    return tf.data.Dataset.from_tensor_slices(given if weights else given[:2]).batch(BATCH)
+
+
+CASES = {
+    "plain": (plain, sgd, {}, False),
+    "adam": (plain, lambda: keras.optimizers.Adam(0.01), {}, False),
+    "regularizer": (regularized, sgd, {}, False),
+    "add_loss": (adding, sgd, {}, False),
+    "batch normalization": (normalized, sgd, {}, False),
+    "dropout": (dropping, sgd, {}, False),
+    "clipping": (plain, clipped, {}, False),
+    "class weights": (plain, sgd, {"class_weight": {0: 1.0, 1: 5.0}}, False),
+    "sample weights": (plain, sgd, {}, True),
+}
+
+
+def both(case: str, jit_compile: bool) -> tuple[tuple, tuple]:
+    """A model and its history, by `fit` and by `train`."""
+    build, optimizer, arguments, weights = CASES[case]
+    results = []
+    for by in ("fit", "train"):
+        keras.utils.set_random_seed(1)
+        model = build()
+        metrics = {
+            "metrics": [keras.metrics.AUC(from_logits=True, name="auc")],
+            "weighted_metrics": [keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")],
+        }
+        model.compile(optimizer(), loss=keras.losses.BinaryCrossentropy(**LOSS), jit_compile=jit_compile, **metrics)
+        if by == "fit":
+            history = model.fit(rows(weights), verbose=0, shuffle=False, **arguments).history
+            results.append((model, {name: values[0] for name, values in history.items()}))
+        else:
+            ours = train(model, rows(weights), weighted_sum_of_tasks(), jit_compile=jit_compile, **arguments)
+            results.append((model, ours.epochs[0]))
+    return tuple(results)
+
+
+def largest_difference(model: keras.Model, other: keras.Model) -> float:
+    pairs = zip(model.weights, other.weights, strict=True)
+    return max(float(np.max(np.abs(np.asarray(a) - np.asarray(b)))) for a, b in pairs)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_without_xla(case) -> None:
+    (fitted, theirs), (trained, ours) = both(case, jit_compile=False)
+    assert largest_difference(fitted, trained) <= WITHOUT_XLA
+    # `fit` weighs the loss of a batch by its rows, and all batches are equal here.
+    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+    for name in ("auc", "accuracy"):
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-6), name
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "dropout"])
+def test_with_xla(case) -> None:
+    (fitted, theirs), (trained, ours) = both(case, jit_compile=True)
+    assert largest_difference(fitted, trained) <= WITH_XLA
+    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+
+
+def two_tasks(jit_compile: bool = False) -> keras.Model:
+    """A model of columns by name, with a head for the cohort `far`."""
+    keras.utils.set_random_seed(1)
+    a, b = keras.Input((), name="age"), keras.Input((), name="weeks")
+    h = keras.layers.Dense(4, "relu")(keras.ops.stack([a, b], axis=1))
+    model = keras.Model(
+        {"age": a, "weeks": b}, {task: keras.layers.Dense(1, name=f"task_{task}")(h) for task in ("primary", "far")}
+    )
+    auc = {task: [keras.metrics.AUC(from_logits=True, name="auc")] for task in ("primary", "far")}
+    accuracy = {"far": [keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")]}
+    bce = keras.losses.BinaryCrossentropy(**LOSS)
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        loss={"primary": bce, "far": bce},
+        loss_weights={"primary": 1.0, "far": 0.3},
+        metrics=auc,
+        weighted_metrics=accuracy,
+        jit_compile=jit_compile,
+    )
+    return model
+
+
+def columns(batch: int = BATCH, num_batches: int = STEPS) -> tf.data.Dataset:
+    """Batches of columns, one of them (`city`) not an input of the model, and of strings."""
+    rng = np.random.default_rng(2)
+    size = batch * num_batches
+    x = {name: rng.normal(size=size).astype("float32") for name in ("age", "weeks")}
+    x["b_city"] = rng.choice(np.array(["far", "near"]), size)
+    y = (rng.random(size) < 0.4).astype("int64")
+    return tf.data.Dataset.from_tensor_slices((x, y, rng.random(size).astype("float32"))).batch(batch)
+
+
+FAR = Cohort("far", (Values("b_city", ("far",)),))
+OBJECTIVE = weighted_sum_of_tasks({"far": 0.3})
+
+
+def without_city(x, y, weight):
+    return {"age": x["age"], "weeks": x["weeks"]}, y, weight
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_what_add_cohort_labels_gives_is_taken(jit_compile) -> None:
+    """With a column more, of strings, which the model does not read; labels as integers, (batch,)."""
+    labelled = add_cohort_labels(columns(), [FAR])
+    fitted = two_tasks(jit_compile)
+    theirs = fitted.fit(labelled.map(without_city), verbose=0, shuffle=False).history
+    trained = two_tasks()
+    ours = train(trained, labelled, OBJECTIVE, jit_compile=jit_compile, validation=labelled).epochs[0]
+    assert largest_difference(fitted, trained) <= (WITH_XLA if jit_compile else WITHOUT_XLA)
+    for name in ("primary_auc", "far_auc", "far_accuracy"):
+        assert ours[name] == pytest.approx(theirs[name][0], abs=1e-4 if jit_compile else 1e-6), name
+    expected = fitted.evaluate(labelled.map(without_city), verbose=0, return_dict=True)
+    for name in ("primary_auc", "far_auc", "far_accuracy"):
+        assert ours[f"val_{name}"] == pytest.approx(expected[name], abs=1e-4 if jit_compile else 1e-6), name
+
+
+def test_a_column_more_is_not_read_by_position() -> None:
+    """Keras feeds a dict with one column more by sorted position: `weeks` would get `b_extra`."""
+    more = columns().map(lambda x, y, w: ({"age": x["age"], "b_extra": x["age"] * 100, "weeks": x["weeks"]}, y, w))
+    model = two_tasks()
+    expected = np.concatenate([model({k: x[k] for k in ("age", "weeks")})["primary"] for x, *_ in columns()])[:, 0]
+    np.testing.assert_allclose(predict(model, more, BATCH * STEPS), expected, rtol=1e-5, atol=1e-6)
+    metrics = [evaluate(model, rows) for rows in (more, columns())]
+    assert metrics[0] == metrics[1]
+
+
+def test_an_input_less() -> None:
+    less = columns().map(lambda x, y, w: ({"age": x["age"]}, y, w))
+    with pytest.raises(
+        ValueError, match=r"must have every input of the model. Received: \['age'\], without \['weeks'\]"
+    ):
+        train(two_tasks(), less, OBJECTIVE)
+
+
+def test_tasks_without_labels_have_no_compiled_metrics() -> None:
+    metrics = evaluate(two_tasks(), columns(), jit_compile=False)
+    assert sorted(metrics) == ["primary_auc", "primary_loss", "primary_ne"]
+
+
+def test_steps_per_epoch_of_a_dataset_go_on_where_the_epoch_before_stopped() -> None:
+    """As in `fit`: the second epoch sees rows that the first did not."""
+    arguments = {"epochs": 3, "steps_per_epoch": 4}
+    fitted, trained, by_two = two_tasks(), two_tasks(), two_tasks()
+    labelled = add_cohort_labels(columns().repeat(), [FAR])
+    fitted.fit(labelled.map(without_city), verbose=0, shuffle=False, **arguments)
+    train(trained, labelled, OBJECTIVE, jit_compile=False, **arguments)
+    assert largest_difference(fitted, trained) <= WITHOUT_XLA
+    train(by_two, labelled, OBJECTIVE, jit_compile=False, steps_per_execution=3, **arguments)
+    assert largest_difference(by_two, trained) == 0
+
+
+def test_an_epoch_of_unknown_length_ends_with_its_rows() -> None:
+    labelled = add_cohort_labels(columns(), [FAR])
+    unknown = labelled.filter(lambda *_: True)
+    assert int(unknown.cardinality()) == tf.data.UNKNOWN_CARDINALITY
+    known_model, unknown_model = two_tasks(), two_tasks()
+    known = train(known_model, labelled, OBJECTIVE, epochs=2, jit_compile=False)
+    ours = train(unknown_model, unknown, OBJECTIVE, epochs=2, jit_compile=False)
+    assert largest_difference(known_model, unknown_model) == 0
+    assert known.epochs == ours.epochs
+    assert len(ours.epochs) == 2
+    with pytest.raises(ValueError, match="Epoch 0 must have `steps_per_epoch` batches. Received: 0 of at least 1"):
+        train(two_tasks(), unknown.take(0), OBJECTIVE, jit_compile=False)
+    with pytest.raises(ValueError, match="An endless dataset needs `steps_per_epoch`"):
+        train(two_tasks(), labelled.repeat(), OBJECTIVE)
+
+
+def test_a_resumed_run_has_the_metrics_of_the_whole_epoch(tmp_path) -> None:
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 45:
+                raise KeyboardInterrupt
+
+    labelled = add_cohort_labels(columns(num_batches=50), [FAR])
+    whole, resumed = two_tasks(), two_tasks()
+    expected = train(whole, labelled, OBJECTIVE, jit_compile=False)
+    arguments = {"checkpoints": tmp_path, "checkpoint_steps": 20, "jit_compile": False}
+    with pytest.raises(KeyboardInterrupt):
+        train(resumed, labelled, OBJECTIVE, callbacks=[Stop()], **arguments)
+    again = two_tasks()
+    history = train(again, labelled, OBJECTIVE, **arguments)
+    assert largest_difference(whole, again) == 0
+    assert history.epochs == expected.epochs
+
+
+def test_a_weight_for_each_task() -> None:
+    def by_task(x, y, weight):
+        return x, y, {"primary": weight, "far": 1 - weight}
+
+    labelled = add_cohort_labels(columns(), [FAR]).map(by_task)
+    fitted, trained = two_tasks(), two_tasks()
+    fitted.fit(labelled.map(without_city), verbose=0, shuffle=False)
+    history = train(trained, labelled, OBJECTIVE, jit_compile=False)
+    assert largest_difference(fitted, trained) <= WITHOUT_XLA
+    assert history.epochs[0]["far_ne"] > 0
+    short = add_cohort_labels(columns(), [FAR]).map(lambda x, y, weight: (x, y, {"primary": weight}))
+    with pytest.raises(ValueError, match="must name every task: give `far` the weights of the primary task"):
+        train(two_tasks(), short, OBJECTIVE, jit_compile=False)
+
+
+@pytest.mark.parametrize("weights", [{0: 1.0}, {0: 1.0, 1: -1.0}, {0: 1.0, 1: float("nan")}, {0: 1, 1: 1, 2: 1}])
+def test_bad_class_weights(weights) -> None:
+    with pytest.raises(ValueError, match="`class_weight` must be {0: weight, 1: weight}"):
+        train(two_tasks(), add_cohort_labels(columns(), [FAR]), OBJECTIVE, class_weight=weights)
+
+
+def test_a_validation_figure_that_is_nan_is_said_and_never_the_best() -> None:
+    """Rows of one label have no NE."""
+    one_label = columns().map(lambda x, y, w: (x, tf.zeros_like(y), w))
+    labelled = add_cohort_labels(columns(), [FAR])
+    opened: list[int] = []
+
+    def validation() -> tf.data.Dataset:
+        opened.append(len(opened))
+        return one_label if opened[-1] in (0, 8) else columns()
+
+    model = two_tasks()
+    model.compile(keras.optimizers.SGD(0.5))
+    with pytest.warns(UserWarning, match=r"Epoch [08]: val_primary_ne must be numbers. Received: NaN"):
+        history = train(model, labelled, OBJECTIVE, epochs=9, validation=validation, patience=2, jit_compile=False)
+    values = [epoch["val_primary_ne"] for epoch in history.epochs]
+    assert np.isnan(values[0])
+    assert evaluate(model, columns(), jit_compile=False)["primary_ne"] == pytest.approx(np.nanmin(values), rel=1e-6)
+
+
+def test_patience_ends_a_run_whose_validation_is_always_nan() -> None:
+    one_label = columns().map(lambda x, y, w: (x, tf.zeros_like(y), w))
+    labelled = add_cohort_labels(columns(), [FAR])
+    with pytest.warns(UserWarning, match="Such an epoch is never the best one"):
+        history = train(two_tasks(), labelled, OBJECTIVE, epochs=9, validation=one_label, patience=3, jit_compile=False)
+    assert len(history.epochs) == 3
