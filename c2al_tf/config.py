@@ -1,7 +1,10 @@
 """How a model is built and trained, as frozen values that a YAML file can fill."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from .fields import check_fields
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,14 @@ class ModelConfig:
     mixed_precision: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("embedding_dim", "num_blocks", "num_outputs", "attention_units"):
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _check(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
+        _check(self.mixing_outputs >= 0, "mixing_outputs", "at least 0", self.mixing_outputs)
+        for name in ("shared_units", "head_units"):
+            units = getattr(self, name)
+            _check(all(number >= 1 for number in units), name, "at least 1 each", units)
         _check(len(self.shared_units) >= 1, "shared_units", "at least one layer (its output is shared)", ())
 
 
@@ -79,11 +87,14 @@ class TrainingConfig:
     table_learning_rate: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("batch_size", "epochs", "checkpoint_steps", "keep_checkpoints", "steps_per_execution"):
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        _check(self.learning_rate > 0, "learning_rate", "above 0", self.learning_rate)
+        for name, needed in (("learning_rate", True), ("table_learning_rate", False), ("clip_norm", False)):
+            value = getattr(self, name)
+            rule = "finite and above 0" if needed else "finite and above 0, or null"
+            _check((value is None and not needed) or 0 < value < math.inf, name, rule, value)
         rate = self.table_learning_rate
-        _check(rate is None or rate > 0, "table_learning_rate", "above 0, or null", rate)
         if self.table_optimizer is None:
             _check(rate is None, "table_learning_rate", "null without `table_optimizer`", rate)
         _check(self.patience is None or self.patience >= 1, "patience", "at least 1, or null", self.patience)

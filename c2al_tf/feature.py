@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from .fields import check_fields
 from .types import MISSING_INT, MISSING_STRING
 
 DType: TypeAlias = Literal["string", "int64", "float32"]
@@ -20,6 +21,10 @@ class Column:
     name: str
     dtype: DType
     length: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_count(self.name, "length", self.length)
 
 
 @dataclass(frozen=True)

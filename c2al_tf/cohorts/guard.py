@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from ..fields import check_fields
 from .cohort import Cohort
 
 FEW_POSITIVES = 100
@@ -51,6 +52,7 @@ class Guard:
     max_p_value: float = 0.01
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.min_positives < 0 or not 0 <= self.min_share < 1 or not self.min_divergence >= 0:
             raise ValueError(
                 f"A guard needs min_positives >= 0, min_share in [0, 1) and min_divergence >= 0. Received: {self}"

@@ -27,6 +27,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
+from c2al_tf.fields import check_fields
 from c2al_tf.types import Array
 
 BLOCK_ROWS = 65_536
@@ -112,6 +113,7 @@ class SyntheticAds:
     extra_id_values: int = 100_000
 
     def __post_init__(self) -> None:
+        check_fields(self)
         least = {"num_rows": 1, "validation_rows": 1, "test_rows": 1, "seed": 0, "num_users": 100, "num_advertisers": 3}
         least |= {"num_ads": self.num_advertisers, "num_extra_ids": 0, "extra_id_values": 1}
         for name, minimum in least.items():

@@ -3,11 +3,11 @@
 import numpy as np
 
 from c2al_tf.cohorts import GIVEN, Cut, check_axes
-from c2al_tf.data.preparation.source import Source
+from c2al_tf.data.preparation.source import SPLITS, Source
 from c2al_tf.types import Columns
 
 from .folder import RunFolder
-from .rows import training_sizes
+from .rows import read_split, training_sizes
 
 
 def check_columns(run: RunFolder, source: Source) -> None:
@@ -35,6 +35,19 @@ def check_types(run: RunFolder) -> None:
     check_axes(run.config.cohorts.axes, empty)
     for given in run.config.cohorts.given:
         given.cohort().contains(empty)
+
+
+def check_labels(run: RunFolder) -> None:
+    """Raises ValueError unless every split has rows of both labels: without them there is no NE to train or choose by."""
+    label, weight = run.schema.labels[0], run.schema.weight
+    for split in SPLITS:
+        columns = read_split(run, split, {label} | ({weight} if weight else set()))
+        counted = columns[label] if weight is None else columns[label][columns[weight] > 0]
+        if len(np.unique(counted)) < 2:
+            raise ValueError(
+                f"The split {split!r} must have rows with label `{label}` 0 and 1. Received: {len(counted):,} rows"
+                + (f", all {counted[0]:g}" if len(counted) else " of a weight above 0")
+            )
 
 
 def check_given(run: RunFolder) -> None:

@@ -10,6 +10,7 @@ import jsonargparse
 
 from c2al_tf.cohorts import Axis, Cohort, Guard, Interval, Values
 from c2al_tf.config import ModelConfig, TrainingConfig
+from c2al_tf.fields import check_fields
 
 from ..datasets.files import Files
 from ..datasets.synthetic_ads import SyntheticAds
@@ -33,6 +34,9 @@ class DataConfig:
     path: Path | None = None
     synthetic_ads: SyntheticAds = field(default_factory=SyntheticAds)
     files: Files | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ class CohortsConfig:
     lambdas: tuple[float, ...] = (0.1,)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         names = [cohort.name for cohort in self.given]
         if len(set(names)) < len(names):
             raise ValueError(f"Cohorts in `given` must have distinct names. Received: {names}")
@@ -118,6 +123,13 @@ class CohortsConfig:
                 f"Cohorts in `given` must not be named {sorted(_SLICES)}: evaluation has slices of these names. "
                 f"Received: {sorted(reserved)}"
             )
+        if self.num_cohorts < 2:
+            raise ValueError(
+                "`num_cohorts` must be at least 2: cohorts are found in pairs; for one of your own use `given`. "
+                f"Received: num_cohorts={self.num_cohorts}"
+            )
+        if not all(0 <= weight < math.inf for weight in self.lambdas):
+            raise ValueError(f"`lambdas` must be finite and at least 0 each. Received: lambdas={self.lambdas}")
         num_heads = len(self.given) or self.num_cohorts
         if len(self.lambdas) not in (1, num_heads):
             raise ValueError(
@@ -152,6 +164,7 @@ class RunConfig:
     unit: str | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, least in (("seeds", 1), ("first_seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}. Received: {name}={getattr(self, name)}")

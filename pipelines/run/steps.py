@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import shutil
 from functools import partial
 from typing import Any
@@ -33,10 +34,11 @@ from c2al_tf.model import build_model, strip_auxiliary_heads
 from c2al_tf.schema import CategoricalFeature, Schema
 from c2al_tf.training import make_optimizer, predict, train
 from c2al_tf.training.distribution import Strategy, is_chief, wait_for_all, worker_shard
+from c2al_tf.training.history import best_epoch
 from c2al_tf.types import Array
 
 from ..datasets import census, files, movielens, synthetic_ads
-from .checks import check_columns, check_given, check_types
+from .checks import check_columns, check_given, check_labels, check_types
 from .folder import ARMS, Arm, RunFolder, save_array
 from .rows import read_split, sample_rows, training_sizes
 
@@ -59,8 +61,8 @@ def prepare_run(run: RunFolder) -> None:
     """Writes the rows of all splits as Parquet, and the schema.
 
     Raises:
-        ValueError: If the run needs a column that the data lack, or of another type, or a row breaks a rule, or a given
-            cohort has nothing to learn from.
+        ValueError: If the run needs a column that the data lack, or of another type, or a row breaks a rule, or a split
+            has one label alone, or a given cohort has nothing to learn from.
     """
     if not (run.path / "schema.json").exists():
         source = open_source(run)
@@ -68,6 +70,7 @@ def prepare_run(run: RunFolder) -> None:
         prepare(source, run.path)
     check_types(run)
     if not (run.path / "cohorts.json").exists():
+        check_labels(run)
         check_given(run)
 
 
@@ -221,15 +224,27 @@ def _exported_seed(run: RunFolder) -> int:
 
 
 def best_seed(run: RunFolder) -> int:
-    """The seed whose C2AL model has the lowest NE on the validation rows."""
-    return min(run.seeds, key=lambda seed: validation_ne(run, seed, "c2al"))
+    """The seed whose C2AL model has the lowest NE on the validation rows.
+
+    Raises:
+        ValueError: If none has an NE: the validation rows of one label have none.
+    """
+    by_seed = {seed: validation_ne(run, seed, "c2al") for seed in run.seeds}
+    with_value = {seed: ne for seed, ne in by_seed.items() if not math.isnan(ne)}
+    if not with_value:
+        raise ValueError(
+            "A model is chosen by its NE on the validation rows, which need positives and negatives. "
+            f"Received: NE by seed {by_seed}"
+        )
+    return min(with_value, key=lambda seed: with_value[seed])
 
 
 def validation_ne(run: RunFolder, seed: int, arm: Arm) -> float:
-    """NE of the model kept, on the validation rows."""
+    """NE of the model kept, on the validation rows; NaN if it has none."""
     epochs = read_json(run.model_file(seed, arm).with_name("history.json"))["epochs"]
-    values = [epoch["val_primary_ne"] for epoch in epochs]
-    return float(values[-1] if run.config.training.patience is None else min(values))
+    values = [math.nan if epoch["val_primary_ne"] is None else epoch["val_primary_ne"] for epoch in epochs]
+    best = best_epoch([{"ne": value} for value in values], "ne")
+    return float(values[-1] if run.config.training.patience is None or best is None else values[best])
 
 
 def export_run(run: RunFolder, seed: int | None = None) -> Export:

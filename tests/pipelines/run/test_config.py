@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 from argparse import Namespace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from c2al_pipelines.commands import run as commands
 from c2al_pipelines.run import steps
 from c2al_pipelines.run.config import CohortsConfig, DataConfig, GivenCohort, GivenCondition, RunConfig
 
-from c2al_tf.cohorts import Cohort, Interval, Values
+from c2al_tf.cohorts import Cohort, Guard, Interval, Values
 
 ADULTS = GivenCohort("adults", (GivenCondition("age", low=18),))
 CONFIGS = Path(__file__).parents[3] / "pipelines" / "configs"
@@ -113,6 +114,18 @@ def test_given_values_keep_their_types(prepared, tmp_path, written, values) -> N
     ("build", "message"),
     [
         (lambda: CohortsConfig(lambdas=()), r"`lambdas` must hold one value, or one for each of the 2 cohorts"),
+        (
+            lambda: CohortsConfig(lambdas=(-0.1,)),
+            r"`lambdas` must be finite and at least 0 each\. .* lambdas=\(-0.1,\)",
+        ),
+        (lambda: CohortsConfig(lambdas=(0.1, math.nan)), r"`lambdas` must be finite and at least 0 each\."),
+        (lambda: CohortsConfig(num_cohorts=1), r"`num_cohorts` must be at least 2: .* Received: num_cohorts=1"),
+        (
+            lambda: CohortsConfig(divergence="jensen"),
+            r"`divergence` must be one of 'js', 'kl', 'wasserstein', 'cosine'",
+        ),
+        (lambda: DataConfig("cencus"), r"`name` must be one of 'synthetic_ads', 'census', .* Received: name='cencus'"),
+        (lambda: Guard(min_positives=0.5), r"`min_positives` must be a whole number. Received: min_positives=0.5"),
         (lambda: CohortsConfig(lambdas=(1.0, 2.0, 3.0)), r"Received: lambdas=\(1.0, 2.0, 3.0\)"),
         (lambda: CohortsConfig(num_cohorts=3, lambdas=(1.0, 2.0)), r"one for each of the 3 cohorts"),
         (lambda: CohortsConfig(given=(ADULTS,), lambdas=(1.0, 2.0)), r"one for each of the 1 cohorts"),
