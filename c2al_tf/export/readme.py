@@ -27,7 +27,8 @@ A version folder for TensorFlow Serving. Dtypes are exact: a server refuses int3
 INVALID_ARGUMENT. `?` is the number of rows, any number from 0 on and the same for all inputs of a request.
 
 A `tf.Example` has the columns of `serving_default` as its features: strings in `bytes_list`, int64 in `int64_list`,
-float32 in `float_list`. A feature that is absent or empty has no value; values beyond a column's length are cut off.
+float32 in `float_list` or `int64_list`, which may differ from row to row. A feature that is absent or empty has no
+value; values beyond a column's length are cut off.
 """
 _ASK = """\
 ## Ask it

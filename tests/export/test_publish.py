@@ -10,6 +10,7 @@ from c2al_serving.interfaces.rest import answer
 from c2al_serving.lifecycle.models import Models
 
 from c2al_tf.config import ModelConfig
+from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.data.columns.wire import to_examples
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.features import FeatureEncoder
@@ -79,6 +80,44 @@ def test_serialized_examples_give_the_same(exported, small_schema, small_rows) -
         np.testing.assert_allclose(by_example["logits"], served.run(rows)["logits"], rtol=1e-6, atol=1e-6)
 
 
+def test_the_bytes_of_a_training_file_are_answered_as_the_rows_read_from_it(exported, small_schema, tmp_path) -> None:
+    """Numbers as integers, as floats, without values and absent, each with a label as the reader wants it."""
+    path, records = tmp_path / "rows.tfrecord", []
+    ages = [("int64_list", [30]), ("float_list", [49.5]), ("int64_list", [2**53 + 1]), ("int64_list", []), (None, [])]
+    for row, (kind, values) in enumerate(ages):
+        example = tf.train.Example()
+        example.features.feature["color"].bytes_list.value.append([b"red", b"green"][row % 2])
+        example.features.feature["user"].int64_list.value.append(row)
+        example.features.feature["tags"].bytes_list.value.extend([b"a", b"b"][: row % 3])
+        if kind:
+            getattr(example.features.feature["age"], kind).value.extend(values)
+            getattr(example.features.feature["age"], kind).SetInParent()
+        records.append(example.SerializeToString())
+    for order in (range(5), range(4, -1, -1), [1, 1], [0, 0]):
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for row in order:
+                writer.write(records[row])
+        columns = {feature.name: feature.column for feature in small_schema.features}
+        (rows,) = read_columns(path, columns)
+        with SavedModel(exported.directory) as served:
+            examples = np.array([records[row] for row in order], object)
+            by_example = served.run({"examples": examples}, "serialized_examples")
+            np.testing.assert_allclose(by_example["logits"], served.run(rows)["logits"], rtol=1e-6, atol=1e-6)
+
+
+def test_a_whole_number_in_json_is_a_number(exported) -> None:
+    """REST makes an int64_list of it, also where the column is float32."""
+    url = "/v1/models/default:regress"
+    with Models([ServedModel("default", exported.directory.parent)], poll_seconds=None) as models:
+        results = []
+        for ages in ("30, 49.5", "30.0, 49.5"):
+            examples = ", ".join(f'{{"age": {age}, "user": 7, "color": "red"}}' for age in ages.split(", "))
+            body = f'{{"signature_name": "regress", "examples": [{examples}]}}'
+            results.append(answer(models, "POST", url, body.encode())["results"])
+    assert results[0] == results[1]
+    assert results[0][0] != results[0][1]
+
+
 def test_classify_and_regress_give_the_probabilities(exported, small_schema, small_rows) -> None:
     rows = features(small_rows(50, seed=9), small_schema)
     examples = np.array(to_examples(rows, {f.name: f.column for f in small_schema.features}), object)
@@ -133,6 +172,7 @@ def test_the_readme_names_all_that_goes_in_and_out(exported, small_schema) -> No
     assert "any, hashed to 50 buckets; `-9223372036854775808` is no value, which no training row had" in text
     assert 'up to 2 a row, padded with `""`' in text
     assert "numbers; `NaN` or an infinite one is no value" in text
+    assert "float32 in `float_list` or `int64_list`, which may differ from row to row" in text
 
 
 def test_the_readmes_requests_are_answered(exported, small_rows, small_schema) -> None:

@@ -139,14 +139,15 @@ def test_cohorts_that_do_not_fit_their_columns_are_found_before_training(c2al, t
 @pytest.mark.parametrize("value", [2.0, -1.0, 0.5, np.nan])
 def test_a_label_outside_0_and_1(prepare, tmp_path, suffix, name, value) -> None:
     says = prepare(suffix, put("y", value), name)
-    assert says == f"{tmp_path / name}.{suffix}: row 7: label `y` must be 0 or 1. Received: {value}"
+    received = "null or NaN" if np.isnan(value) else value
+    assert says == f"{tmp_path / name}.{suffix}: row 7: label `y` must be 0 or 1. Received: {received}"
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_null_in_a_feature_that_declares_none(prepare, tmp_path, suffix) -> None:
     rule = "must have a value, as it declares missing='error' (else declare 'slot' or 'default')"
     where = f"{tmp_path / 'train-1'}.{suffix}: row 7: feature"
-    assert prepare(suffix, put("price", np.nan)) == f"{where} `price` {rule}. Received: nan"
+    assert prepare(suffix, put("price", np.nan)) == f"{where} `price` {rule}. Received: null or NaN"
     assert prepare(suffix, put("city", "")) == f"{where} `city` {rule}. Received: null"
 
 

@@ -56,4 +56,6 @@ def _raise_first(bad: Mask, rule: str, values: Array | Coded, field: str, source
     value = values[row].tolist() if isinstance(values[row], np.ndarray) else values[row]
     if np.ndim(value) == 0 and value in (MISSING_STRING, MISSING_INT):
         value = "null"
+    elif np.ndim(value) == 0 and value != value:
+        value = "null or NaN"
     raise ValueError(f"{source}: row {first_row + row}: {field} {rule}. Received: {value}")

@@ -1,5 +1,7 @@
-"""tf.Example records: parsed in a graph, read from TFRecord files, written to them."""
+"""tf.Example records, read from TFRecord files and written to them."""
 
+import contextlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -13,46 +15,25 @@ from ...feature import Column, DType
 from ...files import replace_file
 from ...types import Array, Columns
 from .arrow import coded_from_arrow
+from .parsing import KINDS, parse_any_kind, parse_as_stored
 from .raw import MISSING, Coded, CodedColumns, num_rows
 from .wire import to_examples
 
-TF_TYPES: dict[DType, tf.DType] = {"string": tf.string, "int64": tf.int64, "float32": tf.float32}
 _WRITE_ROWS = 16_384
-_KINDS: dict[DType, str] = {"string": "bytes_list", "int64": "int64_list", "float32": "float_list"}
-
-
-def parse_examples(serialized: tf.Tensor, columns: Iterable[Column]) -> dict[str, tf.Tensor]:
-    """Maps serialized tf.Examples (batch,) to raw columns (batch,) or (batch, length), in any graph.
-
-    An absent or empty feature is a missing value. Values beyond a column's length are cut off.
-    """
-    columns = list(columns)
-    parsed = _parse(serialized, {column.name: column.dtype for column in columns})
-    return {column.name: _fit(parsed[column.name], column) for column in columns}
-
-
-def _parse(serialized: tf.Tensor, stored: Mapping[str, DType]) -> dict[str, tf.Tensor]:
-    """Maps serialized tf.Examples (batch,) to (batch, most values of a row), padded with missing values."""
-    features = {
-        name: tf.io.FixedLenSequenceFeature([], TF_TYPES[dtype], True, MISSING[dtype]) for name, dtype in stored.items()
-    }
-    return tf.io.parse_example(serialized, features)
 
 
 @lru_cache(maxsize=16)
-def _parser(stored: tuple[tuple[str, DType], ...]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    # Traced once for all files of the same columns.
-    return tf.function(
-        lambda records: _parse(records, dict(stored)), input_signature=[tf.TensorSpec((None,), tf.string)]
-    )
+def _parser(
+    dtypes: tuple[tuple[str, DType], ...], integers: frozenset[str] | None
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Traced once for all files of the same columns. Without `integers` a float32 column may be stored as either."""
 
+    def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        if integers is None:
+            return parse_any_kind(serialized, dict(dtypes))
+        return parse_as_stored(serialized, dict(dtypes), integers)
 
-def _fit(values: tf.Tensor, column: Column) -> tf.Tensor:
-    # Always padded by the full length: a static size needs no operations to compute it.
-    length = column.length or 1
-    missing = tf.constant(MISSING[column.dtype], values.dtype)
-    values = tf.pad(values, [[0, 0], [0, length]], constant_values=missing)
-    return values[:, 0] if column.length is None else tf.ensure_shape(values[:, :length], (None, length))
+    return tf.function(parse, input_signature=[tf.TensorSpec((None,), tf.string)])
 
 
 def read_serialized(path: Path, batch_size: int) -> Iterator[tf.Tensor]:
@@ -86,37 +67,42 @@ def _count_readable(records: tf.data.Dataset) -> int:
 
 
 class ExampleReader:
-    """Maps the serialized records of one file to raw columns.
+    """Maps the serialized records of one file to raw columns; `parsing` says how they may be stored.
 
-    A `"float32"` column may be stored as integers, as labels often are.
+    Warns if none of the first records has a column: it may be misspelt, and a record without it has no value.
 
     Args:
         path: The file, for messages.
         columns: The columns to read.
-        first: The file's first records: they tell which columns there are.
-
-    Raises:
-        ValueError: If none of the first records has a column.
+        first: The file's first records. The kind in which they hold a float32 column is expected of the others too:
+            parsing each record in its own kind takes several times as long.
     """
 
     def __init__(self, path: Path, columns: Mapping[str, Column], first: tf.Tensor) -> None:
         self.path = path
         self.columns = dict(columns)
-        self.stored: dict[str, DType] = {name: column.dtype for name, column in columns.items()}
-        wanted, present = set(columns), set()
+        self.integers: frozenset[str] | None = self._integers(first)
+
+    def _integers(self, first: tf.Tensor) -> frozenset[str]:
+        """The float32 columns that the first record with a value of theirs holds as integers."""
+        kinds: dict[str, str] = {}
+        present: set[str] = set()
         for row, record in enumerate(first.numpy()):
-            features = _decode(record, path, row).features.feature
-            for name in wanted & set(features):
-                if self.stored[name] == "float32" and features[name].WhichOneof("kind") == "int64_list":
-                    self.stored[name] = "int64"
+            features = _decode(record, self.path, row).features.feature
             present |= set(features)
-            wanted -= present
-            if not wanted:
-                return
-        raise ValueError(
-            f"{path}: no column `{min(wanted)}` in the first {len(first):,} records; present are "
-            f"{sorted(present)}. (A null is written as a feature without values.)"
-        )
+            for name in self.columns.keys() & features.keys() - kinds.keys():
+                if kind := features[name].WhichOneof("kind"):
+                    kinds[name] = kind
+            if len(kinds) == len(self.columns):
+                break
+        if absent := sorted(self.columns.keys() - present):
+            warnings.warn(
+                f"{self.path}: none of the first {len(first):,} records has the features {absent}: they are read as "
+                f"missing. Present are {sorted(present)}",
+                stacklevel=2,
+            )
+        floats = (name for name, column in self.columns.items() if column.dtype == "float32")
+        return frozenset(name for name in floats if kinds.get(name) == "int64_list")
 
     def read(self, serialized: tf.Tensor, first_row: int) -> CodedColumns:
         """Maps serialized tf.Examples (batch,) to raw columns; `first_row` is the number of the first, for messages.
@@ -124,20 +110,27 @@ class ExampleReader:
         Raises:
             ValueError: If a record is no tf.Example, or a feature has the wrong type or too many values.
         """
-        try:
-            parsed = _parser(tuple(self.stored.items()))(serialized)
-        except tf.errors.InvalidArgumentError as error:
-            self._explain(serialized, first_row)
-            raise ValueError(f"{self.path}: from row {first_row}: {error.message}") from error
+        parsed = self._parse(serialized, first_row)
         if any(column.length is None and parsed[name].shape[1] > 1 for name, column in self.columns.items()):
             self._explain(serialized, first_row)
         return {name: self._to_numpy(parsed[name], column, first_row) for name, column in self.columns.items()}
 
+    def _parse(self, serialized: tf.Tensor, first_row: int) -> dict[str, tf.Tensor]:
+        dtypes = tuple((name, column.dtype) for name, column in self.columns.items())
+        if self.integers is not None:
+            with contextlib.suppress(tf.errors.InvalidArgumentError):
+                return _parser(dtypes, self.integers)(serialized)
+        try:
+            parsed = _parser(dtypes, None)(serialized)
+        except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+            self._explain(serialized, first_row)
+            raise ValueError(f"{self.path}: from row {first_row}: {error.message}") from error
+        self.integers = None  # Records that differ come again.
+        return parsed
+
     def _to_numpy(self, values: tf.Tensor, column: Column, first_row: int) -> Array | Coded:
         length = column.length or 1
         array = values.numpy()[:, :length]
-        if self.stored[column.name] != column.dtype:
-            array = np.where(array == MISSING["int64"], np.float32("nan"), array.astype(np.float32))
         if array.shape[1] < length:
             array = np.pad(array, ((0, 0), (0, length - array.shape[1])), constant_values=MISSING[column.dtype])
         array = array[:, 0] if column.length is None else array
@@ -159,9 +152,9 @@ class ExampleReader:
                 if kind is None:
                     continue
                 where = f"{self.path}: row {row}: feature `{name}`"
-                if kind != _KINDS[self.stored[name]]:
-                    raise ValueError(f"{where} must be a {_KINDS[self.stored[name]]}. Received: {kind}")
                 values = getattr(features[name], kind).value
+                if kind not in KINDS[column.dtype] and (values or column.dtype != "float32"):
+                    raise ValueError(f"{where} must be a {' or '.join(KINDS[column.dtype])}. Received: {kind}")
                 if column.length is None and len(values) > 1:
                     raise ValueError(f"{where} must have at most one value. Received: {len(values)} values")
 

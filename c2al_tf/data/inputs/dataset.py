@@ -10,7 +10,7 @@ from ...feature import Column
 from ...schema import Schema
 from ...types import PRIMARY
 from ..columns.checks import check_columns
-from ..columns.examples import TF_TYPES
+from ..columns.parsing import TF_TYPES
 from ..columns.raw import Coded, CodedColumns, Mask
 from ..columns.readers import CsvFormat, Paths, as_paths
 from .features import FeatureEncoder

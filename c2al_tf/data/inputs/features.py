@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ...schema import CategoricalFeature, Column, NumericFeature, Schema
-from ..columns.examples import TF_TYPES, parse_examples
+from ..columns.parsing import TF_TYPES, parse_examples
 from ..columns.raw import MISSING, Coded
 
 

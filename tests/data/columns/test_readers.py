@@ -1,4 +1,5 @@
 import gzip
+import warnings
 
 import numpy as np
 import pyarrow as pa
@@ -120,6 +121,50 @@ def test_labels_stored_as_integers_in_examples(tmp_path):
     np.testing.assert_array_equal(read(path, FLOATS)[0]["x"], np.float32([1, 0, np.nan]))
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 10])
+def test_numbers_stored_as_integers_here_and_as_floats_there(tmp_path, size):
+    s, many = Column("s", "string"), Column("many", "float32", 2)
+    records = [
+        {"x": [1.5], "s": [b"a"], "many": [1, 2, 3]},
+        {"x": [2**53 + 1], "s": [b"b"], "many": [0.5]},
+        {"s": [b"c"], "many": []},
+        {"x": [0.25]},
+        {"x": [-(2**63)], "s": [b"d"], "many": [4.0, 5.0]},
+    ]
+    for first in range(len(records)):  # each kind is the first once
+        order = np.roll(np.arange(len(records)), -first)
+        path = examples(tmp_path / f"{first}.tfrecord", *(records[i] for i in order))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a chunk of one record, which lacks features
+            batches = read(path, FLOATS, s, many, batch_size=size)
+        got = {name: np.concatenate([batch[name] for batch in batches]) for name in ("x", "s", "many")}
+        # An integer is rounded as NumPy does it; the smallest one stands for a null.
+        x = np.array([1.5, np.float32(np.int64(2**53 + 1)), np.nan, 0.25, np.nan], np.float32)
+        pairs = np.float32([[1, 2], [0.5, np.nan], [np.nan, np.nan], [np.nan, np.nan], [4, 5]])
+        np.testing.assert_array_equal(got["x"], x[order])
+        np.testing.assert_array_equal(got["many"], pairs[order])
+        assert got["s"].tolist() == [["a", "b", "c", "", "d"][i] for i in order]
+
+
+def test_optional_feature_that_the_first_records_lack(tmp_path):
+    path = examples(tmp_path / "a.tfrecord", {"y": [1]}, {"y": [2]}, {"y": [3], "x": [7]})
+    assert read(path, INTS)[0]["x"].tolist() == [MISSING_INT, MISSING_INT, 7]
+    message = (
+        r"a\.tfrecord: none of the first 2 records has the features \['x'\]: they are read as missing. "
+        r"Present are \['y'\]"
+    )
+    with pytest.warns(UserWarning, match=message):
+        batches = read(path, INTS, batch_size=2)
+    assert [batch["x"].tolist() for batch in batches] == [[MISSING_INT, MISSING_INT], [7]]
+
+
+def test_a_null_is_no_misspelt_feature(tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+        features = tf.train.Features(feature={"x": tf.train.Feature()})
+        writer.write(tf.train.Example(features=features).SerializeToString())
+    np.testing.assert_array_equal(read(tmp_path / "a.tfrecord", FLOATS)[0]["x"], np.float32([np.nan]))
+
+
 def test_missing_file_lists_what_is_there(tmp_path):
     (tmp_path / "b.csv").write_text("x\n1\n")
     with pytest.raises(ValueError, match=r"a\.csv: no such file.*b\.csv"):
@@ -133,8 +178,7 @@ def test_missing_file_lists_what_is_there(tmp_path):
 def test_missing_column_lists_those_present(tmp_path):
     pq.write_table(pa.table({"z": [1], "y": [2]}), tmp_path / "a.parquet")
     (tmp_path / "a.csv").write_text("z,y\n1,2\n")
-    examples(tmp_path / "a.tfrecord", {"z": [1], "y": [2]})
-    for suffix in ("parquet", "csv", "tfrecord"):
+    for suffix in ("parquet", "csv"):
         with pytest.raises(ValueError, match=rf"a\.{suffix}: no column `x`.*present are \['y', 'z'\]"):
             read(tmp_path / f"a.{suffix}", INTS)
 
@@ -235,12 +279,13 @@ def test_row_that_is_not_utf_8_is_counted_over_blocks(tmp_path, monkeypatch):
     [
         ({"x": [b"a"]}, INTS, "must be a int64_list. Received: bytes_list"),
         ({"x": [1.5]}, INTS, "must be a int64_list. Received: float_list"),
-        ({"x": [b"a"]}, FLOATS, "must be a float_list. Received: bytes_list"),
+        ({"x": [b"a"]}, FLOATS, "must be a float_list or int64_list. Received: bytes_list"),
+        ({"x": [1]}, STRINGS, "must be a bytes_list. Received: int64_list"),
         ({"x": [1, 2]}, INTS, "must have at most one value. Received: 2 values"),
     ],
 )
 def test_wrong_feature_in_an_example(tmp_path, record, column, message):
-    good = {"x": [0] if column is INTS else [0.0]}
+    good = {"x": {"int64": [0], "float32": [0.0], "string": [b"a"]}[column.dtype]}
     path = examples(tmp_path / "a.tfrecord", good, good, good, record)
     for size in (2, 10):
         with pytest.raises(ValueError, match=rf"a\.tfrecord: row 3: feature `x` {message}"):

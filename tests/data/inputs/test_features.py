@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings, strategies as st
 
-from c2al_tf.data.columns.examples import parse_examples
+from c2al_tf.data.columns.parsing import parse_examples
 from c2al_tf.data.columns.wire import to_examples
 from c2al_tf.data.inputs.features import FeatureEncoder, hash_buckets
 from c2al_tf.schema import CategoricalFeature, Column, NumericFeature, Schema
