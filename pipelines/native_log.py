@@ -7,7 +7,8 @@ import sys
 
 _NOTES = (
     "^([IW][0-9]{4} |E[0-9]{4} .*(cuInit|oneDNN supports)|WARNING: All log messages before absl"
-    "|To enable the following instructions)"
+    "|To enable the following instructions"
+    "|[[:space:]]+\\[\\[\\{\\{(function_)?node )"  # the rest of a warning, where an operation refused its arguments
 )
 
 

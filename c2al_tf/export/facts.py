@@ -1,15 +1,26 @@
 """The contents of an exported SavedModel, and the check that they match those of a reference export."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from ..saved_model.conformance import MAX_ERROR
+
 MAX_SIZE_RATIO = 0.01
 """Bound on the relative difference in bytes to the reference's export: names differ, nothing else may."""
+
+
+HALF_STEPS = 16.0
+"""Rounding steps of a half precision by which two executables may differ."""
+
+EPSILONS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""Distance from 1 to the next number, by the type in which a graph computes."""
 
 
 class ExportError(RuntimeError):
@@ -26,6 +37,7 @@ class ExportFacts:
         variable_bytes: Size of the variables' values.
         total_bytes: Size of all files, without those in `assets.extra/`.
         must_compile: Nodes and functions that force XLA, which TensorFlow Serving refuses to run.
+        precision: The coarsest type in which the graph computes.
     """
 
     nodes: int
@@ -33,6 +45,12 @@ class ExportFacts:
     variable_bytes: int
     total_bytes: int
     must_compile: int
+    precision: str = "float32"
+
+    @property
+    def max_error(self) -> float:
+        """Bound on the difference of an output between two executables, relative where it is above 1."""
+        return MAX_ERROR if self.precision == "float32" else HALF_STEPS * EPSILONS[self.precision]
 
 
 def inspect_export(directory: str | Path) -> ExportFacts:
@@ -55,7 +73,15 @@ def inspect_export(directory: str | Path) -> ExportFacts:
         variable_bytes=sum(int(np.prod(shape)) * tf.dtypes.as_dtype(dtype).size for shape, dtype in variables),
         total_bytes=sum(path.stat().st_size for path in files),
         must_compile=sum("_XlaMustCompile" in holder.attr for holder in [*nodes, *functions]),
+        precision=_precision(nodes),
     )
+
+
+def _precision(nodes: Iterable[Any]) -> str:
+    """The coarsest floating-point type of the nodes' arguments and results."""
+    found = {value.type for node in nodes for value in node.attr.values() if value.type}
+    kinds = {tf.bfloat16.as_datatype_enum: "bfloat16", tf.float16.as_datatype_enum: "float16"}
+    return max((kinds[kind] for kind in found & set(kinds)), key=lambda name: EPSILONS[name], default="float32")
 
 
 def check_facts(export: ExportFacts, reference: ExportFacts) -> None:

@@ -1,7 +1,7 @@
 """Export for serving: the primary heads alone, every variable once, checked on the C++ loader before publication."""
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,32 @@ import tensorflow as tf
 from ..data.inputs.features import FeatureEncoder
 from ..files import replace_directory
 from ..model import strip_auxiliary_heads
-from ..saved_model import SavedModel
-from ..saved_model.conformance import check_calls
+from ..saved_model import SavedModel, SavedModelError
+from ..saved_model.conformance import check_calls, difference
 from ..schema import Schema
+from ..training.batches import by_task
 from ..types import Array, Columns
 from .facts import ExportError, ExportFacts, check_facts, inspect_export
+from .probes import probe_rows, spellings
 from .readme import export_readme
-from .signatures import CLASSIFY, REGRESS, signature_inputs, signature_outputs, write_saved_model
-
-MAX_ERROR = 1e-5
-"""Bound on the difference between the export's logits and the model's: two executables round differently."""
+from .signatures import CLASSIFY, COLUMNS, EXAMPLES, REGRESS, signature_inputs, signature_outputs, write_saved_model
 
 
 @dataclass(frozen=True)
 class Export:
-    """A published export: its folder, its contents and those of the reference's export."""
+    """A published export.
+
+    Args:
+        directory: The version's folder.
+        facts: Its contents.
+        reference: The contents of the reference's export.
+        proof: What its logits were compared with.
+    """
 
     directory: Path
     facts: ExportFacts
     reference: ExportFacts
+    proof: str
 
 
 def export_for_serving(
@@ -41,6 +48,9 @@ def export_for_serving(
     *,
     sample: Columns,
     reference: keras.Model,
+    expected: Array | Mapping[str, Array] | None = None,
+    encoder: FeatureEncoder | None = None,
+    examples: Array | None = None,
     version: int | None = None,
 ) -> Export:
     """Writes `base_path/<version>/`, a SavedModel of the primary heads that takes raw columns.
@@ -56,47 +66,125 @@ def export_for_serving(
     `<task>_regress`. The export includes warm-up requests from `sample` and a README that documents all this.
 
     The export is written to a temporary folder and loaded by TensorFlow's C++ loader with XLA off, as in
-    tensorflow_model_server. It is renamed into place only if it gives the model's logits, answers batches of any size,
-    refuses wrong inputs (see `saved_model.conformance`), and differs from the export of `reference` in its weights
-    only.
+    tensorflow_model_server. It is renamed into place only if it gives the logits that are expected for the raw rows,
+    the same ones for null, empty, unseen and longest values however a tf.Example spells them, answers batches of any
+    size, refuses wrong inputs (see `saved_model.conformance`), and differs from the export of `reference` in its
+    weights only. The export encodes rows by `schema`: whether that is what the model was trained on, only predictions
+    made without it can tell. So at least one of `expected` and `encoder` is needed; the result says which it was.
 
     Args:
-        model: A model with or without auxiliary heads; its inputs are `schema.inputs`.
+        model: A model with or without auxiliary heads; its inputs are `schema.inputs`, its outputs logits.
         schema: The meaning of the raw columns.
         base_path: Folder of the versions: a server's `base_path`.
         sample: Raw columns of at least one row, for checks and warm-up requests.
         reference: A model without auxiliary heads of the same configuration: the baseline, or a fresh one.
+        expected: The logits, (rows,) or (rows, 1), or a dict of them by task, that were computed for the rows of
+            `sample` the way in which the model is trained and evaluated, without this function's encoder.
+        encoder: The encoder by which the model was trained, if it was one.
+        examples: The rows of `sample` as serialized tf.Examples, (rows,), as they are in the files. By default they are
+            written here.
         version: Number of the version; if absent, one above the highest existing one.
 
     Returns:
-        The version's folder, its contents and those of the reference's export.
+        The version's folder, its contents, those of the reference's export, and what the logits were compared with.
 
     Raises:
         ExportError: If a check fails. Nothing is published then.
-        ValueError: If the version exists.
+        ValueError: If the version exists, neither `expected` nor `encoder` is given, or the model's inputs are not
+            those of the schema.
     """
     base = Path(base_path)
     version = _next_version(base) if version is None else version
     if (base / str(version)).exists():
         raise ValueError(f"{base}: a version is never overwritten. Received: version={version}, which exists")
-    columns = {feature.name: np.asarray(sample[feature.name]) for feature in schema.features}
+    _check_inputs(model, schema)
+    served_model = strip_auxiliary_heads(model)
+    columns = {feature.name: _raw(sample[feature.name]) for feature in schema.features}
+    wanted = _wanted(served_model, columns, expected, encoder)
+    proof = " and ".join(wanted)
     with replace_directory(base / str(version)) as directory:
-        write_saved_model(strip_auxiliary_heads(model), schema, directory)
+        write_saved_model(served_model, schema, directory)
         facts = inspect_export(directory)
         with tempfile.TemporaryDirectory(dir=directory) as other:  # a killed process leaves nothing elsewhere
             write_saved_model(reference, schema, Path(other))
             reference_facts = inspect_export(other)
         check_facts(facts, reference_facts)
         with SavedModel(directory) as served:
-            _check_outputs(served, model, schema, columns)
-            _write_extra(served, schema, columns)
-    return Export(base / str(version), facts, reference_facts)
+            calls = signature_inputs(columns, schema, served.signatures, examples)
+            for source, logits in wanted.items():
+                for signature, outputs in signature_outputs(logits).items():
+                    _compare(served, signature, calls[signature], outputs, f"beside {source}", facts.max_error)
+            _check_probes(served, served_model, schema, columns, encoder, facts.max_error)
+            for check in check_calls(served, calls, facts.max_error):
+                if not check.passed:
+                    raise ExportError(f"{check.what}: this must hold for every export. Received: {check.found}")
+            _write_extra(served, schema, columns, proof)
+    return Export(base / str(version), facts, reference_facts, proof)
 
 
-def _write_extra(served: SavedModel, schema: Schema, columns: Columns) -> None:
+def _check_inputs(model: keras.Model, schema: Schema) -> None:
+    """The schema must make exactly what the model reads."""
+    given = getattr(model, "input", None)
+    has = {name: _form(x.dtype, x.shape[1:]) for name, x in given.items()} if isinstance(given, Mapping) else {}
+    makes = {
+        name: _form(column.dtype, () if column.length is None else (column.length,))
+        for name, column in schema.inputs.items()
+    }
+    if has == makes:
+        return
+    names = sorted(name for name in {*has, *makes} if has.get(name) != makes.get(name))
+    told = [f"`{name}`: the model reads {has.get(name)}, the schema makes {makes.get(name)}" for name in names]
+    raise ValueError(
+        "The model's inputs must be a dict of those that the schema makes: ids of categories and buckets, scaled "
+        f"values. A model with lookups, bucketing or scaling of its own cannot be exported with a schema. Received: "
+        f"{'; '.join(told[:4])}"
+    )
+
+
+def _form(dtype: str, shape: tuple[int | None, ...]) -> str:
+    kind = "float" if dtype.startswith(("float", "bfloat")) else "ids" if dtype.startswith("int") else dtype
+    return f"{kind} {(None, *shape)}"
+
+
+def _raw(values: Any) -> Array:
+    array = np.asarray(values)
+    return array.astype(object) if array.dtype.kind in "UT" else array
+
+
+def _wanted(
+    model: keras.Model, columns: Columns, expected: Array | Mapping[str, Array] | None, encoder: FeatureEncoder | None
+) -> dict[str, Mapping[str, Array]]:
+    """The logits by task that the export must give, by where they come from."""
+    wanted: dict[str, Mapping[str, Array]] = {}
+    rows = len(next(iter(columns.values())))
+    if expected is not None:
+        given = {task: np.asarray(logits, np.float32).reshape(-1, 1) for task, logits in by_task(expected).items()}
+        tasks = list(by_task(model.output))
+        if not isinstance(expected, Mapping) and len(tasks) == 1:
+            given = dict(zip(tasks, given.values(), strict=True))
+        shapes = {task: logits.shape for task, logits in given.items()}
+        if shapes != dict.fromkeys(tasks, (rows, 1)):
+            raise ValueError(f"`expected` must be logits of {rows:,} rows for each of {tasks}. Received: {shapes}")
+        wanted["the caller's predictions on raw rows"] = given
+    if encoder is not None:
+        wanted["the model behind the encoder of training"] = _logits(model, columns, encoder)
+    if not wanted:
+        raise ValueError(
+            "An export is proved against `expected`, the logits that you computed for the rows of `sample` by your own "
+            "path, or against `encoder`, the FeatureEncoder by which the model was trained. Received: neither"
+        )
+    return wanted
+
+
+def _logits(model: keras.Model, columns: Columns, encoder: FeatureEncoder) -> dict[str, Array]:
+    x = encoder({name: tf.constant(values) for name, values in columns.items()})
+    return {task: np.asarray(logits, np.float32) for task, logits in by_task(model(x, training=False)).items()}
+
+
+def _write_extra(served: SavedModel, schema: Schema, columns: Columns, proof: str) -> None:
     extra = served.directory / "assets.extra"
     extra.mkdir()
-    (extra / "README.md").write_text(export_readme(schema, served.signatures, columns), encoding="utf-8")
+    (extra / "README.md").write_text(export_readme(schema, served.signatures, columns, proof), encoding="utf-8")
     _write_warmup(extra / "tf_serving_warmup_requests", schema, served.signatures, columns)
 
 
@@ -129,27 +217,53 @@ def _fill_log(log: Any, signature: str, inputs: Columns) -> None:
                 request.input.example_list.examples.add().MergeFromString(example)
 
 
-def _check_outputs(served: SavedModel, model: keras.Model, schema: Schema, columns: Columns) -> None:
-    x = FeatureEncoder(schema)({name: tf.constant(values) for name, values in columns.items()})
-    expected = signature_outputs(strip_auxiliary_heads(model)(x, training=False))
-    calls = signature_inputs(columns, schema, expected)
-    for signature, inputs in calls.items():
-        _compare(expected[signature], served.run(inputs, signature), signature)
-    for check in check_calls(served, calls):
-        if not check.passed:
-            raise ExportError(f"{check.what}: this must hold for every export. Received: {check.found}")
+def _check_probes(
+    served: SavedModel,
+    model: keras.Model,
+    schema: Schema,
+    columns: Columns,
+    encoder: FeatureEncoder | None,
+    max_error: float,
+) -> None:
+    """Null, empty, unseen and longest values: all signatures agree, and give what the model behind the encoder does."""
+    rows = probe_rows(schema, columns)
+    logits = {} if encoder is None else {"the model behind the encoder": _logits(model, rows, encoder)}
+    outputs = {source: signature_outputs(values)[COLUMNS] for source, values in logits.items()}
+    outputs = outputs or {f"`{COLUMNS}`": served.run(rows)}
+    for what, inputs, signature in _probe_calls(schema, rows):
+        for source, wanted in outputs.items():
+            _compare(served, signature, inputs, wanted, f"{what}, beside {source}", max_error)
 
 
-def _compare(expected: Mapping[str, Any], got: Mapping[str, Array], signature: str) -> None:
-    for name, values in expected.items():
-        wanted = np.asarray(values)
-        error = np.abs(got[name] - wanted) if wanted.dtype != object else got[name] != wanted
-        if not error.max() <= MAX_ERROR:
-            row = int(error.argmax())
-            raise ExportError(
-                f"`{name}` of signature `{signature}` must equal the model's within {MAX_ERROR:g}. Received: "
-                f"{got[name].flat[row]} for row {row} of the sample, the model gives {wanted.flat[row]}"
-            )
+def _probe_calls(schema: Schema, rows: Columns) -> Iterator[tuple[str, Columns, str]]:
+    yield "rows of null, empty, unseen and longest values", rows, COLUMNS
+    for spelling, examples in spellings(schema, rows).items():
+        yield spelling, {"examples": examples}, EXAMPLES
+
+
+def _compare(
+    served: SavedModel,
+    signature: str,
+    inputs: Columns,
+    wanted: Mapping[str, Any],
+    where: str,
+    max_error: float,
+) -> None:
+    """Raises ExportError at the row whose outputs differ most, or if there is no answer."""
+    try:
+        got = served.run(inputs, signature)
+    except SavedModelError as error:
+        raise ExportError(f"`{signature}` ({where}) must answer. Received: {error}") from error
+    for name, values in wanted.items():
+        expected = np.asarray(values)
+        if difference(got[name], expected) <= max_error:
+            continue
+        row = int(np.argmax([difference(a[None], b[None]) for a, b in zip(got[name], expected, strict=True)]))
+        raise ExportError(
+            f"`{name}` of `{signature}` ({where}) must be equal within {max_error:g}. Received: "
+            f"{got[name][row].tolist()} where {expected[row].tolist()} is expected, in row {row}: "
+            f"{ {key: column[row] for key, column in inputs.items()}!r:.300}"
+        )
 
 
 def _next_version(base: Path) -> int:

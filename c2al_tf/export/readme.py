@@ -48,16 +48,22 @@ In Python, by gRPC:
 """
 
 
-def export_readme(schema: Schema, signatures: Mapping[str, Signature], sample: Columns) -> str:
+def export_readme(schema: Schema, signatures: Mapping[str, Signature], sample: Columns, proof: str) -> str:
     """Describes an export in Markdown.
 
     Args:
         schema: The meaning of the raw columns.
         signatures: The signatures of the export.
         sample: Raw columns; the first row is the one in the requests that are shown.
+        proof: What the export's logits were compared with.
     """
     ordered = sorted(signatures, key=lambda name: (name != DEFAULT_SIGNATURE, name))
-    parts = [_HEAD, *(_describe(name, signatures[name], schema) for name in ordered), _ask(schema, signatures, sample)]
+    parts = [
+        _HEAD,
+        f"Before it was published its logits were compared with {proof}.\n",
+        *(_describe(name, signatures[name], schema) for name in ordered),
+        _ask(schema, signatures, sample),
+    ]
     return "\n".join(parts)
 
 

@@ -12,7 +12,8 @@ from tensorflow.python.saved_model import fingerprinting_utils
 from ..data.columns.wire import to_examples
 from ..data.inputs.features import FeatureEncoder
 from ..schema import Schema
-from ..types import Columns, Tensor
+from ..training.batches import by_task
+from ..types import Array, Columns, Tensor
 
 COLUMNS, EXAMPLES, CLASSIFY, REGRESS = "serving_default", "serialized_examples", "classify", "regress"
 LABELS = ("0", "1")
@@ -36,10 +37,13 @@ def signature_outputs(logits: Mapping[str, Tensor]) -> dict[str, dict[str, Tenso
     return {COLUMNS: outputs, EXAMPLES: outputs, **_forms(outputs)}
 
 
-def signature_inputs(columns: Columns, schema: Schema, signatures: Iterable[str]) -> dict[str, Columns]:
-    """The same rows as the inputs of each signature."""
-    serialized = to_examples(columns, {feature.name: feature.column for feature in schema.features})
-    examples = np.array(serialized, object)
+def signature_inputs(
+    columns: Columns, schema: Schema, signatures: Iterable[str], examples: Array | None = None
+) -> dict[str, Columns]:
+    """The same rows as the inputs of each signature; tf.Examples are written unless they are given."""
+    if examples is None:
+        serialized = to_examples(columns, {feature.name: feature.column for feature in schema.features})
+        examples = np.array(serialized, object)
     own = {COLUMNS: columns, EXAMPLES: {"examples": examples}}
     return {name: own.get(name, {_names.CLASSIFY_INPUTS: examples}) for name in signatures}
 
@@ -53,7 +57,7 @@ class _ServingModule(tf.Module):
         self.weights = [weight.value for weight in model.weights]
 
         def serve(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return _head_outputs(model(self.encoder(columns), training=False))
+            return _head_outputs(by_task(model(self.encoder(columns), training=False)))
 
         @tf.function
         def serving_default(**columns: Tensor) -> dict[str, Tensor]:

@@ -91,6 +91,21 @@ class SavedModel:
                 )
             return dict(zip(names, self._session.run(self._calls[key], list(inputs.values())), strict=True))
 
+    def run_unchecked(self, inputs: Mapping[str, Array], signature: str = DEFAULT_SIGNATURE) -> dict[str, Array]:
+        """Like `run`, but TensorFlow's session alone judges the inputs, as in a server that does not look at them.
+
+        Raises:
+            SavedModelError: If the signature has no such input, or TensorFlow refuses them.
+        """
+        called = self.signatures[signature]
+        if unknown := inputs.keys() - called.inputs.keys():
+            raise SavedModelError(f"The signature has no input {_names(unknown)}.", INVALID_ARGUMENT)
+        with self._call():
+            call = self._session.call(
+                [called.inputs[name].tensor for name in inputs], [spec.tensor for spec in called.outputs.values()]
+            )
+            return dict(zip(called.outputs, self._session.run(call, list(inputs.values())), strict=True))
+
     def run_together(
         self, inputs: Mapping[str, Any], outputs: Mapping[str, Sequence[str]]
     ) -> dict[str, dict[str, Array]]:

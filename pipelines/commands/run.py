@@ -97,10 +97,10 @@ def _evaluate(values: Any) -> None:
 
 
 def _export(values: Any) -> None:
-    from ..run.steps import export_run
+    from ..run.steps import export_best
 
     _check_one_process("export")
-    print(export_run(_opened(values), values.seed).directory)
+    print(export_best(_opened(values), values.seed).directory)
 
 
 def _report(values: Any) -> None:

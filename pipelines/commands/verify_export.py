@@ -28,7 +28,8 @@ def verify_export(directory: Path, against: Path | None = None) -> list[Check]:
     loads = "loads on the C++ loader with XLA off, and answers its warm-up requests"
     try:
         with load_servable("verified", 1, directory) as servable:
-            checks = [Check(loads, True, str(directory)), *check_calls(servable.model, _warmup_rows(directory))]
+            rows, bound = _warmup_rows(directory), inspect_export(directory).max_error
+            checks = [Check(loads, True, str(directory)), *check_calls(servable.model, rows, bound)]
     except ValueError as error:
         return [Check(loads, False, str(error))]
     return [*checks, *_check_contents(directory, against)]

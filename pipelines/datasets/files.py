@@ -76,7 +76,7 @@ def open_source(data: Path | None, files: Files) -> Source:
         ValueError: If a pattern matches no file.
     """
     folder = data or Path()
-    train, test = _matches(folder, files.train), _matches(folder, files.test)
+    train, test = matches(folder, files.train), matches(folder, files.test)
     features = tuple(replace(feature, dtype=_dtype(feature)) for feature in files.features)
     source = Source(features, files.label, files.axes, {}, files.axis_columns, weight=files.weight)
     rules = SchemaLearner(source, {})
@@ -89,11 +89,16 @@ def open_source(data: Path | None, files: Files) -> Source:
 
     splits = {"train": part(False), "validation": part(True), "test": stream(test)}
     if files.validation is not None:
-        splits |= {"train": stream(train), "validation": stream(_matches(folder, files.validation))}
+        splits |= {"train": stream(train), "validation": stream(matches(folder, files.validation))}
     return replace(source, splits=splits)
 
 
-def _matches(folder: Path, pattern: str) -> list[str]:
+def matches(folder: Path, pattern: str) -> list[str]:
+    """The files that match a pattern, sorted.
+
+    Raises:
+        ValueError: If there is none.
+    """
     paths = sorted(glob.glob(str(folder / pattern), recursive=True))
     if not paths:
         there = sorted(path.name for path in folder.iterdir())[:10] if folder.is_dir() else "no such folder"

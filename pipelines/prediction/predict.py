@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from c2al_tf.data.columns.raw import num_rows
 from c2al_tf.data.columns.readers import count_rows, read_columns
+from c2al_tf.saved_model.conformance import difference
 from c2al_tf.schema import Column
 from c2al_tf.types import Columns
 
@@ -67,13 +68,21 @@ def predict_file(
 
 
 def compare_served(server: str, model: str, columns: Columns, logits: np.ndarray) -> dict[str, float]:
-    """Asks a server for the rows' logits; returns the largest difference to `logits` (rows,), and the rate."""
+    """Asks a server for the rows' logits; returns the largest difference to `logits` (rows,), and the rate.
+
+    `max_error` is the difference relative to logits above 1, `max_logit_difference` the absolute one.
+    """
     with PredictClient(server, model, timeout=600) as client:
         start = time.perf_counter()
         served = client.predict(columns)
         seconds = time.perf_counter() - start
-    error = float(np.max(np.abs(served["logits"][:, 0] - logits)))
-    return {"rows": len(logits), "max_logit_difference": error, "rows_per_second": len(logits) / seconds}
+    got = served["logits"][:, 0]
+    return {
+        "rows": len(logits),
+        "max_logit_difference": float(np.max(np.abs(got - logits))),
+        "max_error": difference(got, logits),
+        "rows_per_second": len(logits) / seconds,
+    }
 
 
 def _predict_rest(path: Path, client: PredictClient, parts: Parts, job: Job, rows: int, concurrency: int) -> None:

@@ -38,7 +38,7 @@ def check_types(run: RunFolder) -> None:
 
 
 def check_labels(run: RunFolder) -> None:
-    """Raises ValueError unless every split has rows of both labels: without them there is no NE to train or choose by."""
+    """Raises ValueError unless every split has rows of both labels: without them a model has no NE."""
     label, weight = run.schema.labels[0], run.schema.weight
     for split in SPLITS:
         columns = read_split(run, split, {label} | ({weight} if weight else set()))

@@ -21,7 +21,7 @@ from c2al_tf.types import Array
 
 from ..datasets.synthetic_ads import planted_cohorts, true_probabilities
 from .folder import ARMS, RunFolder
-from .steps import split_logits
+from .logits import split_logits
 
 _ATTENTION_BATCH, _ATTENTION_BATCHES = 256, 32
 _BINS = 80

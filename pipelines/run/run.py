@@ -12,8 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from c2al_tf.cohorts import GIVEN, RULES, STABLE, UNSTABLE, Discovery, Pair
-from c2al_tf.export import MAX_ERROR
-from c2al_tf.export.facts import ExportError
+from c2al_tf.export.facts import ExportError, ExportFacts
 from c2al_tf.files import read_json, write_json
 from c2al_tf.training.distribution import make_strategy
 
@@ -21,8 +20,9 @@ from ..prediction.predict import compare_served
 from ..report.report import write_report
 from .details import write_details
 from .folder import ARMS, RunFolder
+from .logits import split_logits
 from .rows import sample_rows
-from .steps import discover_run, evaluate_run, export_run, prepare_run, split_logits, train_arm
+from .steps import discover_run, evaluate_run, export_best, prepare_run, train_arm
 
 # Where the output is no terminal, Rich would take it for one of 80 columns. Data may hold ":fire:".
 console = Console(width=None if sys.stdout.isatty() else 120, emoji=False)
@@ -42,7 +42,7 @@ def run_all(run: RunFolder) -> None:
     evaluate_run(run)
     exported = run.path / "export.json"
     if not exported.exists() or read_json(exported)["seed"] not in run.seeds:
-        export_run(run)
+        export_best(run)
     write_json(run.path / "served.json", serve_once(run))
     details = write_details(run)
     report = write_report(run.path)
@@ -53,14 +53,15 @@ def run_all(run: RunFolder) -> None:
 
 def serve_once(run: RunFolder) -> dict[str, float]:
     """Starts a server on the export, and compares its answers over gRPC with the model's logits on validation rows."""
-    seed = read_json(run.file("export.json"))["seed"]
+    exported = read_json(run.file("export.json"))
+    seed, bound = exported["seed"], ExportFacts(**exported["facts"]).max_error
     sample = sample_rows(run)
     rows = len(next(iter(sample.values())))
     logits = split_logits(run, seed, "c2al", "validation")[:rows]
     with Server(run.export) as server:
         served = compare_served(f"127.0.0.1:{server.grpc_port}", "default", sample, logits)
-    if not served["max_logit_difference"] <= MAX_ERROR:
-        raise ExportError(f"The server must give the model's logits within {MAX_ERROR:g}. Received: {served}")
+    if not served["max_error"] <= bound:
+        raise ExportError(f"The server must give the model's logits within {bound:g}. Received: {served}")
     return served
 
 

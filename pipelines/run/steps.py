@@ -19,7 +19,6 @@ from c2al_tf.cohorts import (
     cut_axes,
     rank_cohorts,
 )
-from c2al_tf.data.columns.readers import count_rows
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.dataset import make_dataset, primary_tasks
 from c2al_tf.data.inputs.features import FeatureEncoder
@@ -27,20 +26,22 @@ from c2al_tf.data.inputs.priors import count_tasks
 from c2al_tf.data.preparation.prepare import prepare
 from c2al_tf.data.preparation.source import Source
 from c2al_tf.evaluation import Evaluation, evaluate_by_cohort
-from c2al_tf.export import Export, export_for_serving
+from c2al_tf.export import Export
 from c2al_tf.files import read_json, replace_file, write_json
 from c2al_tf.losses import weighted_sum_of_tasks
-from c2al_tf.model import build_model, strip_auxiliary_heads
+from c2al_tf.model import build_model
 from c2al_tf.schema import CategoricalFeature, Schema
-from c2al_tf.training import make_optimizer, predict, train
+from c2al_tf.training import make_optimizer, train
 from c2al_tf.training.distribution import Strategy, is_chief, wait_for_all, worker_shard
 from c2al_tf.training.history import best_epoch
 from c2al_tf.types import Array
 
 from ..datasets import census, files, movielens, synthetic_ads
 from .checks import check_columns, check_given, check_labels, check_types
-from .folder import ARMS, Arm, RunFolder, save_array
-from .rows import read_split, sample_rows, training_sizes
+from .exporting import export_run, try_export
+from .folder import ARMS, Arm, RunFolder
+from .logits import split_logits
+from .rows import read_split, training_sizes
 
 
 def open_source(run: RunFolder) -> Source:
@@ -58,11 +59,12 @@ def open_source(run: RunFolder) -> Source:
 
 
 def prepare_run(run: RunFolder) -> None:
-    """Writes the rows of all splits as Parquet, and the schema.
+    """Writes the rows of all splits as Parquet, and the schema, and tries what can go wrong after training.
 
     Raises:
         ValueError: If the run needs a column that the data lack, or of another type, or a row breaks a rule, or a split
             has one label alone, or a given cohort has nothing to learn from.
+        ExportError: If a model of this configuration could not be exported.
     """
     if not (run.path / "schema.json").exists():
         source = open_source(run)
@@ -72,6 +74,8 @@ def prepare_run(run: RunFolder) -> None:
     if not (run.path / "cohorts.json").exists():
         check_labels(run)
         check_given(run)
+    if not any(run.path.glob("seeds/*/*/model.keras")):
+        try_export(run)
 
 
 def train_arm(run: RunFolder, seed: int, arm: Arm, strategy: Strategy | None = None) -> None:
@@ -247,39 +251,9 @@ def validation_ne(run: RunFolder, seed: int, arm: Arm) -> float:
     return float(values[-1] if run.config.training.patience is None or best is None else values[best])
 
 
-def export_run(run: RunFolder, seed: int | None = None) -> Export:
-    """Exports a seed's C2AL model, the best one's if none is given, proved against the baseline's export."""
+def export_best(run: RunFolder, seed: int | None = None) -> Export:
+    """Exports a seed's C2AL model, the best one's if none is given; see `export_run`."""
     seed = best_seed(run) if seed is None else seed
     if seed not in run.seeds:
         raise ValueError(f"`--seed` must be one of the run's seeds, {run.seeds}. Received: {seed}")
-    exported = export_for_serving(
-        keras.saving.load_model(run.model_file(seed, "c2al"), compile=False),
-        run.schema,
-        run.export,
-        sample=sample_rows(run),
-        reference=keras.saving.load_model(run.model_file(seed, "baseline"), compile=False),
-    )
-    facts = {"facts": dataclasses.asdict(exported.facts), "reference": dataclasses.asdict(exported.reference)}
-    write_json(run.path / "export.json", {"version": exported.directory.name, "seed": seed} | facts)
-    metrics = run.path / "metrics.json"
-    if metrics.exists():
-        write_json(metrics, read_json(metrics) | {"exported_seed": seed})
-    return exported
-
-
-def split_logits(run: RunFolder, seed: int, arm: Arm, split: str) -> Array:
-    """A model's primary logits on a split (rows,), computed once."""
-    path = run.model_folder(seed, arm) / f"{split}_logits.npy"
-    if not path.exists():
-        model = strip_auxiliary_heads(keras.saving.load_model(run.model_file(seed, arm), compile=False))
-        shards = split_files(run.path, split)
-        batches = make_dataset(shards, run.schema, 8192)
-        logits = predict(
-            model,
-            batches,
-            count_rows(shards),
-            jit_compile=run.config.training.jit_compile,
-            description=f"seed {seed}, {arm}: {split} rows",
-        )
-        save_array(path, logits)
-    return np.asarray(np.load(path))
+    return export_run(run, seed)

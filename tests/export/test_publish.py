@@ -47,7 +47,8 @@ def models(small_schema, small_file, small_cohorts) -> dict[str, keras.Model]:
 @pytest.fixture(scope="module")
 def exported(models, small_schema, small_rows, tmp_path_factory):
     base = tmp_path_factory.mktemp("export")
-    return export_for_serving(models["c2al"], small_schema, base, sample=small_rows(200), reference=models["baseline"])
+    arguments = {"sample": small_rows(200), "reference": models["baseline"], "encoder": FeatureEncoder(small_schema)}
+    return export_for_serving(models["c2al"], small_schema, base, **arguments)
 
 
 def features(rows: dict, schema) -> dict:
@@ -232,7 +233,7 @@ def test_warm_up_requests_are_for_each_signature(exported) -> None:
 
 
 def test_versions_count_up_and_are_never_overwritten(models, small_schema, small_rows, tmp_path) -> None:
-    arguments = {"sample": small_rows(5), "reference": models["baseline"]}
+    arguments = {"sample": small_rows(5), "reference": models["baseline"], "encoder": FeatureEncoder(small_schema)}
     (tmp_path / "7").mkdir()
     first = export_for_serving(models["c2al"], small_schema, tmp_path, **arguments)
     assert first.directory == tmp_path / "8"
@@ -244,7 +245,8 @@ def test_versions_count_up_and_are_never_overwritten(models, small_schema, small
 def test_nothing_is_published_that_is_not_the_reference(models, small_schema, small_rows, tmp_path) -> None:
     other = build_model(small_schema, ModelConfig(**{**vars(CONFIG), "shared_units": (9,)}))
     with pytest.raises(ExportError, match="The export's variables must be the reference's"):
-        export_for_serving(models["c2al"], small_schema, tmp_path, sample=small_rows(5), reference=other)
+        arguments = {"sample": small_rows(5), "reference": other, "encoder": FeatureEncoder(small_schema)}
+        export_for_serving(models["c2al"], small_schema, tmp_path, **arguments)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -254,7 +256,8 @@ def test_an_auxiliary_head_left_in_is_refused(models, small_schema, small_rows, 
 
     monkeypatch.setattr(module, "strip_auxiliary_heads", lambda model: model)
     with pytest.raises(ExportError, match="auxiliary heads, optimizer slots and copies do not belong there"):
-        export_for_serving(models["c2al"], small_schema, tmp_path, sample=small_rows(5), reference=models["baseline"])
+        arguments = {"sample": small_rows(5), "reference": models["baseline"], "encoder": FeatureEncoder(small_schema)}
+        export_for_serving(models["c2al"], small_schema, tmp_path, **arguments)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -274,9 +277,8 @@ def test_several_primary_tasks(small_rows, tmp_path) -> None:
 
     schema = Schema((NumericFeature("age", boundaries=(30.0,)),), labels=("click", "buy"))
     models = [build_model(schema, CONFIG, primary=("click", "buy"), cohorts=cohorts) for cohorts in (("old",), ())]
-    export = export_for_serving(
-        models[0], schema, tmp_path, sample={"age": np.array([20.0, 40.0], np.float32)}, reference=models[1]
-    )
+    sample, encoder = {"age": np.array([20.0, 40.0], np.float32)}, FeatureEncoder(schema)
+    export = export_for_serving(models[0], schema, tmp_path, sample=sample, reference=models[1], encoder=encoder)
     with SavedModel(export.directory) as served:
         assert set(served.signatures["serving_default"].outputs) == {
             "click_logits", "click_probabilities", "buy_logits", "buy_probabilities"

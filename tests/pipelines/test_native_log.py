@@ -25,6 +25,8 @@ def test_notes_are_dropped(stderr_of) -> None:
         "W0000 00:00:1700000000.000000   42 gpu_device.cc:2] Cannot dlopen some GPU libraries.",
         "E0000 00:00:1700000000.000000   42 cuda_platform.cc:51] failed call to cuInit: INTERNAL",
         "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+        "\t [[{{function_node __inference_serving_default_1}}{{node stack}}]]",
+        "\t [[{{node serving_default_age}}]]",
         "To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow",
     ]
     assert stderr_of("; ".join(f"os.write(2, {note!r}.encode() + b'\\n')" for note in notes)) == []

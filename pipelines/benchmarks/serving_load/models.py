@@ -7,6 +7,7 @@ import numpy as np
 
 from c2al_tf.config import ModelConfig
 from c2al_tf.data.columns.wire import to_examples
+from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.export import export_for_serving
 from c2al_tf.model import build_model
 from c2al_tf.saved_model import DEFAULT_SIGNATURE
@@ -40,7 +41,8 @@ def write_exports(folder: Path, schema: Schema = LARGE, embedding_dim: int = 8) 
     models = {"c2al": build_model(schema, sizes, cohorts=_COHORTS), "baseline": build_model(schema, sizes)}
     reference = build_model(schema, sizes)
     for name, model in models.items():
-        export_for_serving(model, schema, folder / name, sample=draw_rows(64, schema), reference=reference)
+        rows, encoder = draw_rows(64, schema), FeatureEncoder(schema)
+        export_for_serving(model, schema, folder / name, sample=rows, reference=reference, encoder=encoder)
     keras.backend.clear_session()
     return {name: folder / name for name in models}
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def test_a_good_export(c2al, version, tmp_path) -> None:
     assert all(check["passed"] for check in checks)
     what = "\n".join(check["what"] for check in checks)
     for signature in ("serving_default", "serialized_examples", "classify", "regress"):
-        for said in ("0 rows", "4,096 rows", "without", "another dtype", "another rank", "an input that it has not"):
+        for said in ("0 rows", "1 rows", "7 rows", "4,096 rows", "without", "another dtype", "another rank"):
             assert any(line.startswith(f"{signature}: ") and said in line for line in what.splitlines()), said
 
 
@@ -60,37 +61,119 @@ def test_a_half_copied_version(c2al, copy, tmp_path, spoil, message) -> None:
     assert message in json.loads((tmp_path / "verdict.json").read_text())[0]["found"]
 
 
-class _RowsMixed(tf.Module):
+X = tf.TensorSpec((None,), tf.float32, "x")
+
+
+def column(x):
+    """(rows,) to (rows, 1), of one rank alone."""
+    return tf.ensure_shape(x, (None,))[:, tf.newaxis]
+
+
+def rows_mixed(x):
     """A row's output depends on the other rows of its batch, as one must not."""
-
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, "x")])
-    def serve(self, x):
-        return {"logits": (x + tf.cast(tf.size(x), tf.float32))[:, tf.newaxis]}
+    return column(x + tf.cast(tf.size(x), tf.float32))
 
 
-class _Compiled(tf.Module):
-    """It forces XLA, which the server has off."""
+def empty_refused(x):
+    with tf.control_dependencies([tf.debugging.Assert(tf.size(x) > 0, ["no rows"])]):
+        return column(x)
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, "x")], jit_compile=True)
-    def serve(self, x):
-        return {"logits": x[:, tf.newaxis]}
+
+def single_not_finite(x):
+    return column(x / tf.cast(tf.size(x) != 1, tf.float32))
+
+
+def large_refused(x):
+    with tf.control_dependencies([tf.debugging.Assert(tf.size(x) < 1000, ["too many rows"])]):
+        return column(x)
+
+
+def never_answers(x):
+    with tf.control_dependencies([tf.debugging.Assert(tf.size(x) < 0, ["never"])]):
+        return column(x)
+
+
+def any_rank(x):
+    return 2 * x
+
+
+def any_input(x):
+    """What the input is does not matter: it is not read."""
+    return tf.zeros((1, 1))
+
+
+def save(folder, function, **options) -> None:
+    module = tf.Module()
+    module.serve = tf.function(lambda x: {"logits": function(x)}, input_signature=[X], **options)
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
+
+
+def edit(folder, change) -> None:
+    """Changes the stored definition of the signature."""
+    path = folder / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    change(saved.meta_graphs[0].signature_def["serving_default"])
+    path.write_bytes(saved.SerializeToString())
+
+
+def output_said_to_be_double(signature) -> None:
+    signature.outputs["logits"].dtype = tf.float64.as_datatype_enum
 
 
 @pytest.mark.parametrize(
-    ("module", "what"), [(_RowsMixed, "4,096 rows get what each gets"), (_Compiled, "serving_default: answers")]
+    ("function", "options", "change", "what"),
+    [
+        (never_answers, {}, None, "serving_default: answers"),
+        (column, {}, output_said_to_be_double, "serving_default: outputs have the declared dtypes"),
+        (empty_refused, {}, None, "serving_default: 0 rows get what each gets"),
+        (single_not_finite, {}, None, "serving_default: 1 rows get what each gets"),
+        (rows_mixed, {}, None, "serving_default: 7 rows get what each gets"),
+        (large_refused, {}, None, "serving_default: 4,096 rows get what each gets"),
+        (any_input, {}, None, "serving_default: refuses a call without an input"),
+        (any_rank, {}, None, "serving_default: refuses a call with another rank of an input"),
+        (column, {"jit_compile": True}, None, "no node forces XLA"),
+    ],
 )
-def test_a_model_that_no_server_should_have(c2al, tmp_path, module, what) -> None:
-    made = module()
-    tf.saved_model.save(made, str(tmp_path / "1"), signatures={"serving_default": made.serve})
+def test_each_line_of_the_verdict_falls_for_an_export_that_breaks_it(
+    c2al, tmp_path, function, options, change, what
+) -> None:
+    save(tmp_path / "1", function, **options)
+    if change:
+        edit(tmp_path / "1", change)
     outcome = c2al("verify-export", tmp_path / "1", "--json", tmp_path / "verdict.json")
     assert outcome.status == 1
     failed = [check["what"] for check in json.loads((tmp_path / "verdict.json").read_text()) if not check["passed"]]
-    assert any(what in name for name in failed), failed
+    assert any(line.startswith(what) for line in failed), failed
+
+
+def test_an_input_of_another_dtype_than_declared(c2al, tmp_path) -> None:
+    """The signature declares float32 and names a tensor of strings."""
+    save(tmp_path / "1", any_input)
+    path = tmp_path / "1" / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    node = saved.meta_graphs[0].graph_def.node.add(name="strings", op="Placeholder")
+    node.attr["dtype"].type = tf.string.as_datatype_enum
+    node.attr["shape"].shape.unknown_rank = True
+    saved.meta_graphs[0].signature_def["serving_default"].inputs["x"].name = "strings:0"
+    path.write_bytes(saved.SerializeToString())
+    outcome = c2al("verify-export", tmp_path / "1", "--json", tmp_path / "verdict.json")
+    assert outcome.status == 1
+    failed = [check["what"] for check in json.loads((tmp_path / "verdict.json").read_text()) if not check["passed"]]
+    assert any(line.startswith("serving_default: refuses a call with another dtype") for line in failed), failed
+
+
+def test_a_warm_up_request_that_the_model_refuses(c2al, copy, tmp_path) -> None:
+    """The export's own requests, beside a model of other inputs."""
+    save(tmp_path / "other", column)
+    shutil.copytree(copy / "assets.extra", tmp_path / "other" / "assets.extra")
+    outcome = c2al("verify-export", tmp_path / "other", "--json", tmp_path / "verdict.json")
+    assert outcome.status == 1
+    (check,) = json.loads((tmp_path / "verdict.json").read_text())
+    assert check["what"] == "loads on the C++ loader with XLA off, and answers its warm-up requests"
 
 
 def test_another_model_than_the_baseline(c2al, version, tmp_path) -> None:
-    made = _RowsMixed()
-    tf.saved_model.save(made, str(tmp_path / "1"), signatures={"serving_default": made.serve})
+    save(tmp_path / "1", column)
     outcome = c2al("verify-export", version, "--against", tmp_path / "1", "--json", tmp_path / "verdict.json")
     assert outcome.status == 1
     (failed,) = (check for check in json.loads((tmp_path / "verdict.json").read_text()) if not check["passed"])

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from c2al_tf.config import ModelConfig
+from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.export import export_for_serving
 from c2al_tf.model import build_model
 from c2al_tf.schema import CategoricalFeature, NumericFeature, Schema
@@ -32,7 +33,8 @@ def publish_small(base_path: Path, seed: int) -> int:
     keras.utils.set_random_seed(seed)
     sizes = ModelConfig(embedding_dim=4, num_blocks=1)
     model, reference = (build_model(SCHEMA, sizes, cohorts=cohorts) for cohorts in (("head", "tail"), ()))
-    export = export_for_serving(model, SCHEMA, base_path, sample=draw_rows(64), reference=reference)
+    encoder = FeatureEncoder(SCHEMA)
+    export = export_for_serving(model, SCHEMA, base_path, sample=draw_rows(64), reference=reference, encoder=encoder)
     keras.backend.clear_session()
     return int(export.directory.name)
 

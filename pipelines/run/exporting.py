@@ -1,0 +1,111 @@
+"""The export of a run: tried with untrained models before training begins, proved with trained ones at the end."""
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from c2al_tf.data.columns.examples import read_serialized
+from c2al_tf.data.columns.readers import read_columns
+from c2al_tf.data.inputs.dataset import primary_tasks
+from c2al_tf.data.inputs.features import FeatureEncoder
+from c2al_tf.export import Export, export_for_serving
+from c2al_tf.files import read_json, write_json
+from c2al_tf.model import build_model
+from c2al_tf.types import Array, Columns
+
+from ..datasets.files import matches
+from .folder import RunFolder
+from .logits import file_logits, split_logits
+from .rows import EXPORT_SAMPLE, sample_rows
+
+_TRIAL_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Records:
+    """The first records of the run's own TFRecord file, as they are in it.
+
+    Args:
+        path: The file.
+        examples: Serialized tf.Examples (rows,).
+        columns: The same rows as raw columns of the features.
+    """
+
+    path: Path
+    examples: Array
+    columns: Columns
+
+
+def try_export(run: RunFolder) -> None:
+    """Exports untrained models as the trained ones will be: what cannot be exported fails before training, not after.
+
+    Raises:
+        ExportError: If a check of the export fails.
+        ValueError: If the model's inputs are not those of the schema.
+    """
+    schema, config = run.schema, run.config
+    heads = [cohort.name for cohort in config.cohorts.given] or ["head", "tail"]
+    trained, reference = (
+        build_model(schema, config.model, primary=list(primary_tasks(schema)), cohorts=names) for names in (heads, [])
+    )
+    with tempfile.TemporaryDirectory(dir=run.path, prefix=".export-trial-") as folder:
+        sample = sample_rows(run, _TRIAL_ROWS)
+        export_for_serving(trained, schema, folder, sample=sample, reference=reference, encoder=FeatureEncoder(schema))
+
+
+def export_run(run: RunFolder, seed: int) -> Export:
+    """Exports a seed's C2AL model, proved against the baseline's export and the predictions of the training path.
+
+    Where the rows came from TFRecord files the proof is made on their records as they are.
+    """
+    records = raw_records(run)
+    if records is None:
+        sample = sample_rows(run)
+        logits = split_logits(run, seed, "c2al", "validation")[: _num_rows(sample)]
+    else:
+        sample = records.columns
+        logits = file_logits(run, seed, "c2al", [records.path], len(records.examples), "records to be exported")
+    exported = export_for_serving(
+        keras.saving.load_model(run.model_file(seed, "c2al"), compile=False),
+        run.schema,
+        run.export,
+        sample=sample,
+        reference=keras.saving.load_model(run.model_file(seed, "baseline"), compile=False),
+        expected=logits,
+        encoder=FeatureEncoder(run.schema),
+        examples=None if records is None else records.examples,
+    )
+    facts = {"facts": dataclasses.asdict(exported.facts), "reference": dataclasses.asdict(exported.reference)}
+    on = {} if records is None else {"records": str(records.path)}
+    entry = {"version": exported.directory.name, "seed": seed, "proof": exported.proof} | on | facts
+    write_json(run.path / "export.json", entry)
+    metrics = run.path / "metrics.json"
+    if metrics.exists():
+        write_json(metrics, read_json(metrics) | {"exported_seed": seed})
+    return exported
+
+
+def raw_records(run: RunFolder) -> Records | None:
+    """The first records of the run's TFRecord files; None if its rows are of another format, or gone."""
+    data = run.config.data
+    if data.name != "files" or data.files is None:
+        return None
+    try:
+        found: Sequence[str] = matches(data.path or Path(), data.files.validation or data.files.train)
+    except ValueError:
+        return None
+    path = Path(found[0])
+    if not path.name.removesuffix(".gz").endswith(".tfrecord"):
+        return None
+    columns = {feature.name: feature.column for feature in run.schema.features}
+    examples = next(iter(read_serialized(path, EXPORT_SAMPLE))).numpy()
+    return Records(path, np.array(examples, object), next(iter(read_columns(path, columns, EXPORT_SAMPLE))))
+
+
+def _num_rows(columns: Columns) -> int:
+    return len(next(iter(columns.values())))

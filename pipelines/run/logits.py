@@ -1,0 +1,48 @@
+"""What a run's models predict: logits by the path of training, files to batches to the model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from c2al_tf.data.columns.readers import count_rows
+from c2al_tf.data.columns.shards import split_files
+from c2al_tf.data.inputs.dataset import make_dataset
+from c2al_tf.model import strip_auxiliary_heads
+from c2al_tf.training import predict
+from c2al_tf.types import Array
+
+from .folder import Arm, RunFolder, save_array
+
+_BATCH = 8192
+
+
+def split_logits(run: RunFolder, seed: int, arm: Arm, split: str) -> Array:
+    """A model's primary logits on a split (rows,), computed once."""
+    path = run.model_folder(seed, arm) / f"{split}_logits.npy"
+    if not path.exists():
+        shards = split_files(run.path, split)
+        save_array(path, file_logits(run, seed, arm, shards, count_rows(shards), f"{split} rows"))
+    return np.asarray(np.load(path))
+
+
+def file_logits(run: RunFolder, seed: int, arm: Arm, files: Sequence[Path], num_rows: int, rows: str) -> Array:
+    """A model's primary logits on the first rows of files (num_rows,).
+
+    Args:
+        run: The run.
+        seed: The model's seed.
+        arm: The model's arm.
+        files: Files of any format, with the schema's columns.
+        num_rows: Number of rows.
+        rows: What the progress bar calls them.
+    """
+    model = strip_auxiliary_heads(keras.saving.load_model(run.model_file(seed, arm), compile=False))
+    return predict(
+        model,
+        make_dataset(files, run.schema, _BATCH).take(-(-num_rows // _BATCH)),
+        num_rows,
+        jit_compile=run.config.training.jit_compile,
+        description=f"seed {seed}, {arm}: {rows}",
+    )
