@@ -212,8 +212,8 @@ def _cohort_names(cohorts: Iterable[str], outputs: Collection[str], priors: Mapp
     wrong = [name for name in names if not isinstance(name, str) or not TASK_NAME.fullmatch(name)]
     if wrong or isinstance(cohorts, str):
         raise ValueError(
-            "`cohorts` must be names, `[cohort.name for cohort in cohorts]`, of letters, digits, `_` and `-`, the first a "
-            f"letter or digit. Received: {cohorts if isinstance(cohorts, str) else wrong}"
+            "`cohorts` must be names, `[cohort.name for cohort in cohorts]`, of letters, digits, `_` and `-` "
+            f"that begin with a letter or digit. Received: {cohorts if isinstance(cohorts, str) else wrong}"
         )
     taken = sorted({*outputs} & {*names}) or sorted({name for name in names if names.count(name) > 1})
     if taken or not names:

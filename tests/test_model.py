@@ -301,6 +301,12 @@ def test_inputs_are_read_by_name_in_a_larger_model() -> None:
     np.testing.assert_array_equal(outer(AGE_AND_WEEKS), column(11, 22))
 
 
+def test_a_single_input_is_found_by_its_name() -> None:
+    model = add_cohort_heads(theirs("tensor"), "h", ("rich",))
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(model({"a": x, "b": x})["rich"], model(x)["rich"])
+
+
 def test_masks_go_with_their_inputs() -> None:
     values, ids = keras.Input((2, 1), name="values"), keras.Input((1,), name="ids")
     mean = keras.layers.GlobalAveragePooling1D()(values)

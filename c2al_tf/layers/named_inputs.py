@@ -28,9 +28,13 @@ class NamedInputs(keras.Model):
 
     def _select(self, values: Any) -> Any:
         """Entries that are missing stay so: Keras names them."""
-        if not isinstance(values, Mapping) or not isinstance(self.input, Mapping):
+        if not isinstance(values, Mapping):
             return values
-        return {name: values[name] for name in self.input if name in values}
+        if isinstance(self.input, Mapping):
+            return {name: values[name] for name in self.input if name in values}
+        # Keras finds a single input by its name, too, but warns; those of a list it finds.
+        single = keras.backend.is_keras_tensor(self.input) and self.input.name in values
+        return values[self.input.name] if single else values
 
     def _check_extra(self, inputs: Any) -> None:
         """XLA dies of an argument of strings, read or not, and names neither the column nor a remedy."""
