@@ -1,13 +1,16 @@
 """Models with one output per task: built from a schema, given cohort heads, stripped of them for serving."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 
 from .config import ModelConfig
-from .layers import DHENBlock, FieldEmbedding, FieldMixing, FMAttention, TaskHead
+from .form import form_of, inputs_of, names_in, outputs_by_name, restore
+from .graph import all_layers, calls, squashing_operation, tensor_in_graph, tensors_of_layer
+from .layers import DHENBlock, FieldEmbedding, FieldMixing, FMAttention, NamedInputs, TaskHead
 from .schema import CategoricalFeature, NumericFeature, Schema
-from .types import PRIMARY, Tensor
+from .types import PRIMARY, TASK_NAME, Tensor
 
 REPRESENTATION = "representation"
 """Name of the layer whose output `h` the task heads of `build_model` share."""
@@ -58,13 +61,12 @@ def build_model(
     outputs = {
         task: TaskHead(config.head_units, priors.get(task), name=f"task_{task}", dtype=dtype)(h) for task in primary
     }
-    model = keras.Model(inputs, outputs, name="c2al")
+    model = NamedInputs(inputs, outputs, name="c2al")
     cohorts = list(cohorts)
-    return (
-        add_cohort_heads(model, REPRESENTATION, cohorts, hidden_units=config.head_units, priors=priors, dtype=dtype)
-        if cohorts
-        else model
-    )
+    if not cohorts:
+        return model
+    own = {task: prior for task, prior in priors.items() if task not in primary}
+    return add_cohort_heads(model, REPRESENTATION, cohorts, hidden_units=config.head_units, priors=own, dtype=dtype)
 
 
 def add_cohort_heads(
@@ -76,11 +78,11 @@ def add_cohort_heads(
     priors: Mapping[str, float] | None = None,
     dtype: str | None = None,
 ) -> keras.Model:
-    """Adds one auxiliary task head per cohort to any functional Keras model; its weights are shared, not copied.
+    """Adds one auxiliary task head per cohort to a functional or Sequential model; its weights are shared, not copied.
 
     Args:
-        model: A functional model. Its outputs are logits: one tensor (which becomes the output `primary`), or a dict of
-            them by task.
+        model: Its outputs are logits: one tensor, alone or in a list (which becomes the output `primary`), a list of
+            them (which get the names of their layers), or a dict of them by task.
         representation: The shared representation, (batch, units): a tensor of the model, or the name of the layer that
             makes it.
         cohorts: Names of the cohorts (`cohort.name`).
@@ -89,38 +91,74 @@ def add_cohort_heads(
         dtype: Keras dtype policy of the heads.
 
     Returns:
-        A functional model with the same inputs and the outputs `{**primary tasks, cohort: (batch, 1)}`.
+        A functional model, to be compiled, with the same inputs and the outputs
+        `{**primary tasks, cohort: (batch, 1)}`. It reads a dict of inputs by name, whatever else is in the dict.
 
     Raises:
-        ValueError: If a cohort has the name of another output, the representation is not found or not of shape
-            (batch, units), or no cohort is given.
+        ValueError: If a cohort has the name of another output, the representation is not found, ambiguous or not of
+            shape (batch, units), no cohort is given, a prior is for another name, an output is a probability, or the
+            model is a subclass whose own methods would be lost.
     """
-    outputs = _outputs(model)
-    cohorts = list(cohorts)
-    taken = sorted({*outputs} & {*cohorts}) or sorted({name for name in cohorts if cohorts.count(name) > 1})
-    if taken or not cohorts:
-        raise ValueError(
-            f"Every cohort needs a name that no other output has, and at least one is needed. Received: {cohorts}; "
-            f"taken: {taken or sorted(outputs)}"
-        )
+    outputs = outputs_by_name(model)
+    _check_overrides(model, "Its methods would be lost")
+    cohorts = _cohort_names(cohorts, outputs, priors or {})
+    check_logits(model)
+    original = _original(model) or form_of(model)
     h = _representation(model, representation)
     for name in cohorts:
-        head = TaskHead(hidden_units, (priors or {}).get(name), auxiliary=True, name=f"task_{name}", dtype=dtype)
-        outputs[name] = head(h)
-    return keras.Model(model.input, outputs, name=model.name)
+        outputs[name] = TaskHead(
+            hidden_units, (priors or {}).get(name), auxiliary=True, original=original, name=f"task_{name}", dtype=dtype
+        )(h)
+    return NamedInputs(inputs_of(model), outputs, name=model.name)
 
 
 def strip_auxiliary_heads(model: keras.Model) -> keras.Model:
-    """Drops the outputs of auxiliary task heads, and with them every layer that only they used.
+    """Drops the outputs that depend on auxiliary task heads, and with them every layer that only they used.
 
     Args:
         model: What `add_cohort_heads` or `build_model` returned, before or after training, saving and loading.
 
     Returns:
-        A functional model with the same inputs and the primary outputs; the weights are shared, not copied.
+        What `add_cohort_heads` was given, with weights shared, not copied: a model of the same class, with the same
+        inputs, the same outputs in the same structure and an equal `get_config()`; to be compiled. A model without
+        auxiliary heads is returned as it is.
+
+    Raises:
+        ValueError: If a primary output depends on an auxiliary head, or the heads are within a nested model.
     """
-    kept = {task: output for task, output in _outputs(model).items() if not _is_auxiliary(output)}
-    return keras.Model(model.input, kept, name=model.name)
+    outputs = outputs_by_name(model)
+    _check_overrides(model, "What it computes would be lost", {"__call__", "call", "predict_step"})
+    _check_nested_heads(model)
+    kept = {task: output for task, output in outputs.items() if not _auxiliary_heads([output])}
+    if len(kept) == len(outputs):
+        return model
+    form = _original(model)
+    primary = names_in(form) if form else set()
+    if lost := (primary & {*outputs}) - {*kept} or ({*outputs} if not kept else set()):
+        raise ValueError(
+            "A primary output must not depend on an auxiliary head, which is absent in serving. "
+            f"Received: {sorted(lost)}"
+        )
+    inputs = inputs_of(model)
+    if form and primary == {*kept}:
+        return restore(form, inputs, kept)
+    # The outputs were renamed or chosen after the heads were added.
+    return keras.Model(inputs, kept if isinstance(model.output, dict) else list(kept.values()), name=model.name)
+
+
+def check_logits(model: keras.Model) -> None:
+    """Raises ValueError if an output is a sigmoid or softmax, reshaped at most: losses, NE and exports take logits.
+
+    It looks at the graph: what a layer of one's own computes in its `call` is hidden.
+    """
+    for task, output in outputs_by_name(model).items():
+        squashing = squashing_operation(output)
+        if squashing is not None:
+            raise ValueError(
+                f"Output `{task}` must be logits, as the losses take them (from_logits=True). Received: probabilities "
+                f"of layer `{squashing.name}`, {type(squashing).__name__}. End the model before the sigmoid or "
+                "softmax (a Dense layer with activation=None), and apply it to the outputs in serving."
+            )
 
 
 def _field_embedding(schema: Schema, dim: int, dtype: str) -> FieldEmbedding:
@@ -145,31 +183,99 @@ def _block(config: ModelConfig, index: int, dtype: str) -> DHENBlock:
     return DHENBlock(interactions, config.dropout, name=f"block_{index}", dtype=dtype)
 
 
-def _outputs(model: keras.Model) -> dict[str, Tensor]:
-    outputs = getattr(model, "output", None)
-    if isinstance(outputs, dict):
-        return dict(outputs)
-    if keras.backend.is_keras_tensor(outputs):
-        return {PRIMARY: outputs}
-    raise ValueError(
-        "The model must be functional, with one output or a dict of outputs by task. "
-        f"Received: {type(model).__name__} with outputs {outputs!r:.200}"
+def _check_overrides(model: keras.Model, consequence: str, names: Collection[str] | None = None) -> None:
+    """Raises ValueError if a subclass has methods of its own in place of Keras's: the result is a plain model."""
+    own = [
+        cls for cls in type(model).__mro__ if cls.__module__.split(".")[0] not in ("builtins", "keras", "tensorflow")
+    ]
+    found = sorted(
+        name
+        for cls in own
+        if cls is not NamedInputs
+        for name, value in vars(cls).items()
+        if hasattr(keras.Model, name) and (callable(value) or isinstance(value, property)) and name not in _REBUILDING
     )
+    if found := [name for name in found if names is None or name in names]:
+        raise ValueError(
+            f"The model must be a plain functional or Sequential one. {consequence}. Received: {type(model).__name__} "
+            f"with its own {', '.join(found)}. Pass keras.Model(model.input, model.output); where its training step "
+            f"is needed, make a {type(model).__name__} of the inputs and outputs of what you get."
+        )
+
+
+_REBUILDING = {"__init__", "__new__", "get_config", "from_config", "build", "get_build_config", "build_from_config"}
+"""Methods of a subclass that say how its graph comes about, which is there."""
+
+
+def _cohort_names(cohorts: Iterable[str], outputs: Collection[str], priors: Mapping[str, float]) -> list[str]:
+    names = [cohorts] if isinstance(cohorts, str) else list(cohorts)
+    wrong = [name for name in names if not isinstance(name, str) or not TASK_NAME.fullmatch(name)]
+    if wrong or isinstance(cohorts, str):
+        raise ValueError(
+            "`cohorts` must be names, `[cohort.name for cohort in cohorts]`, of letters, digits, `_` and `-` "
+            f"that begin with a letter or digit. Received: {cohorts if isinstance(cohorts, str) else wrong}"
+        )
+    taken = sorted({*outputs} & {*names}) or sorted({name for name in names if names.count(name) > 1})
+    if taken or not names:
+        raise ValueError(
+            f"Every cohort needs a name that no other output has, and at least one is needed. Received: {names}; "
+            f"taken: {taken or sorted(outputs)}"
+        )
+    if unknown := sorted({*priors} - {*names}):
+        raise ValueError(f"`priors` must be of cohorts among {names}. Received: {unknown}")
+    return names
 
 
 def _representation(model: keras.Model, representation: str | Tensor) -> Tensor:
-    if isinstance(representation, str):
-        names = [layer.name for layer in model.layers]
-        if representation not in names:
-            raise ValueError(f"`representation` must name a layer. Received: {representation!r}; there are {names}")
-        representation = model.get_layer(representation).output
-    if len(representation.shape) != 2:
+    h = _layer_output(model, representation) if isinstance(representation, str) else representation
+    h = tensor_in_graph(model, h)
+    if h is None:
         raise ValueError(
-            f"`representation` must have shape (batch, units). Received: shape={tuple(representation.shape)}"
+            "`representation` must be computed from the model's inputs. Received: "
+            f"{representation!r}, a tensor of another model or within a nested one. {_OUTPUT_OF_NESTED}"
         )
-    return representation
+    if len(h.shape) != 2 or h.shape[-1] is None:
+        raise ValueError(f"`representation` must have shape (batch, units). Received: shape={tuple(h.shape)}")
+    return h
 
 
-def _is_auxiliary(output: Tensor) -> bool:
-    operation = output._keras_history.operation
-    return isinstance(operation, TaskHead) and operation.auxiliary
+_OUTPUT_OF_NESTED = "Of a nested model only the outputs can be taken: let it return the representation, too."
+
+
+def _layer_output(model: keras.Model, name: str) -> Tensor:
+    found = tensors_of_layer(model, name)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            "`representation` must name a layer that makes one tensor; otherwise pass the tensor. "
+            f"Received: {name!r}, which makes {len(found)}"
+        )
+    names = [layer.name for layer in model.layers]
+    nested = f". It is within a nested model. {_OUTPUT_OF_NESTED}" if _is_within(model, name) else ""
+    raise ValueError(f"`representation` must name a layer. Received: {name!r}; there are {names}{nested}")
+
+
+def _is_within(model: keras.Model, name: str) -> bool:
+    return name in {layer.name for layer in all_layers(model)}
+
+
+def _auxiliary_heads(outputs: Iterable[Tensor]) -> list[TaskHead]:
+    operations = [call.operation for call in calls(outputs)]
+    return [head for head in operations if isinstance(head, TaskHead) and head.auxiliary]
+
+
+def _check_nested_heads(model: keras.Model) -> None:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model) and any(
+            isinstance(inner, TaskHead) and inner.auxiliary for inner in all_layers(layer)
+        ):
+            raise ValueError(
+                "Auxiliary heads within a nested model cannot be stripped: strip it before it is nested. "
+                f"Received: nested model `{layer.name}`"
+            )
+
+
+def _original(model: keras.Model) -> Mapping[str, Any] | None:
+    """What the first of the auxiliary heads was added to; None without such a head."""
+    return next((head.original for head in _auxiliary_heads(model.outputs) if head.original), None)

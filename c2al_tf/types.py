@@ -1,5 +1,6 @@
 """Aliases for the values that pass between modules, and how a raw column spells "no value"."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -25,3 +26,6 @@ MISSING_INT = int(np.iinfo(np.int64).min)
 
 PRIMARY = "primary"
 """Name of the primary task where a model has one."""
+
+TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""What a cohort may be called: its name becomes that of a task, an output and a TensorFlow name scope."""

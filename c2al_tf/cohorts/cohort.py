@@ -1,15 +1,11 @@
 """A cohort: a named predicate on raw columns, one definition for NumPy arrays and for tensors."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..types import PRIMARY
+from ..types import PRIMARY, TASK_NAME
 from .conditions import Condition, check_keys, condition_from_json
-
-# A cohort's name becomes the name of a task, an output and a TensorFlow name scope.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Cohort:
     conditions: tuple[Condition, ...]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or self.name == PRIMARY:
+        if not isinstance(self.name, str) or not TASK_NAME.fullmatch(self.name) or self.name == PRIMARY:
             raise ValueError(
                 f"A cohort's `name` must consist of letters, digits, `_` and `-`, begin with a letter or digit, and "
                 f"not be {PRIMARY!r}, the primary task's. Received: name={self.name!r}"

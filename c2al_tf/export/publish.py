@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ..data.inputs.features import FeatureEncoder
 from ..files import replace_directory
-from ..model import strip_auxiliary_heads
+from ..model import check_logits, strip_auxiliary_heads
 from ..saved_model import SavedModel, SavedModelError
 from ..saved_model.conformance import check_calls, difference
 from ..schema import Schema
@@ -90,13 +90,14 @@ def export_for_serving(
 
     Raises:
         ExportError: If a check fails. Nothing is published then.
-        ValueError: If the version exists, neither `expected` nor `encoder` is given, or the model's inputs are not
-            those of the schema.
+        ValueError: If the version exists, neither `expected` nor `encoder` is given, the model's inputs are not those
+            of the schema, or an output is a probability.
     """
     base = Path(base_path)
     version = _next_version(base) if version is None else version
     if (base / str(version)).exists():
         raise ValueError(f"{base}: a version is never overwritten. Received: version={version}, which exists")
+    check_logits(model)
     _check_inputs(model, schema)
     served_model = strip_auxiliary_heads(model)
     columns = {feature.name: _raw(sample[feature.name]) for feature in schema.features}

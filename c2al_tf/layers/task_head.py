@@ -1,7 +1,7 @@
 """An output layer for one binary task."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,10 +20,17 @@ class TaskHead(keras.layers.Layer):
         prior: Share of positives of the task, in (0, 1). The bias starts at its log-odds, so that a rare task is
             calibrated from the start: the first steps, and the shared layers' gradient, need not find the base rate.
         auxiliary: Whether `strip_auxiliary_heads` drops this head for serving.
+        original: The form of the model that an auxiliary head was added to: its class, name, structure of outputs and
+            `trainable`. It is saved with the head so that `strip_auxiliary_heads` can give that form back.
     """
 
     def __init__(
-        self, hidden_units: Sequence[int] = (), prior: float | None = None, auxiliary: bool = False, **kwargs: Any
+        self,
+        hidden_units: Sequence[int] = (),
+        prior: float | None = None,
+        auxiliary: bool = False,
+        original: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if prior is not None and not 0 < prior < 1:
@@ -36,6 +43,7 @@ class TaskHead(keras.layers.Layer):
         self.hidden_units = list(hidden_units)
         self.prior = prior
         self.auxiliary = auxiliary
+        self.original = original
 
     def build(self, input_shape: Shape) -> None:
         """Creates the MLP; the last bias is log(prior / (1 - prior))."""

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ..losses import Objective
+from ..model import check_logits
 from ..types import Tensor
 from .batches import Batches, by_task, epochs_of, grouped, num_steps
 from .checkpoint import Checkpoints
@@ -83,7 +84,7 @@ def train(
         The history of the whole run, also of the part before it was resumed.
 
     Raises:
-        ValueError: If the loss is not finite, the batches have another form, all checkpoints are damaged or of another
+        ValueError: If an output is a probability, the loss is not finite, the batches have another form, all checkpoints are damaged or of another
             model, workers begin with different variables, or an epoch has fewer batches than `steps_per_epoch`.
         LostWorkerError: If another worker ended.
 
@@ -92,6 +93,7 @@ def train(
     """
     strategy = model.distribute_strategy
     chief = is_chief(strategy)
+    check_logits(model)
     step = compile_steps(compile_step(model, objective, jit_compile), steps_per_execution)
     state = Checkpoints(model, checkpoints, keep_checkpoints)
     history = History(**state.restore())

@@ -96,6 +96,16 @@ def test_a_model_that_reads_raw_columns_is_refused(tmp_path, dtypes, message) ->
         export_for_serving(model, SCHEMA, tmp_path, sample=ROWS, reference=model, expected=np.zeros(4))
 
 
+@pytest.mark.parametrize("ending", [keras.layers.Activation("sigmoid"), keras.ops.sigmoid])
+def test_a_sigmoid_output_is_refused(tmp_path, ending) -> None:
+    """It would be published as a logit and squashed again: 0.500 as 0.622. `expected` would not tell."""
+    model = theirs()
+    squashed = keras.Model(model.input, ending(model.output))
+    expected = np.asarray(tf.sigmoid(by_their_path(model, offset=1)))
+    with pytest.raises(ValueError, match="Output `primary` must be logits.* Received: probabilities of layer"):
+        export_for_serving(squashed, SCHEMA, tmp_path, sample=ROWS, reference=squashed, expected=expected)
+
+
 @pytest.mark.parametrize(
     ("expected", "message"),
     [

@@ -264,6 +264,14 @@ def test_a_weight_for_each_task() -> None:
         train(two_tasks(), short, OBJECTIVE, jit_compile=False)
 
 
+def test_a_sigmoid_output_is_refused() -> None:
+    x = keras.Input((INPUTS,), name="x")
+    model = keras.Model(x, keras.layers.Dense(1, "sigmoid")(x))
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="Output `primary` must be logits, .* Received: probabilities of layer"):
+        train(model, rows(), weighted_sum_of_tasks())
+
+
 @pytest.mark.parametrize("weights", [{0: 1.0}, {0: 1.0, 1: -1.0}, {0: 1.0, 1: float("nan")}, {0: 1, 1: 1, 2: 1}])
 def test_bad_class_weights(weights) -> None:
     with pytest.raises(ValueError, match="`class_weight` must be {0: weight, 1: weight}"):

@@ -1,8 +1,10 @@
 """Auxiliary labels, y_cohort = y * 1[x in cohort], made from raw columns for every row and every cohort."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -16,51 +18,66 @@ def cohort_labels(columns: Mapping[str, Any], label: Tensor, cohorts: Iterable[C
         y_cohort = y * 1[x in cohort]
 
     Raises:
-        ValueError: If a cohort is on a column that is not there.
+        ValueError: If a cohort is on a column that is not there, or a label that is no tensor is not 0 or 1.
     """
-    if isinstance(label, np.ndarray):
-        return {cohort.name: np.where(cohort.contains(columns), label, np.zeros_like(label)) for cohort in cohorts}
-    return {cohort.name: tf.where(cohort.contains(columns), label, tf.zeros_like(label)) for cohort in cohorts}
+    if tf.is_tensor(label):
+        return {cohort.name: tf.where(cohort.contains(columns), label, tf.zeros_like(label)) for cohort in cohorts}
+    label = np.asarray(label)
+    wrong = np.flatnonzero((label != 0) & (label != 1))
+    if len(wrong):
+        raise ValueError(f"`label` must be 0 or 1. Received: {label[wrong[0]]} in row {wrong[0]}")
+    return {cohort.name: np.where(cohort.contains(columns), label, np.zeros_like(label)) for cohort in cohorts}
 
 
 def add_cohort_labels(
-    dataset: tf.data.Dataset, cohorts: Sequence[Cohort], *, primary: str | None = None
+    dataset: tf.data.Dataset,
+    cohorts: Sequence[Cohort],
+    *,
+    columns: Callable[[Any], Mapping[str, Tensor]] | None = None,
+    keep: keras.Model | Iterable[str] | None = None,
+    primary: str | None = None,
+    class_weight: Mapping[int, float] | None = None,
 ) -> tf.data.Dataset:
     """Adds the auxiliary labels to batches of (features, label) or (features, label, weight).
 
-    Features are a dict with the raw columns that the cohorts are on; they and weights pass unchanged. The label has
-    shape (batch,) or (batch, 1), or there is a dict of such with one item per primary task. Gives the labels as
-    {task: (batch, 1)}, float32, with `"primary"` for a single primary task.
+    The label has shape (batch,) or (batch, 1), or there is a dict of such with one item per primary task. Gives the
+    labels as {task: (batch, 1)}, float32, with `"primary"` for a single primary task. Features and weights pass
+    unchanged but for `keep` and `class_weight`; where weights are a dict by task, cohorts get those of the primary.
 
     Args:
-        dataset: Batches.
+        dataset: Batches. Features are a dict with the raw columns that the cohorts are on, unless `columns` is given.
         cohorts: One auxiliary task each, under the cohort's name.
-        primary: The primary task whose label the auxiliary ones are made from; by default the first.
+        columns: Maps the features to the raw columns, each (batch,), that the cohorts are on.
+        keep: The model that is trained, or names: only these features stay. XLA takes no strings, and a functional
+            model of Keras that gets a column more reads the wrong ones.
+        primary: The primary task whose label, 0 or 1, the auxiliary ones are made from; by default the only one, or
+            `"primary"`.
+        class_weight: Weights of the primary label's classes 0 and 1. They multiply the row's weight in all tasks, as
+            `fit(class_weight=...)` does for a model of one output; Keras refuses it for several.
 
     Raises:
-        ValueError: If the batches do not have this form, a cohort is on a column that is not there, or two tasks have
-            one name.
+        ValueError: If the batches do not have this form, a cohort is on a column that is not there, `keep` names a
+            feature that is not there, two tasks have one name, or weights do not fit the tasks.
+        tf.errors.InvalidArgumentError: From the dataset, if a label that cohorts' are made from is not 0 or 1.
     """
-    spec = dataset.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3) or not isinstance(spec[0], Mapping):
-        raise ValueError(
-            f"`dataset` must have elements ({{column: values}}, label) or ({{column: values}}, label, weight). "
-            f"Received: {spec}"
-        )
-    label_specs = spec[1] if isinstance(spec[1], Mapping) else {PRIMARY: spec[1]}
-    primary = next(iter(label_specs)) if primary is None else primary
-    if primary not in label_specs:
-        raise ValueError(f"`primary` must be one of {sorted(label_specs)}. Received: primary={primary!r}")
-    for task, label_spec in label_specs.items():
-        _check_label(task, label_spec)
-    check_names(cohorts, label_specs)
-    check_columns_present(cohorts, spec[0])
+    features, labels, weights = _specs(dataset, columns is None and keep is None)
+    primary = _primary_task(labels, primary)
+    check_names(cohorts, labels)
+    check_columns_present(cohorts, features if columns is None else _column_names(dataset, columns))
+    _check_weights(weights, labels, class_weight)
+    kept = None if keep is None else _kept_names(keep, features)
+    names = [cohort.name for cohort in cohorts]
 
     def add(features: Any, label: Any, *weight: Any) -> tuple[Any, ...]:
-        labels = label if isinstance(label, Mapping) else {PRIMARY: label}
-        labels = {task: tf.reshape(tf.cast(y, tf.float32), [-1]) for task, y in labels.items()}
-        labels.update(cohort_labels(features, labels[primary], cohorts))
-        return (features, {task: y[:, tf.newaxis] for task, y in labels.items()}, *weight)
+        y = {task: tf.reshape(tf.cast(values, tf.float32), [-1]) for task, values in _by_task(label).items()}
+        y[primary] = _binary(y[primary], primary)
+        y.update(cohort_labels(columns(features) if columns else features, y[primary], cohorts))
+        x = features if kept is None else {name: features[name] for name in kept}
+        weight = tuple(_task_weights(values, primary, names) for values in weight)
+        if class_weight is not None:
+            of_row = tf.where(y[primary] == 1, float(class_weight[1]), float(class_weight[0]))
+            weight = (of_row if weight in ((), (None,)) else _scaled(weight[0], of_row),)
+        return (x, {task: values[:, tf.newaxis] for task, values in y.items()}, *weight)
 
     return dataset.map(add, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
@@ -87,6 +104,25 @@ def check_columns_present(cohorts: Iterable[Cohort], present: Iterable[str]) -> 
                 )
 
 
+def _specs(dataset: tf.data.Dataset, features_are_columns: bool) -> tuple[Any, dict[str, Any], Any]:
+    """Specs of features, labels by task and weights, None without weights."""
+    spec = dataset.element_spec
+    form = isinstance(spec, tuple) and len(spec) in (2, 3)
+    if not form or (features_are_columns and not isinstance(spec[0], Mapping)):
+        raise ValueError(
+            "`dataset` must have elements ({column: values}, label) or ({column: values}, label, weight); features "
+            f"that are no dict need `columns`. Received: {spec}"
+        )
+    labels = _by_task(spec[1])
+    for task, label in labels.items():
+        _check_label(task, label)
+    return spec[0], labels, spec[2] if len(spec) == 3 else None
+
+
+def _by_task(label: Any) -> dict[str, Any]:
+    return dict(label) if isinstance(label, Mapping) else {PRIMARY: label}
+
+
 def _check_label(task: str, spec: Any) -> None:
     shape, dtype = getattr(spec, "shape", None), getattr(spec, "dtype", None)
     number = dtype is not None and (dtype.is_floating or dtype.is_integer or dtype.is_bool)
@@ -94,3 +130,68 @@ def _check_label(task: str, spec: Any) -> None:
         raise ValueError(
             f"Label `{task}` must be numbers of shape (batch,) or (batch, 1); batch the dataset first. Received: {spec}"
         )
+
+
+def _primary_task(labels: Mapping[str, Any], primary: str | None) -> str:
+    if primary is None:
+        primary = next(iter(labels)) if len(labels) == 1 else PRIMARY
+    if primary not in labels:
+        raise ValueError(f"`primary` must be one of {sorted(labels)}. Received: primary={primary!r}")
+    return primary
+
+
+def _column_names(dataset: tf.data.Dataset, columns: Callable[[Any], Mapping[str, Tensor]]) -> list[str]:
+    spec = dataset.map(lambda features, *_: columns(features)).element_spec
+    if not isinstance(spec, Mapping):
+        raise ValueError(f"`columns` must return a dict of raw columns by name. Received: {spec}")
+    return list(spec)
+
+
+def _kept_names(keep: keras.Model | Iterable[str], features: Any) -> list[str]:
+    if isinstance(keep, keras.Model):
+        # An input of a dict is found by its key, any other by its name.
+        inputs = getattr(keep, "input", None) if isinstance(keep, keras.Function) else None
+        names = list(inputs) if isinstance(inputs, Mapping) else [x.name for x in getattr(keep, "inputs", None) or ()]
+    else:
+        names = [keep] if isinstance(keep, str) else list(keep)
+    present = sorted(features) if isinstance(features, Mapping) else []
+    missing = sorted({*names} - {*present})
+    if missing or not names:
+        raise ValueError(
+            "`keep` must be a functional model, or names, whose inputs are among the features, which are a dict. "
+            f"Received: {missing or keep!r}; there are {present or features}"
+        )
+    return names
+
+
+def _check_weights(weights: Any, labels: Mapping[str, Any], class_weight: Mapping[int, float] | None) -> None:
+    if isinstance(weights, Mapping) and {*weights} != {*labels}:
+        raise ValueError(f"Weights by task must be of {sorted(labels)}. Received: weights of {sorted(weights)}")
+    if class_weight is None:
+        return
+    if {*class_weight} != {0, 1} or not all(0 <= weight < math.inf for weight in class_weight.values()):
+        raise ValueError(
+            "`class_weight` must give the classes 0 and 1 a finite weight of at least 0 each. "
+            f"Received: class_weight={class_weight}"
+        )
+
+
+def _binary(label: tf.Tensor, task: str) -> tf.Tensor:
+    """The label; the graph fails at a value other than 0 and 1: y * 1[x in cohort] would be no label of two classes."""
+    wrong = (label != 0) & (label != 1)
+    rule = f"Label `{task}`, which the cohorts' labels are made from, must be 0 or 1. Received:"
+    check = tf.debugging.Assert(~tf.reduce_any(wrong), [rule, tf.boolean_mask(label, wrong)])
+    with tf.control_dependencies([check]):
+        return tf.identity(label)
+
+
+def _task_weights(weights: Any, primary: str, cohorts: Iterable[str]) -> Any:
+    if not isinstance(weights, Mapping):
+        return weights
+    return {**weights, **dict.fromkeys(cohorts, weights[primary])}
+
+
+def _scaled(weights: Any, of_row: tf.Tensor) -> Any:
+    if isinstance(weights, Mapping):
+        return {task: _scaled(values, of_row) for task, values in weights.items()}
+    return tf.cast(weights, tf.float32) * tf.reshape(of_row, tf.shape(weights))
