@@ -142,8 +142,9 @@ def _line_of_open_quote(path: Path, csv_format: CsvFormat) -> int | None:
     with _open_text(path) as text:
         rows = csv.reader(text, **csv_format.quoting)
         try:
-            for _ in rows:
-                if rows.line_num > line:
+            for row in rows:
+                # The file's last line may be open too: then its end is within the field.
+                if rows.line_num > line or (row and row[-1].endswith(("\n", "\r"))):
                     return line
                 line = rows.line_num + 1
         except csv.Error:  # a field above the limit of this module

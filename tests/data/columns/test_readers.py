@@ -130,6 +130,8 @@ OPEN_QUOTE = (
         ('s\tx\na\t1\n"b\t2\nc\t3\n', 3, (["a", '"b', "c"], [1, 2, 3])),  # open to the end of the file
         ('x\ts\n1\ta\n2\t"b\n3\tc\n', 3, (["a", '"b', "c"], [1, 2, 3])),
         ('x\ts\n1\t"a\n2\tb\n3\t"c\n4\td\n', 2, (['"a', "b", '"c', "d"], [1, 2, 3, 4])),  # ended by another mark
+        ('x\ts\n1\ta\n2\t"b\n', 3, (["a", '"b'], [1, 2])),  # in the last line
+        ('s\tx\na\t1\n"b\t2\n', 3, (["a", '"b'], [1, 2])),
         ('x\ts\n\n1\t"a\n2\tb"c\n3\td\n', 3, (['"a', 'b"c', "d"], [1, 2, 3])),
         ('x\ts\r\n1\t"a\r\n2\tb\r\n', 2, (['"a', "b"], [1, 2])),
         ('x\ts\tother\n1\ta\t"b\n2\tc\td"\n3\te\t\n', 2, (["a", "c", "e"], [1, 2, 3])),  # in an unread column
