@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def read_names(path: Path, csv_format: CsvFormat) -> Sequence[str]:
     with _open_text(path) as text:
         lines = csv.reader(text, **csv_format.quoting)
         try:
-            header = next(lines, [])
+            # An empty line is a header with a column that has no name.
+            header = [name for row in islice(lines, 1) for name in row or [""]]
         except csv.Error as error:  # a field larger than any name
             raise _open_quote(path, 1, csv_format) from error
     if lines.line_num > 1 and not csv_format.newlines_in_values:

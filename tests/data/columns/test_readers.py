@@ -433,6 +433,12 @@ def test_file_without_rows(tmp_path, suffix):
         read(path, INTS)
 
 
+def test_csv_whose_header_is_an_empty_line(tmp_path):
+    (tmp_path / "a.csv").write_text("\nx,y\n1,2\n")
+    with pytest.raises(ValueError, match=r"a\.csv: no column `x`; present are \[''\]"):
+        read(tmp_path / "a.csv", INTS)
+
+
 def test_file_without_bytes(tmp_path):
     for suffix in ("csv", "tfrecord"):
         (tmp_path / f"a.{suffix}").touch()
