@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from c2al_tf.data.columns.csv_fields import CsvFormat
 from c2al_tf.data.columns.raw import num_rows
-from c2al_tf.data.columns.readers import CsvFormat, read_columns
+from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.data.preparation.learned_schema import SchemaLearner
 from c2al_tf.data.preparation.source import FeatureSpec, Source
 from c2al_tf.feature import Column, DType

@@ -157,12 +157,32 @@ def test_an_infinite_number(prepare, tmp_path, suffix) -> None:
     assert says == f"{tmp_path / 'train-1'}.{suffix}: row 7: feature `price` must be finite, as float32. Received: inf"
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
 @pytest.mark.parametrize("name", ["user", "y"])
 def test_a_missing_column(prepare, tmp_path, suffix, name) -> None:
     says = prepare(suffix, without(name))
     assert says.startswith(f"{tmp_path / 'train-1'}.{suffix}: no column `{name}`")
     assert re.search(rf"present are \['city', 'price', '{'y' if name == 'user' else 'user'}'\]", says)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [("y", "label `y` must be 0 or 1"), ("price", "feature `price` must have a value.*")]
+)
+def test_a_feature_that_no_record_has(prepare, tmp_path, name, rule) -> None:
+    """It is missing in each record, which a label and a feature that declares no missing values may not be."""
+    place = rf"train-1\.tfrecord: none of the first {ROWS} records has the features \['{name}'\]"
+    with pytest.warns(UserWarning, match=place):
+        says = prepare("tfrecord", without(name))
+    assert re.fullmatch(rf"{tmp_path}/train-1\.tfrecord: row 0: {rule}\. Received: null or NaN", says.strip()), says
+
+
+def test_a_feature_that_records_may_lack(c2al, tmp_path) -> None:
+    for stem in ("train-0", "validation", "test"):
+        write(tmp_path / f"{stem}.tfrecord", good_rows() if stem != "train-0" else without("user")(good_rows()))
+    (tmp_path / "config.yaml").write_text(CONFIG.format(suffix="tfrecord"))
+    with pytest.warns(UserWarning, match=r"has the features \['user'\]"):
+        outcome = c2al("prepare", tmp_path / "config.yaml", "--data", tmp_path, "--run-dir", tmp_path / "run")
+    assert outcome.status == 0, outcome.error
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -199,6 +219,11 @@ def test_a_truncated_file(prepare, tmp_path, suffix) -> None:
 def test_a_csv_line_with_too_few_fields(prepare, tmp_path) -> None:
     says = prepare("csv", damage=lambda path: path.write_text(path.read_text() + "Rome,3\n"))
     assert says.startswith(f"{tmp_path / 'train-1'}.csv: not valid CSV: ")
+
+
+def test_a_csv_field_that_begins_with_a_quotation_mark(prepare, tmp_path) -> None:
+    says = prepare("csv", damage=lambda path: path.write_text(path.read_text() + 'Rome,3,1,1\n"Bonn,3,1,1\n'))
+    assert says.startswith(f"{tmp_path / 'train-1'}.csv: line {ROWS + 3}: a quoted field must end on its line")
 
 
 def test_no_file_matches(c2al, tmp_path) -> None:

@@ -1,7 +1,5 @@
 """Parquet, CSV and TFRecord files as batches of raw columns."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -10,30 +8,17 @@ from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from ...schema import Column
 from ...types import Array, Columns
-from .arrow import ARROW_TYPES, check_type, coded_from_arrow, from_arrow
+from .arrow import ARROW_TYPES, check_type, coded_from_arrow
+from .csv_fields import CsvFormat, read_names, read_texts
 from .raw import Coded, CodedColumns, num_rows, rebatch
 
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 
 _SUFFIXES = (".parquet", ".csv", ".csv.gz", ".tfrecord", ".tfrecord.gz")
-
-
-@dataclass(frozen=True)
-class CsvFormat:
-    """How CSV files are written. Multiple values of a row are separated by `|`; an empty field is a null.
-
-    Args:
-        column_names: Names of the columns, for files without a header line.
-        delimiter: What separates the fields of a line.
-    """
-
-    column_names: tuple[str, ...] | None = None
-    delimiter: str = ","
 
 
 @dataclass(frozen=True)
@@ -137,7 +122,7 @@ def _count_rows(path: Path, csv_format: CsvFormat, version: tuple[int, int]) -> 
         return _open_parquet(path).num_rows
     if path.name.endswith((".csv", ".csv.gz")):
         first = _csv_names(path, csv_format)[0]
-        return sum(num_rows(block) for block in _csv_texts(path, {first: Column(first, "string")}, csv_format))
+        return sum(num_rows(block) for block in read_texts(path, [first], csv_format))
     from .examples import read_serialized  # loads TensorFlow, which the other formats do not need
 
     return sum(len(batch) for batch in read_serialized(path, 65_536))
@@ -195,7 +180,7 @@ def _load_row_group(
 def _csv_chunks(path: Path, columns: Mapping[str, Column], size: int, csv_format: CsvFormat) -> Iterator[Chunk]:
     _check_present(path, columns, _csv_names(path, csv_format))
     first_row = 0
-    for batch in rebatch(_csv_texts(path, columns, csv_format), size):
+    for batch in rebatch(read_texts(path, list(columns), csv_format), size):
         rows = num_rows(batch)
         yield Chunk(path, first_row, rows, partial(_convert_texts, batch, columns, path, first_row))
         first_row += rows
@@ -204,62 +189,10 @@ def _csv_chunks(path: Path, columns: Mapping[str, Column], size: int, csv_format
 
 
 def _csv_names(path: Path, csv_format: CsvFormat) -> Sequence[str]:
-    if csv_format.column_names is not None:
-        return csv_format.column_names
-    with pa.input_stream(path, compression="detect") as stream:
-        # More than the header is decoded at once: invalid bytes pass here, and the header alone is checked below.
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        header = next(csv.reader(text, delimiter=csv_format.delimiter), None)
-    for name in header or ():
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise _no_utf8(path, "header", repr(name.encode(errors="surrogateescape"))) from error
-    if header is None:
+    names = read_names(path, csv_format)
+    if not names:
         raise _no_rows(path)
-    return header
-
-
-def _csv_texts(path: Path, columns: Mapping[str, Column], csv_format: CsvFormat) -> Iterator[Columns]:
-    """Yields blocks of fields as texts; `_convert_texts` converts them, and can name a bad one."""
-    options = pacsv.ConvertOptions(
-        include_columns=list(columns), column_types=dict.fromkeys(columns, pa.binary()), strings_can_be_null=False
-    )
-    names = csv_format.column_names
-    # In a file with one column an empty line is a row with a null.
-    only_one = len(_csv_names(path, csv_format)) == 1
-    first_row = 0
-    try:
-        with pacsv.open_csv(
-            path,
-            pacsv.ReadOptions(column_names=list(names) if names else None, block_size=8 << 20),
-            pacsv.ParseOptions(delimiter=csv_format.delimiter, ignore_empty_lines=not only_one),
-            options,
-        ) as reader:
-            for block in reader:
-                yield {name: _decode(block[name], name, path, first_row) for name in columns}
-                first_row += block.num_rows
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: not valid CSV: {error}") from error
-
-
-def _decode(fields: pa.Array, name: str, path: Path, first_row: int) -> Array:
-    try:
-        return from_arrow(fields, Column(name, "string"))
-    except pa.ArrowInvalid:
-        for row, field in enumerate(fields.to_pylist(), first_row):
-            try:
-                field.decode()
-            except UnicodeDecodeError as error:
-                raise _no_utf8(path, f"row {row}: field `{name}`", repr(field)) from error
-        raise
-
-
-def _no_utf8(path: Path, where: str, received: str) -> ValueError:
-    return ValueError(
-        f"{path}: {where}: not UTF-8; convert the file, for example with `iconv -f latin1 -t utf-8 OLD > NEW`. "
-        f"Received: {received:.80}"
-    )
+    return names
 
 
 def _convert_texts(batch: Columns, columns: Mapping[str, Column], path: Path, first_row: int) -> CodedColumns:

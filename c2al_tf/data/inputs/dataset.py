@@ -10,9 +10,10 @@ from ...feature import Column
 from ...schema import Schema
 from ...types import PRIMARY
 from ..columns.checks import check_columns
+from ..columns.csv_fields import CsvFormat
 from ..columns.parsing import TF_TYPES
 from ..columns.raw import Coded, CodedColumns, Mask
-from ..columns.readers import CsvFormat, Paths, as_paths
+from ..columns.readers import Paths, as_paths
 from .features import FeatureEncoder
 from .labels import check_columns_present, check_names, cohort_labels
 from .sharding import WHOLE, Shard

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from ...schema import Column
 from ...types import Array
+from ..columns.csv_fields import CsvFormat
 from ..columns.raw import CodedColumns, Mask, take_rows
-from ..columns.readers import Chunk, CsvFormat, count_rows, read_chunks
+from ..columns.readers import Chunk, count_rows, read_chunks
 from .sharding import WHOLE, Shard, deal
 
 WINDOW_ROWS = 524_288

@@ -1,4 +1,5 @@
 import gzip
+import re
 import warnings
 
 import numpy as np
@@ -7,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from c2al_tf.data.columns.readers import CsvFormat, count_rows, read_columns
+from c2al_tf.data.columns.csv_fields import CsvFormat
+from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.schema import Column
 from c2al_tf.types import MISSING_INT
 
@@ -114,6 +116,85 @@ def test_csv_without_header_and_with_another_delimiter(tmp_path):
     assert batch["x"].tolist() == [1, 2]
     assert batch["s"].tolist() == ["x", "y"]
     assert count_rows(tmp_path / "a.csv", csv_format) == 2
+
+
+OPEN_QUOTE = (
+    "a quoted field must end on its line; set `quote_char` to null for files that do not quote, or "
+    "`newlines_in_values` to true for fields with line breaks. Received: a field that begins with '\"' and goes on"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "rows"),
+    [
+        ('s\tx\na\t1\n"b\t2\nc\t3\n', 3, (["a", '"b', "c"], [1, 2, 3])),  # open to the end of the file
+        ('x\ts\n1\ta\n2\t"b\n3\tc\n', 3, (["a", '"b', "c"], [1, 2, 3])),
+        ('x\ts\n1\t"a\n2\tb\n3\t"c\n4\td\n', 2, (['"a', "b", '"c', "d"], [1, 2, 3, 4])),  # ended by another mark
+        ('x\ts\n1\ta\n2\t"b\n', 3, (["a", '"b'], [1, 2])),  # in the last line
+        ('s\tx\na\t1\n"b\t2\n', 3, (["a", '"b'], [1, 2])),
+        ('x\ts\n\n1\t"a\n2\tb"c\n3\td\n', 3, (['"a', 'b"c', "d"], [1, 2, 3])),
+        ('x\ts\r\n1\t"a\r\n2\tb\r\n', 2, (['"a', "b"], [1, 2])),
+        ('x\ts\tother\n1\ta\t"b\n2\tc\td"\n3\te\t\n', 2, (["a", "c", "e"], [1, 2, 3])),  # in an unread column
+        ('x\t"s\n1\ta\n', 1, None),
+    ],
+)
+def test_field_that_begins_with_a_quotation_mark(tmp_path, text, line, rows):
+    """Until it ends, it takes in all lines, and hides their rows."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode())
+    s = Column("s", "string")
+    for call in (lambda: read(path, INTS, s, csv_format=CsvFormat(None, "\t")), lambda: count(path, None, "\t")):
+        with pytest.raises(ValueError, match=re.escape(f"a.csv: line {line}: {OPEN_QUOTE}")):
+            call()
+    plain = CsvFormat(None, "\t", quote_char=None)
+    if rows is None:
+        assert read(path, INTS, Column('"s', "string"), csv_format=plain)[0]['"s'].tolist() == ["a"]
+    else:
+        (batch,) = read(path, INTS, s, csv_format=plain)
+        assert (batch["s"].tolist(), batch["x"].tolist()) == rows
+        assert count_rows(path, plain) == len(rows[0])
+
+
+def count(path, *options):
+    return count_rows(path, CsvFormat(*options))
+
+
+def test_open_quotation_mark_in_a_large_file(tmp_path):
+    """Larger than a block of the reader, and than what the module `csv` takes for a field."""
+    path = tmp_path / "a.csv"
+    path.write_text("x,s\n" + "1,abc\n" * 1_000_000 + '2,"abc\n' + "3,abc\n" * 1_000_000)
+    with pytest.raises(ValueError, match=re.escape(f"a.csv: line 1000002: {OPEN_QUOTE}")):
+        read(path, INTS)
+    assert count_rows(path, CsvFormat(quote_char=None)) == 2_000_001
+
+
+def test_quoted_fields(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('x,s\n"1","a ""b"" c"\n2,"d,e"\n3,f"g\n4,""\n')
+    (batch,) = read(path, INTS, Column("s", "string"))
+    assert (batch["x"].tolist(), batch["s"].tolist()) == ([1, 2, 3, 4], ['a "b" c', "d,e", 'f"g', ""])
+    path.write_text("x,s\n1,'d,e'\n2,\"f\n")
+    csv_format = CsvFormat(quote_char="'")
+    assert read(path, Column("s", "string"), csv_format=csv_format)[0]["s"].tolist() == ["d,e", '"f']
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_quoted_fields_with_line_breaks(tmp_path, end):
+    path = tmp_path / "a.csv"
+    path.write_bytes(f'x,s{end}1,"a{end}b"{end}2,"c,{end}{end}""d"{end}3,e{end}'.encode())
+    s = Column("s", "string")
+    with pytest.raises(ValueError, match=re.escape(f"a.csv: line 2: {OPEN_QUOTE}")):
+        read(path, INTS, s)
+    csv_format = CsvFormat(newlines_in_values=True)
+    (batch,) = read(path, INTS, s, csv_format=csv_format)
+    assert (batch["x"].tolist(), batch["s"].tolist()) == ([1, 2, 3], [f"a{end}b", f'c,{end}{end}"d', "e"])
+    assert count_rows(path, csv_format) == 3
+
+
+@pytest.mark.parametrize(("name", "value"), [("delimiter", "::"), ("delimiter", ""), ("quote_char", "''")])
+def test_csv_format_is_of_single_characters(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be one ASCII character. Received: {name}={value!r}"):
+        CsvFormat(**{name: value})
 
 
 def test_labels_stored_as_integers_in_examples(tmp_path):
@@ -350,6 +431,12 @@ def test_file_without_rows(tmp_path, suffix):
         path.write_bytes(gzip.compress(b"x\n") if suffix.endswith("gz") else b"x\n")
     with pytest.raises(ValueError, match=rf"a\.{suffix}: the file has no rows"):
         read(path, INTS)
+
+
+def test_csv_whose_header_is_an_empty_line(tmp_path):
+    (tmp_path / "a.csv").write_text("\nx,y\n1,2\n")
+    with pytest.raises(ValueError, match=r"a\.csv: no column `x`; present are \[''\]"):
+        read(tmp_path / "a.csv", INTS)
 
 
 def test_file_without_bytes(tmp_path):
