@@ -3,10 +3,10 @@ PYTHON ?= python3
 RUN_DIR ?= runs/demo
 BENCH_DIR ?= runs/bench
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test check lock clean
+.PHONY: help setup demo bench test test-lowest check lock clean
 
 help:  ## List the targets.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 setup: .venv/installed  ## Install everything into .venv.
 
@@ -35,6 +35,22 @@ bench: .venv/installed .venv/bench-installed .venv-bench/installed  ## Measure s
 test: .venv/installed  ## Run the tests, without those marked slow.
 	.venv/bin/python -m pytest --numprocesses auto --dist loadfile
 
+# `make test-lowest` leaves out what is long: statistics, trained models, benchmarks. The rest touches every package.
+LONG_TESTS = tests/cohorts/test_chance.py tests/cohorts/test_discovery.py tests/evaluation/test_claims.py \
+	tests/optimizers/test_sparse_optimizer.py tests/pipelines/benchmarks tests/pipelines/commands tests/pipelines/run \
+	tests/pipelines/test_census_run.py tests/training/test_checkpoint.py tests/training/test_distribution.py
+
+test-lowest: .venv-lowest/installed  ## Run the quick tests with the lowest versions that pyproject.toml allows.
+	.venv-lowest/bin/python -m pytest --numprocesses auto --dist loadfile $(LONG_TESTS:%=--ignore=%)
+
+# Direct dependencies at their lowest versions that have wheels, what these need at the newest. A new environment each
+# time: uv keeps an installed version that satisfies the ranges.
+.venv-lowest/installed: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --only-binary :all: --compile-bytecode --editable '.[dev]'
+	touch $@
+
 check: .venv/installed  ## Run the linters, the type check and the import contract.
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -45,5 +61,5 @@ lock:  ## Compile requirements.txt from the ranges in pyproject.toml.
 	.venv/bin/python -m pip install --quiet uv
 	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 
-clean:  ## Remove .venv and the caches; runs/ stays.
-	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
+clean:  ## Remove the environments and the caches; runs/ stays.
+	rm -rf .venv .venv-bench .venv-lowest .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
