@@ -84,8 +84,9 @@ def train(
         The history of the whole run, also of the part before it was resumed.
 
     Raises:
-        ValueError: If an output is a probability, the loss is not finite, the batches have another form, all checkpoints are damaged or of another
-            model, workers begin with different variables, or an epoch has fewer batches than `steps_per_epoch`.
+        ValueError: If an output is a probability, the loss is not finite, the batches have another form, all
+            checkpoints are damaged or of another model, workers begin with different variables, or an epoch has fewer
+            batches than `steps_per_epoch`.
         LostWorkerError: If another worker ended.
 
     Warns:
