@@ -59,11 +59,11 @@ class _ServingModule(tf.Module):
         def serve(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return _head_outputs(by_task(model(self.encoder(columns), training=False)))
 
-        @tf.function
+        @tf.function(autograph=False)
         def serving_default(**columns: Tensor) -> dict[str, Tensor]:
             return serve(columns)
 
-        @tf.function
+        @tf.function(autograph=False)
         def serialized_examples(examples: Tensor) -> dict[str, Tensor]:
             return serve(self.encoder.parse_examples(examples))
 

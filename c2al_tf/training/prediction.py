@@ -35,7 +35,7 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset, *, jit_compile: bool 
     reset_metrics(model)
 
     def compile_for(model: keras.Model) -> Callable[..., dict[str, Tensor]]:
-        @tf.function(jit_compile=jit_compile)
+        @tf.function(autograph=False, jit_compile=jit_compile)
         def score(x: Any, y: Mapping[str, Tensor], weight: Weight) -> dict[str, Tensor]:
             logits = by_task(model(x, training=False))
             update_metrics(model, y, logits, weight)
@@ -63,7 +63,7 @@ def predict(
     """Logits of one task for the first `num_rows` rows of `(x, ...)` batches, float32 (num_rows,), without padding."""
 
     def compile_for(model: keras.Model) -> Callable[..., Tensor]:
-        @tf.function(jit_compile=jit_compile)
+        @tf.function(autograph=False, jit_compile=jit_compile)
         def step(x: Any) -> Tensor:
             return tf.reshape(by_task(model(x, training=False))[task], (-1,))
 

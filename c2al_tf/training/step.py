@@ -37,7 +37,7 @@ def compile_step(model: keras.Model, objective: Objective, jit_compile: bool = T
     if strategy.num_replicas_in_sync > 1:
         return _compile_replicated_step(model, objective, jit_compile)
 
-    @tf.function(jit_compile=jit_compile)
+    @tf.function(autograph=False, jit_compile=jit_compile)
     def step(x: Any, y: Mapping[str, Tensor], weight: Weight) -> tuple[Tensor, dict[str, Tensor]]:
         gradients, loss, sums = _gradients(model, objective, x, y, weight)
         model.optimizer.apply(gradients, model.trainable_variables)
@@ -67,14 +67,14 @@ def _compile_replicated_step(model: keras.Model, objective: Objective, jit_compi
     strategy = model.distribute_strategy
     num_local = len(strategy.extended.worker_devices)
 
-    @tf.function(jit_compile=jit_compile)
+    @tf.function(autograph=False, jit_compile=jit_compile)
     def totals(x: Any, y: Mapping[str, Tensor], weight: Tensor) -> tuple[Any, ...]:
         if isinstance(weight, Mapping):
             raise ValueError(f"On several devices a row has one weight. Received: weights of {sorted(weight)}")
         total = tf.reduce_sum(weight)
         return *_gradients(model, objective, x, y, weight, scale=total), total
 
-    @tf.function(jit_compile=jit_compile and num_local == 1)
+    @tf.function(autograph=False, jit_compile=jit_compile and num_local == 1)
     def update(gradients: Sequence[Any], loss: Tensor, weight: Tensor) -> Tensor:
         share = 1 / tf.maximum(weight, 1e-12)
         means = [None if total is None else tf.math.scalar_mul(share, total) for total in gradients]

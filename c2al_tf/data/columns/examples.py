@@ -33,7 +33,7 @@ def _parser(
             return parse_any_kind(serialized, dict(dtypes))
         return parse_as_stored(serialized, dict(dtypes), integers)
 
-    return tf.function(parse, input_signature=[tf.TensorSpec((None,), tf.string)])
+    return tf.function(parse, [tf.TensorSpec((None,), tf.string)], autograph=False)
 
 
 def read_serialized(path: Path, batch_size: int) -> Iterator[tf.Tensor]:

@@ -146,7 +146,7 @@ def _row_encoder(
         return tf.transpose(tf.concat(sides, axis=0))
 
     specs = {name: _spec(column) for name, column in columns.items()}
-    graph = tf.function(pack).get_concrete_function(specs, tf.TensorSpec((None,), tf.bool))
+    graph = tf.function(pack, autograph=False).get_concrete_function(specs, tf.TensorSpec((None,), tf.bool))
 
     def encode(columns: CodedColumns, is_real: Mask) -> PackedRows:
         with tf.device("CPU:0"):
