@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..protocol.errors import INTERNAL, RequestError
 from ..protocol.memory import MAX_MEMORY, parsed_bytes, read_field, too_large
-from ..protocol.messages import NamedTensor, TensorProto
+from ..protocol.messages import NamedTensor
 from ..protocol.tensors import (
     STRING,
     Content,
@@ -75,8 +75,8 @@ class Inputs:
         return {form.name: to_array(form.dtype, form.shape, content) for form, content in pairs}
 
 
-_AS_IN_MEMORY = ("tensor_content", "float_val", "double_val", "string_val")
-"""Fields whose values are serialized as they are in memory; strings, if there is one."""
+_AS_IN_MEMORY = (4, 5, 6, 8)
+"""Fields of a TensorProto with values as they are in memory: `tensor_content`, floats, doubles; strings, if one."""
 
 
 class Decoder:
@@ -137,24 +137,17 @@ class Decoder:
         except ValueError as error:
             raise RequestError(f"Input {named.key!r}: {error}") from error
         if isinstance(content, bytes):
-            self._remember(entry, named, form, content)
+            self._remember(entry, form, content)
         elif len(content) == 1:
-            self._remember(entry, named, form, content[0])
+            self._remember(entry, form, content[0])
         return form, content, cost, _unsent_rows(form, num_values)
 
-    def _remember(self, entry: bytes, named: Any, form: Form, content: bytes) -> None:
+    def _remember(self, entry: bytes, form: Form, content: bytes) -> None:
         prefix = entry[: len(entry) - len(content)]
-        fields = [field for field in _AS_IN_MEMORY if getattr(named.value, field)]
-        if len(fields) != 1 or not content or len(prefix) > _MAX_PREFIX or not entry.endswith(content):
+        if not content or len(prefix) > _MAX_PREFIX or not entry.endswith(content):
             return
-        values = getattr(named.value, fields[0])
-        if fields[0] in ("float_val", "double_val") and len(values) * form.dtype.itemsize != len(content):
-            return  # the last value is repeated for those that are not sent
-        # Only if nothing but the content follows the prefix.
-        tensor = named.value
-        parts = {name: getattr(tensor, name) for name in ("dtype", "tensor_shape", *fields)}
-        if NamedTensor(key=named.key, value=TensorProto(**parts)).SerializeToString() != entry:
-            return
+        if _content_start(entry) != len(prefix):
+            return  # more than the content follows, or the last value is repeated for those that are not sent
         if len(self._by_prefix) >= _MAX_FORMS:
             self._by_prefix.clear()
             self._sizes.clear()
@@ -162,6 +155,28 @@ class Decoder:
         known = self._sizes.get(len(entry), ())
         if len(content) not in known:
             self._sizes[len(entry)] = (*known, len(content))
+
+
+def _content_start(entry: bytes) -> int | None:
+    """Where a tensor's values begin, if name, dtype and shape precede them and nothing follows."""
+    try:
+        named = _fields(entry, 0, len(entry))
+        tensor = _fields(entry, *named[1][2:]) if [field[0] for field in named] == [1, 2] else []
+    except DecodeError:
+        return None
+    if [field[0] for field in tensor[:-1]] != [1, 2]:
+        return None
+    number, kind, start, _ = tensor[-1]
+    return start if number in _AS_IN_MEMORY and kind == 2 else None
+
+
+def _fields(data: bytes, place: int, end: int) -> list[tuple[int, int, int, int]]:
+    """The fields of a message, or the first four: number, wire type, start and end of each."""
+    fields = []
+    while place < end and len(fields) < 4:
+        fields.append(read_field(data, place, end))
+        place = fields[-1][3]
+    return fields
 
 
 def _name(entry: bytes) -> str:
