@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
+from .errors import RequestError
 from .memory import MAX_MEMORY, parsed_bytes, read_field
 from .messages import PredictEnvelope
 
@@ -40,7 +39,7 @@ class _LargeEnvelope:
             first = place
             number, kind, start, place = read_field(data, place, len(data))
             if len(places) + len(others) == _MAX_FIELDS:
-                raise DecodeError(f"it has more than {_MAX_FIELDS} fields")
+                raise RequestError(f"A request may have {_MAX_FIELDS} inputs and names. Received: more")
             if number == _INPUTS and kind == _BYTES:
                 places.append((start, place))
             else:

@@ -21,6 +21,8 @@ _TEXT = 48
 """For a byte of text: one wide character makes a Python string four bytes wide, and `repr` may write four for it."""
 _ELEMENT = 48
 """Bytes of a repeated field for an entry: a view of 16 bytes in an array that doubles, and the arrays before it."""
+_FIELD = 384
+"""Bytes for a message or a number of its own: more than it takes, so that a message of many is soon measured."""
 _WIDE, _NARROW = {Field.CPPTYPE_INT64, Field.CPPTYPE_UINT64}, {Field.CPPTYPE_BOOL}
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
@@ -79,34 +81,43 @@ def read_field(data: bytes, place: int, end: int) -> tuple[int, int, int, int]:
 
 def _measure(descriptor: Any, data: bytes, place: int, end: int, room: int, what: str) -> int:
     """The bytes that a part of `data` takes, parsed as a message, at most."""
-    fields, total = descriptor.fields_by_number, _ELEMENT + 16 * len(descriptor.fields)
+    fields, total = descriptor.fields_by_number, _FIELD
     while place < end:
+        first = place
         number, kind, start, place = read_field(data, place, end)
         field, size = fields.get(number), place - start
-        if field is not None and field.message_type is not None and kind == _BYTES:
+        if kind == _BYTES and field is not None and field.type == Field.TYPE_BYTES and data[first] < 128:
+            count, place = _same(data, first, place, end)
+            total += count * _ELEMENT + place - first
+        elif kind == _BYTES and field is not None and field.message_type is not None:
             total += _measure(field.message_type, data, start, place, room - total, what)
-        elif field is not None and kind == _BYTES and field.type == Field.TYPE_BYTES:
-            count, place = _same(data, start - 2, place, end) if size < 128 else (1, place)
-            total += count * _ELEMENT + place - start
         else:
-            total += _ELEMENT // 2 + size * (_byte_cost(field) if kind == _BYTES else 1)
+            total += _FIELD + size * (_byte_cost(field) if kind == _BYTES else 1)
         if total > room:
             raise too_large(what, MAX_MEMORY - room + total)
     return total
 
 
 def _same(data: bytes, first: int, place: int, end: int) -> tuple[int, int]:
-    """How many fields of less than 128 bytes have the same tag of one byte as the first, one after the other.
+    """How many fields in a row have the tag of the first, which is one byte, and at most 16 KB; where the last ends.
 
     Args:
         data: The message.
-        first: The place of the first tag.
-        place: Where the first field ends.
+        first: The place of the first field.
+        place: Where it ends.
         end: Where the message ends.
     """
     count, tag = 1, data[first]
-    while place + 1 < end and data[place] == tag and data[place + 1] < 128 and place + 2 + data[place + 1] <= end:
-        place += 2 + data[place + 1]
+    while place + 2 < end and data[place] == tag:
+        size, start = data[place + 1], place + 2
+        if size >= 128:
+            high, start = data[start], start + 1
+            if high >= 128:
+                break
+            size += (high - 1) * 128
+        if start + size > end:
+            break
+        place = start + size
         count += 1
     return count, place
 

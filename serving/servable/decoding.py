@@ -172,7 +172,7 @@ def _content_start(entry: bytes) -> int | None:
 
 def _fields(data: bytes, place: int, end: int) -> list[tuple[int, int, int, int]]:
     """The fields of a message, or the first four: number, wire type, start and end of each."""
-    fields = []
+    fields: list[tuple[int, int, int, int]] = []
     while place < end and len(fields) < 4:
         fields.append(read_field(data, place, end))
         place = fields[-1][3]
