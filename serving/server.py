@@ -19,6 +19,7 @@ from .config.model_config import ModelConfig
 from .config.monitoring import PATH
 from .interfaces import grpc_services
 from .interfaces.event_loop import wait_for
+from .interfaces.plain_services import PlainServices
 from .interfaces.reflection import add_reflection
 from .interfaces.rest import RestServer
 from .lifecycle.models import Models
@@ -35,7 +36,9 @@ _LAST_SECONDS = 1.0
 """For what is no inference, such as a client that watches the server's health."""
 
 _OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", grpc_services.MAX_MESSAGE),
+    # A compressed request of kilobytes could be gigabytes long: only uncompressed ones are taken.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
     ("grpc.max_send_message_length", -1),
     # What a connection has beyond this waits at its client, and costs nothing here if it is given up there.
     ("grpc.max_concurrent_streams", 256),
@@ -127,8 +130,8 @@ class Server:
             options=[*_OPTIONS, ("grpc.so_reuseport", int(reuse_port))],
         )
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        add_reflection(self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, PlainServices(self._grpc))
+        add_reflection(PlainServices(self._grpc))
         address = f"{self.host}:{self.grpc_port}"
         if credentials is None:
             self.grpc_port = self._grpc.add_insecure_port(address)

@@ -15,11 +15,17 @@ from google.protobuf.message import DecodeError
 from ..config.model_config import from_proto
 from ..lifecycle.models import Models
 from ..protocol import messages
+from ..protocol.envelope import read_envelope
 from ..protocol.errors import GRPC_STATUS, INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE, RequestError
+from ..protocol.memory import MAX_MEMORY, parsed_bytes
 from ..servable import inference
 from ..servable.batching import deadline
 
 SIGNATURE_DEF = "signature_def"
+MAX_MESSAGE = MAX_MEMORY // 2
+"""Bytes of a request; gRPC itself holds it twice while it comes in."""
+MAX_PLAIN_MESSAGE = 2**17
+"""Bytes of a request that is not for inference: a list of models is the longest."""
 _MAX_DETAILS = 2000  # bytes, up to three on the wire for each: a client refuses headers beyond 8 KB
 _READING_SECONDS = 0.2
 _log = logging.getLogger(__name__)
@@ -27,32 +33,32 @@ _log = logging.getLogger(__name__)
 _reloading = ThreadPoolExecutor(1, thread_name_prefix="reload")
 
 
-async def predict(models: Models, request: Any) -> Any:
-    """Answers a PredictRequest."""
+async def predict(models: Models, request: Any, room: int) -> Any:
+    """Answers a PredictRequest, read as a PredictEnvelope; `room`: see `Servable.predict`."""
     spec = _model_spec(request)
     with models.use(spec) as servable:
-        return await servable.predict(request)
+        return await servable.predict(request, room)
 
 
-async def classify(models: Models, request: Any) -> Any:
-    """Answers a ClassificationRequest."""
+async def classify(models: Models, request: Any, room: int) -> Any:
+    """Answers a ClassificationRequest; `room`: see `inference.read_examples`."""
     spec = _model_spec(request)
     with models.use(spec) as servable:
-        return await inference.answer(servable, inference.classify(servable, request))
+        return await inference.answer(servable, inference.classify(servable, request, room))
 
 
-async def regress(models: Models, request: Any) -> Any:
-    """Answers a RegressionRequest."""
+async def regress(models: Models, request: Any, room: int) -> Any:
+    """Answers a RegressionRequest; `room`: see `inference.read_examples`."""
     spec = _model_spec(request)
     with models.use(spec) as servable:
-        return await inference.answer(servable, inference.regress(servable, request))
+        return await inference.answer(servable, inference.regress(servable, request, room))
 
 
-async def multi_inference(models: Models, request: Any) -> Any:
-    """Answers a MultiInferenceRequest, by the version that its first task means."""
+async def multi_inference(models: Models, request: Any, room: int) -> Any:
+    """Answers a MultiInferenceRequest, by the version of its first task; `room`: see `inference.read_examples`."""
     spec = request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
     with models.use(spec) as servable:
-        return await inference.answer(servable, inference.multi_inference(servable, request))
+        return await inference.answer(servable, inference.multi_inference(servable, request, room))
 
 
 def get_model_metadata(models: Models, request: Any) -> Any:
@@ -97,7 +103,7 @@ def _model_spec(request: Any) -> Any:
     return request.model_spec
 
 
-_METHODS: dict[str, dict[str, tuple[Callable[[Models, Any], Any], Any]]] = {
+_METHODS: dict[str, dict[str, tuple[Callable[..., Any], Any]]] = {
     messages.PREDICTION_SERVICE: {
         "Predict": (predict, messages.PredictEnvelope),
         "Classify": (classify, messages.ClassificationRequest),
@@ -153,22 +159,19 @@ def handlers(models: Models, room: Room) -> list[grpc.GenericRpcHandler]:
 
 
 def _handler(
-    models: Models, room: Room, name: str, answer: Callable[[Models, Any], Any], request_class: Any
+    models: Models, room: Room, name: str, answer: Callable[..., Any], request_class: Any
 ) -> grpc.RpcMethodHandler:
-    async def infer(request: Any) -> Any:
+    async def infer(request: Any, memory: int) -> Any:
         with models.counted(_model_name(request), name, "GRPC"), room:
-            return await answer(models, request)
+            return await answer(models, request, memory)
 
     async def call(data: bytes, context: grpc.aio.ServicerContext) -> Any:
         remaining = context.time_remaining()
         if remaining is not None:
             deadline.set(asyncio.get_running_loop().time() + remaining)
         try:
-            try:
-                request = request_class.FromString(data)
-            except DecodeError as error:
-                raise RequestError(f"The request cannot be parsed: {error}", INTERNAL) from error
-            response = infer(request) if name in _INFERENCES else answer(models, request)
+            request, memory = _read(name, request_class, data)
+            response = infer(request, memory) if name in _INFERENCES else answer(models, request)
             if inspect.isawaitable(response):
                 response = await response
             return response if isinstance(response, bytes) else response.SerializeToString()
@@ -180,6 +183,19 @@ def _handler(
             await context.abort(GRPC_STATUS.get(code, grpc.StatusCode.UNKNOWN), details)
 
     return grpc.unary_unary_rpc_method_handler(call)
+
+
+def _read(name: str, request_class: Any, data: bytes) -> tuple[Any, int]:
+    """A method's request, and the bytes of memory that its inputs may still cost."""
+    try:
+        if request_class is messages.PredictEnvelope:
+            return read_envelope(data)
+        if name not in _INFERENCES and len(data) > MAX_PLAIN_MESSAGE:
+            raise RequestError(f"{name}: a request may have {MAX_PLAIN_MESSAGE} bytes. Received: {len(data)} bytes")
+        parsed_bytes(request_class, data, "The request")
+        return request_class.FromString(data), MAX_MEMORY - 3 * len(data)
+    except DecodeError as error:
+        raise RequestError(f"The request cannot be parsed: {error}", INTERNAL) from error
 
 
 def _model_name(request: Any) -> str:

@@ -7,13 +7,16 @@ import numpy as np
 
 from ..protocol.errors import RequestError
 from ..protocol.messages import Example
+from .json_memory import Room, shown
 from .json_tensors import is_base64, shortest_decimals, to_bytes
 
 CONTEXT, EXAMPLES = "context", "examples"
+_COPIES = 4
+"""Of an example: as it is serialized, in the request, as the model's input, and TensorFlow's."""
 _INT64 = range(-(2**63), 2**63)
 
 
-def fill_input(given: Any, body: Mapping[str, Any]) -> None:
+def fill_input(given: Any, body: Mapping[str, Any], room: Room) -> None:
     """Writes the examples of a request into an Input.
 
     Numbers with a fraction or an exponent become floats, other numbers, true and false integers, strings and
@@ -22,20 +25,21 @@ def fill_input(given: Any, body: Mapping[str, Any]) -> None:
     Args:
         given: The message to fill.
         body: The parsed request: `examples`, a list of objects, and maybe `context`, an object with features for all.
+        room: The memory that the examples and their copies may take.
 
     Raises:
-        RequestError: If the JSON has another form.
+        RequestError: If the JSON has another form, or there is too much of it.
     """
     rows = body.get(EXAMPLES)
     if not isinstance(rows, list) or not rows:
         raise RequestError(
-            f"JSON object must have {EXAMPLES!r}, a list of at least one example. Received: {sorted(body)}"
+            f"JSON object must have {EXAMPLES!r}, a list of at least one example. Received: {shown(sorted(body))}"
         )
     kind = "example_list_with_context" if CONTEXT in body else "example_list"
     listed = getattr(given, kind)
-    listed.examples.extend(_to_example(row) for row in rows)
+    listed.examples.extend(_to_example(row, room) for row in rows)
     if CONTEXT in body:
-        listed.context = _to_example(body[CONTEXT])
+        listed.context = _to_example(body[CONTEXT], room)
 
 
 def write_classifications(result: Any) -> dict[str, Any]:
@@ -57,15 +61,17 @@ def _scores(row: Any) -> list[float]:
     return shortest_decimals(np.array([each.score for each in row.classes], np.float32))
 
 
-def _to_example(row: Any) -> bytes:
+def _to_example(row: Any, room: Room) -> bytes:
     if not isinstance(row, dict):
-        raise RequestError(f"Example must be JSON object but got JSON {row!r}")
+        raise RequestError(f"Example must be JSON object but got JSON {shown(row)}")
     example = Example()
     for name, values in row.items():
         feature = example.features.feature[name]
         for value in values if isinstance(values, list) else [values]:
             _add(name, feature, value)
-    return example.SerializeToString()
+    serialized: bytes = example.SerializeToString()
+    room.take(_COPIES * len(serialized), "`examples`")
+    return serialized
 
 
 def _add(name: str, feature: Any, value: Any) -> None:
@@ -73,7 +79,7 @@ def _add(name: str, feature: Any, value: Any) -> None:
     if feature.WhichOneof("kind") not in (None, kind):
         expected = feature.WhichOneof("kind").removesuffix("_list")
         raise RequestError(
-            f"Unexpected element type in feature: {name} expecting type: {expected}. Received: {value!r}"
+            f"Unexpected element type in feature: {name} expecting type: {expected}. Received: {shown(value)}"
         )
     getattr(feature, kind).value.append(to_bytes(name, value) if kind == "bytes_list" else value)
 
@@ -87,4 +93,4 @@ def _kind(name: str, value: Any) -> str:
         if value not in _INT64:
             raise RequestError(f"Feature: {name} has element {value}. Only int64 is supported.")
         return "int64_list"
-    raise RequestError(f"Feature: {name} has element with unexpected JSON type: {value!r}")
+    raise RequestError(f"Feature: {name} has element with unexpected JSON type: {shown(value)}")

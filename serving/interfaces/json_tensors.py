@@ -12,29 +12,35 @@ from c2al_tf.saved_model import TensorSpec
 
 from ..protocol.errors import RequestError
 from ..protocol.tensors import dtype_name
+from .json_memory import Room, shown
 
 ROWS, COLUMNS = "instances", "inputs"
 _MAX_RANK = 32
+_LEAF = 16
+"""Bytes for a value in the lists that it passes through."""
+_STRING = 176
+"""Bytes for a string beside its characters: lists and arrays 40, `bytes` 48, TensorFlow's string 88."""
 _JSON_TYPES: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}
 
 
-def read_inputs(body: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> dict[str, NDArray[Any]]:
+def read_inputs(body: Mapping[str, Any], specs: Mapping[str, TensorSpec], room: Room) -> dict[str, NDArray[Any]]:
     """The arrays of a predict request, with the dtypes that the signature declares.
 
     Args:
         body: The parsed request, with either of the two keys.
         specs: The signature's inputs.
+        room: The memory that the arrays and TensorFlow's copies of them may take.
 
     Raises:
-        RequestError: If the JSON has another form, or a value another type than declared.
+        RequestError: If the JSON has another form, a value another type than declared, or there are too many.
     """
     if (ROWS in body) == (COLUMNS in body):
-        raise RequestError(f"JSON object must have either {ROWS!r} or {COLUMNS!r}. Received: {sorted(body)}")
-    values = _columns_of_rows(body[ROWS], specs) if ROWS in body else _columns(body[COLUMNS], specs)
+        raise RequestError(f"JSON object must have either {ROWS!r} or {COLUMNS!r}. Received: {shown(sorted(body))}")
+    values = _columns_of_rows(body[ROWS], specs, room) if ROWS in body else _columns(body[COLUMNS], specs)
     for name in values:
         if name not in specs:
             raise RequestError(f"JSON object: does not have named input: {name}. Inputs: {', '.join(specs)}")
-    return {name: _to_array(name, value, specs[name]) for name, value in values.items()}
+    return {name: _to_array(name, value, specs[name], room) for name, value in values.items()}
 
 
 def write_outputs(outputs: Mapping[str, NDArray[Any]], as_rows: bool) -> dict[str, Any]:
@@ -56,7 +62,7 @@ def _columns(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
     return {_only_input(specs): value}
 
 
-def _columns_of_rows(rows: Any, specs: Mapping[str, TensorSpec]) -> dict[str, list[Any]]:
+def _columns_of_rows(rows: Any, specs: Mapping[str, TensorSpec], room: Room) -> dict[str, list[Any]]:
     if not isinstance(rows, list) or not rows:
         raise RequestError(f"{ROWS!r} must be a list of at least one row.")
     if not isinstance(rows[0], dict) or is_base64(rows[0]):
@@ -64,6 +70,7 @@ def _columns_of_rows(rows: Any, specs: Mapping[str, TensorSpec]) -> dict[str, li
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or row.keys() != rows[0].keys():
             raise RequestError(f"{ROWS!r}: row {number} must have the same inputs as row 0: {', '.join(rows[0])}.")
+    room.take(8 * len(rows) * len(rows[0]), f"{ROWS!r} of {len(rows)} rows")
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
@@ -73,8 +80,10 @@ def _only_input(specs: Mapping[str, TensorSpec]) -> str:
     return next(iter(specs))
 
 
-def _to_array(name: str, value: Any, spec: TensorSpec) -> NDArray[Any]:
+def _to_array(name: str, value: Any, spec: TensorSpec, room: Room) -> NDArray[Any]:
     shape, leaves = _flatten(name, value)
+    each = _STRING if spec.dtype.kind == "O" else _LEAF + 3 * spec.dtype.itemsize
+    room.take(each * len(leaves), f"Input {name!r} of {len(leaves)} values")
     if spec.dtype.kind == "O":
         array = np.empty(len(leaves), object)
         array[:] = [to_bytes(name, leaf) for leaf in leaves]
@@ -82,7 +91,7 @@ def _to_array(name: str, value: Any, spec: TensorSpec) -> NDArray[Any]:
     allowed = _JSON_TYPES.get(spec.dtype.kind, set())
     for kind in {type(leaf) for leaf in leaves} - allowed:
         wrong = next(leaf for leaf in leaves if type(leaf) is kind)
-        raise RequestError(f"{name}: JSON Value: {wrong!r} is not of expected type: {dtype_name(spec.dtype)}")
+        raise RequestError(f"{name}: JSON Value: {shown(wrong)} is not of expected type: {dtype_name(spec.dtype)}")
     try:
         with np.errstate(over="raise"):
             return np.array(leaves, spec.dtype).reshape(shape)
@@ -119,7 +128,7 @@ def to_bytes(name: str, value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode(errors="surrogatepass")
     if not is_base64(value) or not isinstance(value["b64"], str):
-        raise RequestError(f"{name}: JSON Value: {value!r} is not of expected type: string")
+        raise RequestError(f"{name}: JSON Value: {shown(value)} is not of expected type: string")
     try:
         return base64.b64decode(value["b64"], validate=True)
     except ValueError as error:

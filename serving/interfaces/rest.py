@@ -20,18 +20,21 @@ from ..lifecycle import metrics
 from ..lifecycle.models import Models
 from ..protocol import messages
 from ..protocol.errors import HTTP_STATUS, INTERNAL, NOT_FOUND, RESOURCE_EXHAUSTED, RequestError
+from ..protocol.memory import MAX_MEMORY
 from ..servable import inference
 from ..servable.servable import Servable
 from .event_loop import wait_for
 from .grpc_services import SIGNATURE_DEF, get_model_metadata
 from .json_examples import fill_input, write_classifications, write_regressions
+from .json_memory import Room, room_beside, shown
 from .json_tensors import ROWS, read_inputs, write_outputs
 
 _PATH = re.compile(
     r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
     r"(?P<action>:predict|:classify|:regress|/metadata)?"
 )
-_MAX_BODY = 256 << 20
+_MAX_BODY = MAX_MEMORY // 2
+_MAX_MESSAGE = 2000
 _CHUNK = 1 << 16
 _IDLE_SECONDS = 60
 _SPARE_CONNECTIONS = 128
@@ -66,29 +69,29 @@ def answer(models: Models, method: str, path: str, body: bytes) -> dict[str, Any
 
 
 def _predict(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
-    request, signature = _parse(body)
+    request, signature, room = _parse(body)
     with models.use(spec) as servable:
         model = servable.model
         if signature not in model.signatures:
             raise RequestError(
                 f'Serving signature name: "{signature}" not found in signature def: {", ".join(model.signatures)}'
             )
-        inputs = read_inputs(request, model.signatures[signature].inputs)
+        inputs = read_inputs(request, model.signatures[signature].inputs, room)
         return write_outputs(wait_for(servable.run(inputs, signature)), as_rows=ROWS in request)
 
 
 def _infer(
     request_class: Any,
-    read: Callable[[Servable, Any], inference.Inference],
+    read: Callable[[Servable, Any, int], inference.Inference],
     write: Callable[[Any], dict[str, Any]],
     models: Models,
     spec: Any,
     body: bytes,
 ) -> dict[str, Any]:
     request = request_class(model_spec=spec)
-    _fill(request, body)
+    room = _fill(request, body)
     with models.use(spec) as servable:
-        return write(wait_for(inference.answer(servable, read(servable, request))).result)
+        return write(wait_for(inference.answer(servable, read(servable, request, room.left))).result)
 
 
 _INFERENCES: dict[str, Callable[[Models, Any, bytes], dict[str, Any]]] = {
@@ -98,17 +101,19 @@ _INFERENCES: dict[str, Callable[[Models, Any, bytes], dict[str, Any]]] = {
 }
 
 
-def _fill(request: Any, body: bytes) -> None:
-    given, signature = _parse(body)
+def _fill(request: Any, body: bytes) -> Room:
+    given, signature, room = _parse(body)
     try:
         request.model_spec.signature_name = signature
-        fill_input(request.input, given)
+        fill_input(request.input, given, room)
     except UnicodeEncodeError as error:  # half of a surrogate pair
         raise RequestError(f"JSON Parse error: {error}") from error
+    return room
 
 
-def _parse(body: bytes) -> tuple[dict[str, Any], str]:
-    """The request, and the signature that it names."""
+def _parse(body: bytes) -> tuple[dict[str, Any], str, Room]:
+    """The request, the signature that it names, and the memory that is left to it."""
+    room = room_beside(body)
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -117,8 +122,8 @@ def _parse(body: bytes) -> tuple[dict[str, Any], str]:
         raise RequestError("JSON Parse error: the request must be an object.")
     signature = request.get("signature_name") or DEFAULT_SIGNATURE
     if not isinstance(signature, str):
-        raise RequestError(f"'signature_name' key must be a string value. Received: {signature!r}")
-    return request, signature
+        raise RequestError(f"'signature_name' key must be a string value. Received: {shown(signature)}")
+    return request, signature, room
 
 
 def _metadata(models: Models, spec: Any) -> dict[str, Any]:
@@ -244,7 +249,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return 200, answer(self.server.models, self.command, self.path, body)
         except ValueError as error:
             code = getattr(error, "code", INTERNAL)
-            return HTTP_STATUS.get(code, 500), {"error": str(error)}
+            return HTTP_STATUS.get(code, 500), {"error": str(error)[:_MAX_MESSAGE]}
 
     def _refuse(self) -> tuple[int, dict[str, Any]]:
         match, models = _PATH.fullmatch(self.path.partition("?")[0]), self.server.models

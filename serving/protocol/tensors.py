@@ -105,25 +105,45 @@ def read_proto(proto: Any) -> tuple[np.dtype[Any], tuple[int, ...], Content]:
     Raises:
         ValueError: If the dtype is unknown here or the values do not fit the shape.
     """
+    dtype, shape = read_form(proto)
+    return dtype, shape, read_content(proto, dtype, shape)
+
+
+def read_form(proto: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """The dtype and shape of a tensor. Raises what `read_proto` raises for them."""
     if proto.dtype not in _BY_NUMBER:
         known = ", ".join(map(dtype_name, _DTYPES))
         raise ValueError(f"a tensor's dtype must be one of {known}. Received: DataType {proto.dtype}")
+    if len(proto.tensor_shape.dim) > _MAX_RANK:
+        raise ValueError(f"a tensor may have at most {_MAX_RANK} dimensions. Received: {len(proto.tensor_shape.dim)}")
     dtype, field = _BY_NUMBER[proto.dtype]
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or (shape and min(shape) < 0):
         raise ValueError(f"a tensor must have a known shape. Received: shape={shape}")
-    if len(shape) > _MAX_RANK:
-        raise ValueError(f"a tensor may have at most {_MAX_RANK} dimensions. Received: {len(shape)}")
-    size = math.prod(shape)
-    values: Content = proto.tensor_content
-    sent = max(_MAX_REPEATED, len(values), len(getattr(proto, field)))
+    sent = max(_MAX_REPEATED, len(proto.tensor_content), len(getattr(proto, field)))
     if math.prod(size or 1 for size in shape) > sent:
         raise ValueError(f"a tensor may have at most {_MAX_REPEATED} values that are not sent. Received: shape={shape}")
-    content = values if values and dtype != STRING else _field_content(getattr(proto, field), dtype, size)
+    return dtype, shape
+
+
+def num_sent(proto: Any, dtype: np.dtype[Any]) -> int:
+    """Number of the values that a tensor of a known dtype holds."""
+    if proto.tensor_content and dtype != STRING:
+        return len(proto.tensor_content) // dtype.itemsize
+    return len(getattr(proto, _DTYPES[dtype][1]))
+
+
+def read_content(proto: Any, dtype: np.dtype[Any], shape: Sequence[int]) -> Content:
+    """The content of a tensor, of the dtype and shape that `read_form` gave. Raises what `read_proto` raises for it."""
+    size, values = math.prod(shape), proto.tensor_content
+    field = getattr(proto, _DTYPES[dtype][1])
+    content = values if values and dtype != STRING else _field_content(field, dtype, size)
     width = 1 if isinstance(content, list) else dtype.itemsize
     if len(content) != size * width:
-        raise ValueError(f"a tensor of shape {shape} must hold {size} values. Received: {len(content) / width:g}")
-    return dtype, shape, content
+        raise ValueError(
+            f"a tensor of shape {tuple(shape)} must hold {size} values. Received: {len(content) / width:g}"
+        )
+    return content
 
 
 def to_array(dtype: np.dtype[Any], shape: Sequence[int], content: Content) -> NDArray[Any]:
@@ -144,12 +164,12 @@ def join(contents: Sequence[Content]) -> Content:
 
 def _field_content(field: Any, dtype: np.dtype[Any], size: int) -> Content:
     """What a `..._val` field holds, its last value repeated up to a size."""
-    missing = size - len(field) if field else 0
+    missing = max(0, size - len(field)) if field else 0
     if dtype == STRING:
         return [*field, *field[-1:] * missing]
     if dtype.itemsize < 4 and dtype.kind in "iuf":  # the lower bits count, as in TensorFlow
         bits = dtype if dtype.kind in "iu" else np.dtype(np.uint16)
-        values = np.array(field, np.int32).astype(bits).view(dtype)
+        values = np.fromiter(field, np.int32, len(field)).astype(bits).view(dtype)
     else:
-        values = np.array(field, dtype)
-    return (np.concatenate([values, np.repeat(values[-1:], missing)]) if missing > 0 else values).tobytes()
+        values = np.fromiter(field, dtype, len(field))  # `np.array` would make a list of all values first
+    return values.tobytes() + values[-1:].tobytes() * missing

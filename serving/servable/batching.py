@@ -17,6 +17,7 @@ from c2al_tf.saved_model import RawTensor, SavedModel
 
 from ..config.batching_parameters import BatchingParameters
 from ..protocol.errors import RESOURCE_EXHAUSTED, UNAVAILABLE, RequestError
+from ..protocol.memory import MAX_MEMORY
 from ..protocol.tensors import Content, join
 from .decoding import Form, Inputs
 
@@ -158,8 +159,8 @@ class Batcher:
         batch, others = [self._waiting.popleft()], deque[_Task]()
         limit = self._parameters.max_batch_size
         kind, rows = batch[0].kind, batch[0].size
-        for task in self._waiting if kind is not None and rows < limit else ():
-            if task.kind == kind and rows + task.size <= limit:
+        for task in self._waiting if kind is not None and rows < limit and batch[0].layout.can_merge else ():
+            if task.kind == kind and task.layout.can_merge and rows + task.size <= limit:
                 batch.append(task)
                 rows += task.size
             else:
@@ -213,12 +214,10 @@ class Batcher:
                 for form, content in zip(first.layout.forms, first.contents, strict=True)
             }
             return self._model.call(tensors, names, first.signature)
+        padding = _padding(batch[-1], size - num_rows) if size > num_rows else [[]] * len(first.contents)
         merged = {}
         for place, form in enumerate(first.layout.forms):
-            content = join([task.contents[place] for task in batch])
-            if size > num_rows:
-                last = len(content) // num_rows
-                content = join([content, content[len(content) - last :] * (size - num_rows)])
+            content = join([*(task.contents[place] for task in batch), *padding[place]])
             merged[form.name] = RawTensor(form.dtype, (size, *form.shape[1:]), content)
         outputs = self._model.call(merged, names, first.signature)
         wrong = [name for name, values in outputs.items() if values.shape[:1] != (size,)]
@@ -227,9 +226,28 @@ class Batcher:
         return {name: values[:num_rows] for name, values in outputs.items()}
 
 
+def _padding(task: "_Task", count: int) -> list[list[Content]]:
+    """For each input of a request its last row, `count` times.
+
+    Raises:
+        RequestError: If these rows, and the copy of the request that they make necessary, take too much memory.
+    """
+    rows = [content[len(content) - len(content) // task.size :] for content in task.contents]
+    # Numbers are copied twice; a place of a string takes what it takes in TensorFlow.
+    each = sum(2 * len(row) if isinstance(row, bytes) else sum(64 + len(v) for v in row) for row in rows)
+    need = count * each + sum(len(content) for content in task.contents)
+    if need > MAX_MEMORY // 2:
+        raise RequestError(
+            f"Rows that fill a batch up to one of `allowed_batch_sizes` may take {MAX_MEMORY // 2} bytes. "
+            f"Received: a row of which {count} copies take {need}"
+        )
+    return [[row] * count for row in rows]
+
+
 _Kind: TypeAlias = tuple[str, tuple[tuple[int, ...], ...]] | None
 _Answer: TypeAlias = dict[str, NDArray[Any]] | Exception
 _MAX_LAYOUTS = 1000
+_MAX_MERGED = 2**20
 _QUICK_SECONDS = 0.003
 _FEW, _SMOOTHING = 32, 0.05
 _SETTLED, _MAX_SETTLE = 25, 0.005
@@ -246,6 +264,7 @@ class _Layout:
         places: The place of each among the inputs of the request.
         num_rows: Their common number of rows; None if they differ, or an input is a scalar.
         kind: Requests of the same kind can be merged.
+        can_merge: Whether it has so few bytes that one more copy of them matters little.
     """
 
     def __init__(self, forms: tuple[Form, ...], places: tuple[int, ...]) -> None:
@@ -253,6 +272,8 @@ class _Layout:
         sizes = {form.shape[:1] for form in forms}
         self.num_rows = next(iter(sizes))[0] if len(sizes) == 1 and () not in sizes else None
         self.kind = tuple(form.shape[1:] for form in forms)
+        num_bytes = sum(math.prod(form.shape) * form.dtype.itemsize for form in forms)
+        self.can_merge = num_bytes <= _MAX_MERGED
 
 
 class _Task:

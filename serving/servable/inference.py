@@ -14,6 +14,7 @@ from c2al_tf.saved_model import DEFAULT_SIGNATURE, Signature
 
 from ..protocol import messages
 from ..protocol.errors import UNIMPLEMENTED, RequestError
+from ..protocol.memory import MAX_MEMORY, too_large
 from ..protocol.tensors import dtype_name
 from .servable import Servable
 
@@ -21,7 +22,10 @@ INPUTS = "inputs"
 _CLASSES, _SCORES, _OUTPUTS = "classes", "scores", "outputs"
 _CLASSIFY, _REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 _Outputs = Mapping[str, NDArray[Any]]
-_MAX_CONTEXTS = 2**28  # a request of a few megabytes could ask for terabytes
+_EXAMPLE = 2048
+"""Bytes for an example beside its characters: copies, 256; its features in the model; its part of the response."""
+_CONTEXT = 18
+"""Bytes for a byte of context with an example: `bytes`, TensorFlow's copy, and what the model makes of it."""
 
 
 class Inference(NamedTuple):
@@ -47,18 +51,18 @@ async def answer(servable: Servable, inference: Inference) -> Any:
     return response({signature: await servable.run(inputs, signature, names)})
 
 
-def classify(servable: Servable, request: Any) -> Inference:
-    """Reads a ClassificationRequest."""
-    return _read(servable, request, _CLASSIFY, messages.ClassificationResponse())
+def classify(servable: Servable, request: Any, room: int = MAX_MEMORY) -> Inference:
+    """Reads a ClassificationRequest; `room`: see `read_examples`."""
+    return _read(servable, request, room, _CLASSIFY, messages.ClassificationResponse())
 
 
-def regress(servable: Servable, request: Any) -> Inference:
-    """Reads a RegressionRequest."""
-    return _read(servable, request, _REGRESS, messages.RegressionResponse())
+def regress(servable: Servable, request: Any, room: int = MAX_MEMORY) -> Inference:
+    """Reads a RegressionRequest; `room`: see `read_examples`."""
+    return _read(servable, request, room, _REGRESS, messages.RegressionResponse())
 
 
-def multi_inference(servable: Servable, request: Any) -> Inference:
-    """Reads a MultiInferenceRequest."""
+def multi_inference(servable: Servable, request: Any, room: int = MAX_MEMORY) -> Inference:
+    """Reads a MultiInferenceRequest; `room`: see `read_examples`."""
     wanted: dict[str, list[str]] = {}
     for task in request.tasks:
         if not task.model_spec.name:
@@ -72,7 +76,7 @@ def multi_inference(servable: Servable, request: Any) -> Inference:
         if task.method_name not in _FORMS:
             raise RequestError(f"Unsupported signature method_name: {task.method_name}", UNIMPLEMENTED)
         wanted[name] = _FORMS[task.method_name].choose(name, signature)
-    examples = read_examples(request.input)
+    examples = read_examples(request.input, room)
 
     def respond(outputs: Mapping[str, _Outputs]) -> Any:
         response = messages.MultiInferenceResponse()
@@ -85,33 +89,35 @@ def multi_inference(servable: Servable, request: Any) -> Inference:
     return Inference({INPUTS: examples}, wanted, respond)
 
 
-def read_examples(given: Any) -> NDArray[Any]:
+def read_examples(given: Any, room: int = MAX_MEMORY) -> NDArray[Any]:
     """The serialized tf.Examples of an Input, (batch,), each with the context before it if there is one.
 
     In protobuf, two concatenated messages are merged; if both have a feature, the example's wins.
 
+    Args:
+        given: The Input.
+        room: Bytes of memory that it may cost beyond copies of itself.
+
     Raises:
-        RequestError: If there are no examples, or the context would take too much memory.
+        RequestError: If there are no examples, or they would take too much memory.
     """
     kind = given.WhichOneof("kind")
     examples = getattr(given, kind).examples if kind else ()
     if not examples:
         raise RequestError("Input is empty.")
     context = given.example_list_with_context.context
-    if len(context) * len(examples) > _MAX_CONTEXTS:
-        raise RequestError(
-            f"The context may take {_MAX_CONTEXTS} bytes, once for each example. Received: {len(context)} bytes and "
-            f"{len(examples)} examples"
-        )
+    need = len(examples) * (_EXAMPLE + len(context) * _CONTEXT)
+    if need > room:
+        raise too_large(f"Input of {len(examples)} examples, each with {len(context)} bytes of context,", need)
     array = np.empty(len(examples), object)
     array[:] = [context + example for example in examples] if context else examples
     return array
 
 
-def _read(servable: Servable, request: Any, method: str, response: Any) -> Inference:
+def _read(servable: Servable, request: Any, room: int, method: str, response: Any) -> Inference:
     name, form = _signature_name(request), _FORMS[method]
     wanted = form.choose(name, _signature(servable, name, "No signature was found with the name"))
-    examples = read_examples(request.input)
+    examples = read_examples(request.input, room)
 
     def respond(outputs: Mapping[str, _Outputs]) -> Any:
         form.fill(response.result, outputs[name], len(examples))

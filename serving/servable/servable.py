@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from c2al_tf.saved_model import DEFAULT_SIGNATURE, SavedModel
 
 from ..config.batching_parameters import BatchingParameters
+from ..protocol.errors import RequestError
+from ..protocol.memory import MAX_MEMORY
 from ..protocol.messages import PredictEnvelope, PredictResponse
 from .batching import Batcher
 from .decoding import Decoder, Inputs
@@ -35,10 +37,16 @@ class Servable:
         self._encoder, self._specs = Encoder(), dict[str, bytes]()
         self._batcher = Batcher(self.model, batching)
 
-    async def predict(self, envelope: Any) -> bytes:
-        """Answers a PredictRequest, read as a PredictEnvelope, with a serialized PredictResponse."""
+    async def predict(self, envelope: Any, room: int = MAX_MEMORY) -> bytes:
+        """Answers a PredictRequest, read as a PredictEnvelope, with a serialized PredictResponse.
+
+        Args:
+            envelope: The request.
+            room: Bytes that its inputs may cost beyond two copies of what they send.
+        """
         signature = envelope.model_spec.signature_name or DEFAULT_SIGNATURE
-        inputs = _decoder.decode(envelope.inputs)
+        self._check_count(envelope, signature)
+        inputs = _decoder.decode(envelope.inputs, room)
         outputs = await self._batcher.run(inputs, signature, envelope.output_filter)
         return self.response(outputs, signature)
 
@@ -57,6 +65,26 @@ class Servable:
             self._specs[signature] = response.SerializeToString()
         # Serialized messages that follow each other are one message with the fields of all.
         return self._specs[signature] + b"".join(self._encoder.encode(name, array) for name, array in outputs.items())
+
+    def _check_count(self, envelope: Any, signature: str) -> None:
+        """Refuses more inputs or outputs than the signature has, before any is read.
+
+        protobuf's maps let the last of two entries with one name win. Here they are refused: as many entries as inputs
+        can only be all inputs, once each.
+        """
+        if signature not in self.model.signatures:
+            self.model.check_forms({}, signature)  # which says so
+        specs = self.model.signatures[signature]
+        if len(envelope.inputs) > len(specs.inputs):
+            raise RequestError(
+                f"Inputs do not match the signature. `inputs` may have one entry for each of: "
+                f"{', '.join(sorted(specs.inputs))}. Received: {len(envelope.inputs)} entries"
+            )
+        if len(envelope.output_filter) > len(specs.outputs):
+            raise RequestError(
+                f"`output_filter` may have each of the signature's outputs once: {', '.join(sorted(specs.outputs))}. "
+                f"Received: {len(envelope.output_filter)} names"
+            )
 
     def warm_up(self, request: Any) -> None:
         """Answers a PredictRequest outside any event loop and drops the answer."""

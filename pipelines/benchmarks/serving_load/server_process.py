@@ -33,6 +33,12 @@ class ServerProcess:
         """Megabytes of resident memory of the process and its children: `VmRSS` now, `VmHWM` at the peak."""
         return sum(process_mb(kind, process) for process in _family(self.process.pid))
 
+    def reset_peak(self) -> float:
+        """Makes the peak of memory the memory of now, whose megabytes are returned."""
+        for process in _family(self.process.pid):
+            Path(f"/proc/{process}/clear_refs").write_text("5")  # proc_pid_clear_refs(5)
+        return self.memory_mb()
+
     def is_alive(self) -> bool:
         """Whether the process lives."""
         return self.process.poll() is None

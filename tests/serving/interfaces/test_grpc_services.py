@@ -71,7 +71,20 @@ def break_inputs(columns, **changes):
     ("changes", "spec", "output", "code", "message"),
     [
         ({"city": None}, {}, None, "INVALID_ARGUMENT", "Missing but required: {city}"),
-        ({"extra": np.ones(64)}, {}, None, "INVALID_ARGUMENT", "Sent extra: {extra}"),
+        (
+            {"extra": np.ones(64)},
+            {},
+            None,
+            "INVALID_ARGUMENT",
+            "one entry for each of: city, price, tags, user. Received: 5 entries",
+        ),
+        (
+            {"extra": np.ones(64), "city": None},
+            {},
+            None,
+            "INVALID_ARGUMENT",
+            "Sent extra: {extra}. Missing but required: {city}",
+        ),
         (
             {"user": np.ones(64, np.int32)},
             {},

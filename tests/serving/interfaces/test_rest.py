@@ -211,7 +211,7 @@ PREDICT = b"POST /v1/models/default:predict HTTP/1.1\r\n"
     [
         (PREDICT + b"\r\n", 411, "Content-Length must be given"),
         (PREDICT + b"Content-Length: -1\r\n\r\n", 411, "Content-Length must be given"),
-        (PREDICT + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 413, "Content-Length may be at most 268435456"),
+        (PREDICT + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 413, "Content-Length may be at most 33554432"),
         (
             PREDICT + b"Content-Length: 9\r\n\r\n{}",
             400,

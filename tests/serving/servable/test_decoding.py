@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from c2al_serving.protocol.errors import RequestError
+from c2al_serving.protocol.memory import MAX_MEMORY
 from c2al_serving.protocol.messages import NamedTensor, PredictResponse, TensorProto
 from c2al_serving.protocol.tensors import fill_proto, from_proto
 from c2al_serving.servable.decoding import Decoder, Inputs
@@ -91,15 +92,70 @@ def test_values_that_are_not_sent_teach_nothing(tensor):
         assert read(decoder, honest) == read(Decoder(), honest)
 
 
-def test_a_few_bytes_cannot_mean_gigabytes():
-    tensor = TensorProto(dtype=9, tensor_shape={"dim": [{"size": 2**18}]}, int64_val=[7])
-    one = NamedTensor(key="x", value=tensor).SerializeToString()
-    assert Decoder().decode([one] * 2).forms[1].shape == (2**18,)
-    with pytest.raises(RequestError, match="values that are not sent may take 8388608 bytes in all at most"):
-        Decoder().decode([one] * 10)
-    text = TensorProto(dtype=7, tensor_shape={"dim": [{"size": 2**18}]}, string_val=[b"a" * 1000])
-    with pytest.raises(RequestError, match="values that are not sent"):
-        Decoder().decode([NamedTensor(key="x", value=text).SerializeToString()])
+def short(name, dtype, shape, field, values):
+    """An entry whose tensor has fewer values than places."""
+    tensor = TensorProto(dtype=dtype, tensor_shape={"dim": [{"size": size} for size in shape]}, **{field: values})
+    return NamedTensor(key=name, value=tensor).SerializeToString()
+
+
+ROWS = entry("rows", np.zeros(2**17, np.bool_))
+"""Rows that are sent."""
+
+
+@pytest.mark.parametrize(
+    ("dtype", "field", "values", "most"),
+    [
+        (9, "int64_val", [7], 2**17),  # 2 * 8 bytes and the model's 256 for each place
+        (10, "bool_val", [True], 2**17),
+        (7, "string_val", [b""], 2**17),  # 64 and 256
+        (7, "string_val", [b"a" * 1000], 2**14),  # 64, 256 and 2 * 1000
+    ],
+)
+def test_places_that_are_not_sent_cost_what_they_take_in_memory(dtype, field, values, most):
+    few, many = (short("x", dtype, (size,), field, values) for size in (most, 2 * most))
+    assert Decoder().decode([ROWS, few]).forms[1].shape == (most,)
+    with pytest.raises(RequestError, match=r"Input 'x': a tensor of shape .* takes too much memory: .* 67108864 bytes"):
+        Decoder().decode([ROWS, many])
+
+
+def test_places_of_all_inputs_are_counted_together():
+    one = short("x", 7, (2**15,), "string_val", [b""])
+    assert len(Decoder().decode([ROWS, *[one] * 6]).forms) == 7
+    with pytest.raises(RequestError, match="takes too much memory"):
+        Decoder().decode([ROWS, *[one] * 7])
+
+
+def test_rows_that_no_input_sends_are_few():
+    one = short("x", 9, (1000,), "int64_val", [7])
+    assert Decoder().decode([one]).forms[0].shape == (1000,)
+    assert Decoder().decode([short("x", 9, (2**14,), "int64_val", [7]), ROWS]).forms[0].shape == (2**14,)
+    message = r"Input 'x' may have at most \d+ rows more than are sent. Received: shape=\(1100,\), 1 rows sent"
+    with pytest.raises(RequestError, match=message):
+        Decoder().decode([short("x", 9, (1100,), "int64_val", [7])])
+
+
+def test_strings_cost_their_places_although_they_are_sent():
+    many = entry("x", np.full(2**19, b"", object))
+    with pytest.raises(RequestError, match="Input 'x': a tensor of shape"):
+        Decoder().decode([many])
+    assert Decoder().decode([entry("x", np.full(2**18, b"a town", object))]).forms[0].shape == (2**18,)
+    with pytest.raises(RequestError, match="Input 'x' takes too much memory"):  # before it is parsed
+        Decoder().decode([entry("x", np.full(2**21, b"", object))])
+
+
+def test_small_numbers_cost_their_width():
+    rows = entry("x", np.ones(2**16, np.int64), as_fields=True)
+    assert len(rows) < 66_000
+    assert len(Decoder().decode([rows] * 39).forms) == 39  # 65,536 rows of 39 columns
+    with pytest.raises(RequestError, match="Input 'x'"):
+        Decoder().decode([entry("x", np.ones(2**22, np.int64), as_fields=True)])
+
+
+@pytest.mark.parametrize("as_fields", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "int64", "S8"])
+def test_ordinary_requests_have_room(dtype, as_fields):
+    array = np.random.default_rng(0).integers(0, 10**6, 4096).astype(dtype)
+    assert len(Decoder().decode([entry("x", array, as_fields)] * 39, MAX_MEMORY - 3 * 5_000_000).forms) == 39
 
 
 def test_a_tensor_has_no_more_dimensions_than_tensorflow_can_take():

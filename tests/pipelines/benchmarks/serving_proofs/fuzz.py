@@ -2,10 +2,12 @@
 
 Hypothesis draws them: messages with fields changed, cleared, repeated; bytes of messages flipped, cut and spliced; JSON
 with parts replaced; HTTP with wrong lines, headers and lengths. Some connections stay open half-way through a request.
-The server must stay alive, answer each request with a proper status in time, and answer every good request correctly.
+The server must stay alive, answer each request with a proper status in time, answer every good request correctly, and
+take no more memory for a request than 64 MB beyond the request's size.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 from collections import Counter
@@ -23,9 +25,18 @@ from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, Phase, given, seed, settings, strategies as st
 
 from . import mutations, rest_calls
+from .attacks import HEALTH, Attack, Inputs, attacks
 
 SECONDS = 20.0
 """A request that takes longer hangs."""
+MAX_MB = (64 << 20) / 1e6
+"""Memory that a request may take beyond its size."""
+
+_ROW_BYTES = 2048
+"""What the small model and the answer take for a row, at most."""
+
+Act = Callable[[str, bytes], str]
+"""Makes a request with a method and bytes; returns the status."""
 
 _ABSENT = "/absent/folder/of/no/model"
 _IMPROPER = {"UNKNOWN", "INTERNAL", "CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE", "DATA_LOSS"}
@@ -43,6 +54,7 @@ class Fuzz:
         statuses: Answers by interface and status.
         findings: Answers that are not allowed, each with the first request that led to it.
         right: Right answers to good requests.
+        most_mb: The most memory that a request took beyond its size.
     """
 
     server: ServerProcess
@@ -50,6 +62,7 @@ class Fuzz:
     statuses: Counter[str] = field(default_factory=Counter)
     findings: dict[str, str] = field(default_factory=dict)
     right: int = 0
+    most_mb: float = 0.0
     _sent: set[tuple[str, bytes]] = field(default_factory=set)
 
     def run(self, count: int, number: int = 0) -> None:
@@ -62,6 +75,26 @@ class Fuzz:
             self._ask_messages(count * 4 // 10, number)
             self._ask_bytes(count * 3 // 10, number)
             self._ask_rest(count - count * 4 // 10 - count * 3 // 10, number)
+
+    def attack(self, inputs: Inputs, sizes: Sequence[int]) -> None:
+        """Sends all attacks on a model of these inputs; those whose size can be chosen have each of these sizes."""
+        options = [("grpc.max_send_message_length", -1)]
+        with grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}", options) as self._channel:
+            for attack in attacks(inputs, sizes):
+                act = self._post if attack.method.startswith("POST ") else self._call
+                act = functools.partial(act, is_compressed=True) if attack.compressed else act
+                self._measure(act, attack.method, attack.data, attack)
+
+    def _measure(self, act: Act, method: str, request: bytes, attack: Attack | None = None) -> None:
+        """Makes a request and measures the peak of the server's memory, which is the request's: there is no other."""
+        before = self.server.reset_peak()
+        status = act(method, request)
+        size = len(request) if attack is None else attack.size
+        rows = attack.rows if attack is not None and status in ("OK", "200") else 0
+        peak = self.server.memory_mb("VmHWM") - before - (size + rows * _ROW_BYTES) / 1e6
+        self.most_mb = max(self.most_mb, peak)
+        if peak > MAX_MB:
+            self._find(f"{attack.name if attack else method}: {size} bytes take {peak:.0f} MB", request)
 
     def _ask_messages(self, count: int, number: int) -> None:
         methods = self._methods()
@@ -87,7 +120,7 @@ class Fuzz:
         drawn = mutations.http_requests(rest_calls.PATHS, bodies).map(lambda request: ("REST", request))
         self._each(drawn, count, number, self._send)
 
-    def _each(self, drawn: st.SearchStrategy[Any], count: int, number: int, act: Callable[[str, bytes], None]) -> None:
+    def _each(self, drawn: st.SearchStrategy[Any], count: int, number: int, act: Act) -> None:
         """Sends `count` requests that differ from all sent before: Hypothesis repeats itself."""
         goal = len(self._sent) + count
 
@@ -95,7 +128,7 @@ class Fuzz:
             if request in self._sent or len(self._sent) == goal or not _is_harmless(*request):
                 return
             self._sent.add(request)
-            act(*request)
+            self._measure(act, *request)
             if len(self._sent) % _GOOD_EVERY == 0:
                 self._ask_good(len(self._sent) // _GOOD_EVERY)
 
@@ -109,21 +142,29 @@ class Fuzz:
             )
             seed(f"{number} {left}")(more(given(drawn)(ask)))()
 
-    def _call(self, method: str, request: bytes) -> None:
-        """Makes one call, whose bytes may not be a message."""
-        future = self._channel.unary_unary(method).future(request, timeout=SECONDS)
+    def _call(self, method: str, request: bytes, is_compressed: bool = False) -> str:
+        """Makes one call, whose bytes may not be a message; returns the status."""
+        compression = grpc.Compression.Gzip if is_compressed else None
+        future = self._channel.unary_unary(method).future(request, timeout=SECONDS, compression=compression)
         code, details = future.code().name, future.details()
         name = method.rpartition("/")[2]
         self.statuses[f"gRPC {name} {code}"] += 1
-        if code in _IMPROPER and not (code == "INTERNAL" and _parse(method, request) is None):
+        may_fail = method == HEALTH or (code == "INTERNAL" and _parse(method, request) is None)
+        if code in _IMPROPER and not may_fail:
             self._find(f"gRPC {name}: {code}: {details[:80]}", request)
+        return code
 
-    def _send(self, _: str, request: bytes) -> None:
-        """Sends bytes that may not be an HTTP request."""
+    def _post(self, method: str, body: bytes) -> str:
+        """Sends a body to the path of a method `POST /...`."""
+        return self._send(method, rest_calls.post(method.removeprefix("POST "), body))
+
+    def _send(self, _: str, request: bytes) -> str:
+        """Sends bytes that may not be an HTTP request; returns the status."""
         status, problem = rest_calls.exchange(self.server.rest_port, request, SECONDS)
         self.statuses[f"REST {status}"] += 1
         if problem:
             self._find(f"REST: {problem}", request)
+        return status
 
     def _ask_good(self, turn: int) -> None:
         number = turn // 2 % len(self.questions)

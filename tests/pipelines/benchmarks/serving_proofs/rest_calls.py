@@ -52,6 +52,12 @@ def ask(port: int, question: Question, seconds: float) -> str:
     return question.problem({name: np.float32(values) for name, values in content["outputs"].items()})
 
 
+def post(path: str, body: bytes) -> bytes:
+    """A request for inference, after which the connection ends."""
+    head = f"POST {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body
+
+
 def connect(port: int, seconds: float) -> socket.socket:
     """A connection to a REST server with a timeout."""
     return socket.create_connection(("127.0.0.1", port), timeout=seconds)
