@@ -296,10 +296,14 @@ def test_inputs_are_read_by_name_whatever_else_comes(jit_compile: bool, tmp_path
 
 
 def test_inputs_are_read_by_name_in_a_larger_model() -> None:
-    model = add_cohort_heads(age_and_weeks(), "h", ("rich",))
-    x = {**AGE_AND_WEEKS, "b_extra": np.ones((2, 5, 3), np.float32)}
+    age, weeks = keras.Input((1,), name="age"), keras.Input((1,), name="weeks")
+    h = keras.layers.Concatenate(name="h")([age, weeks])
+    plain = keras.Model({"age": age, "weeks": weeks}, keras.layers.Add()([age, weeks]))
+    model = add_cohort_heads(keras.Model(plain.input, [plain.output, keras.layers.Dense(1)(h)]), "h", ("rich",))
+    x = {**AGE_AND_WEEKS, "b_extra": np.ones((2, 5), np.float32)}
     symbolic = {name: keras.Input(values.shape[1:], name=name) for name, values in x.items()}
-    outer = keras.Model(symbolic, model(symbolic)["primary"])
+    outer = keras.Model(symbolic, model(symbolic)[plain.layers[-1].name])
+    assert outer.output.shape == (None, 1)
     np.testing.assert_array_equal(outer(x), column(11, 22))
 
 
