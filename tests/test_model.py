@@ -207,9 +207,10 @@ def test_stripping_gives_back_what_heads_were_added_to(form: str, names: list, t
 
 def test_heads_added_twice_are_stripped_at_once() -> None:
     model = theirs("tensor")
-    again = add_cohort_heads(add_cohort_heads(model, "h", ("rich",)), "h", ("poor",))
-    assert list(again.output) == ["primary", "rich", "poor"]
-    assert_same(strip_auxiliary_heads(again), model)
+    for first, second in (("rich", "poor"), ("poor", "rich")):
+        again = add_cohort_heads(add_cohort_heads(model, "h", (first,)), "h", (second,))
+        assert list(again.output) == ["primary", first, second]
+        assert_same(strip_auxiliary_heads(again), model)
 
 
 @pytest.mark.parametrize("form", ["sequential", "tensor", "list", "dict"])
@@ -295,10 +296,15 @@ def test_inputs_are_read_by_name_whatever_else_comes(jit_compile: bool, tmp_path
 
 
 def test_inputs_are_read_by_name_in_a_larger_model() -> None:
-    model = add_cohort_heads(age_and_weeks(), "h", ("rich",))
-    symbolic = {name: keras.Input((1,), name=name) for name in AGE_AND_WEEKS}
-    outer = keras.Model(symbolic, model(symbolic)["primary"])
-    np.testing.assert_array_equal(outer(AGE_AND_WEEKS), column(11, 22))
+    age, weeks = keras.Input((1,), name="age"), keras.Input((1,), name="weeks")
+    h = keras.layers.Concatenate(name="h")([age, weeks])
+    plain = keras.Model({"age": age, "weeks": weeks}, keras.layers.Add()([age, weeks]))
+    model = add_cohort_heads(keras.Model(plain.input, [plain.output, keras.layers.Dense(1)(h)]), "h", ("rich",))
+    x = {**AGE_AND_WEEKS, "b_extra": np.ones((2, 5), np.float32)}
+    symbolic = {name: keras.Input(values.shape[1:], name=name) for name, values in x.items()}
+    outer = keras.Model(symbolic, model(symbolic)[plain.layers[-1].name])
+    assert outer.output.shape == (None, 1)
+    np.testing.assert_array_equal(outer(x), column(11, 22))
 
 
 def test_a_single_input_is_found_by_its_name() -> None:

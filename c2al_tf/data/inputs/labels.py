@@ -70,7 +70,7 @@ def add_cohort_labels(
 
     def add(features: Any, label: Any, *weight: Any) -> tuple[Any, ...]:
         y = {task: tf.reshape(tf.cast(values, tf.float32), [-1]) for task, values in _by_task(label).items()}
-        y[primary] = _binary(y[primary], primary)
+        _check_binary(y[primary], primary)
         y.update(cohort_labels(columns(features) if columns else features, y[primary], cohorts))
         x = features if kept is None else {name: features[name] for name in kept}
         weight = tuple(_task_weights(values, primary, names) for values in weight)
@@ -176,13 +176,11 @@ def _check_weights(weights: Any, labels: Mapping[str, Any], class_weight: Mappin
         )
 
 
-def _binary(label: tf.Tensor, task: str) -> tf.Tensor:
-    """The label; the graph fails at a value other than 0 and 1: y * 1[x in cohort] would be no label of two classes."""
+def _check_binary(label: tf.Tensor, task: str) -> None:
+    """The graph fails at a value other than 0 and 1: y * 1[x in cohort] would be no label of two classes."""
     wrong = (label != 0) & (label != 1)
     rule = f"Label `{task}`, which the cohorts' labels are made from, must be 0 or 1. Received:"
-    check = tf.debugging.Assert(~tf.reduce_any(wrong), [rule, tf.boolean_mask(label, wrong)])
-    with tf.control_dependencies([check]):
-        return tf.identity(label)
+    tf.debugging.Assert(~tf.reduce_any(wrong), [rule, tf.boolean_mask(label, wrong)])
 
 
 def _task_weights(weights: Any, primary: str, cohorts: Iterable[str]) -> Any:
