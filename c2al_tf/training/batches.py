@@ -46,7 +46,9 @@ def epochs_of(
     """
     if not isinstance(rows, tf.data.Dataset):
         limit = -1 if steps_per_epoch is None else steps_per_epoch
-        return lambda epoch, skip: in_form(rows(epoch, skip), model, class_weight).take(max(limit - skip, -1))
+        return lambda epoch, skip: in_form(rows(epoch, skip), model, class_weight, checked=True).take(
+            max(limit - skip, -1)
+        )
     whole = in_form(rows, model, class_weight)
     if steps_per_epoch is None or 0 <= whole.cardinality() <= steps_per_epoch:
         return lambda epoch, skip: whole.skip(skip)
@@ -75,9 +77,13 @@ def num_steps(rows: Batches | tf.data.Dataset, steps_per_epoch: int | None) -> i
 
 
 def in_form(
-    rows: tf.data.Dataset, model: keras.Model, class_weight: Mapping[int, float] | None = None
+    rows: tf.data.Dataset,
+    model: keras.Model,
+    class_weight: Mapping[int, float] | None = None,
+    *,
+    checked: bool = False,
 ) -> tf.data.Dataset:
-    """Batches `(x, y)` or `(x, y, weight)` in the form that a step takes; returned as they are if they have it.
+    """Batches `(x, y)` or `(x, y, weight)` in the form that a step takes.
 
     Columns that the model does not read are left out: Keras would feed a dict with one more by position.
 
@@ -85,9 +91,12 @@ def in_form(
         rows: The batches. A label has shape (batch,) or (batch, 1), or there is a dict of them by task.
         model: The model that reads them.
         class_weight: Weight of label 0 and of label 1 of the first task, which multiplies the weight of the row.
+        checked: Whether the labels were checked when they were read: batches in the right form are then returned as
+            they are.
 
     Raises:
         ValueError: If the batches have another form, or lack an input of the model.
+        tf.errors.InvalidArgumentError: From the batches, if a label is not between 0 and 1.
     """
     spec = rows.element_spec
     if not isinstance(spec, tuple) or len(spec) not in (2, 3):
@@ -96,7 +105,8 @@ def in_form(
     primary = next(iter(by_task(spec[1])))
     factors = None if class_weight is None else _class_weights(class_weight)
     if (
-        factors is None
+        checked
+        and factors is None
         and len(spec) == 3
         and isinstance(spec[1], Mapping)
         and all(label.shape.rank == 2 for label in spec[1].values())
@@ -106,7 +116,7 @@ def in_form(
         return rows
 
     def form(x: Any, y: Any, weight: Any = None) -> tuple[Any, Mapping[str, Tensor], Weight]:
-        labels = {task: tf.reshape(tf.cast(label, tf.float32), (-1, 1)) for task, label in by_task(y).items()}
+        labels = {task: _label(task, label) for task, label in by_task(y).items()}
         size = tf.shape(labels[primary])[:1]
         weight = tf.ones(size) if weight is None else weight
         weight = tf.nest.map_structure(lambda values: tf.reshape(tf.cast(values, tf.float32), (-1,)), weight)
@@ -149,6 +159,14 @@ def _input_names(model: keras.Model, x: Any) -> list[str] | None:
     if missing:
         raise ValueError(f"`batches` must have every input of the model. Received: {sorted(x)}, without {missing}")
     return list(inputs)
+
+
+def _label(task: str, label: Tensor) -> Tensor:
+    values = tf.reshape(tf.cast(label, tf.float32), (-1, 1))
+    wrong = ~((values >= 0) & (values <= 1))
+    rule = f"Label `{task}` must be 0 or 1, or a probability between them. Received:"
+    with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(wrong), [rule, tf.boolean_mask(values, wrong)])]):
+        return tf.identity(values)
 
 
 def _class_weights(class_weight: Mapping[int, float]) -> list[float]:

@@ -264,6 +264,15 @@ def test_a_weight_for_each_task() -> None:
         train(two_tasks(), short, OBJECTIVE, jit_compile=False)
 
 
+@pytest.mark.parametrize("label", [5.0, -1.0, float("nan")])
+@pytest.mark.parametrize("by", ["train", "evaluate"])
+def test_ratings_are_no_labels(label, by) -> None:
+    """They would be taken as 0 and 1, and NE would be NaN."""
+    rated = columns().map(lambda x, y, w: (x, {"primary": tf.fill((BATCH, 1), label), "far": tf.zeros((BATCH, 1))}, w))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"Label `primary` must be 0 or 1.*{label:g}"):
+        train(two_tasks(), rated, OBJECTIVE) if by == "train" else evaluate(two_tasks(), rated)
+
+
 def test_a_sigmoid_output_is_refused() -> None:
     x = keras.Input((INPUTS,), name="x")
     model = keras.Model(x, keras.layers.Dense(1, "sigmoid")(x))
