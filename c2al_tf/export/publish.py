@@ -1,7 +1,7 @@
 """Export for serving: the primary heads alone, every variable once, checked on the C++ loader before publication."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,14 @@ import tensorflow as tf
 from ..data.inputs.features import FeatureEncoder
 from ..files import replace_directory
 from ..model import check_logits, strip_auxiliary_heads
-from ..saved_model import SavedModel, SavedModelError
-from ..saved_model.conformance import check_calls, difference
+from ..saved_model import SavedModel
+from ..saved_model.conformance import check_calls
 from ..schema import Schema
-from ..training.batches import by_task
 from ..types import Array, Columns
 from .facts import ExportError, ExportFacts, check_facts, inspect_export
-from .probes import probe_rows, spellings
+from .proof import check_inputs, check_outputs, check_probes, wanted_logits
 from .readme import export_readme
-from .signatures import CLASSIFY, COLUMNS, EXAMPLES, REGRESS, signature_inputs, signature_outputs, write_saved_model
+from .signatures import CLASSIFY, REGRESS, signature_inputs, write_saved_model
 
 
 @dataclass(frozen=True)
@@ -98,10 +97,10 @@ def export_for_serving(
     if (base / str(version)).exists():
         raise ValueError(f"{base}: a version is never overwritten. Received: version={version}, which exists")
     check_logits(model)
-    _check_inputs(model, schema)
+    check_inputs(model, schema)
     served_model = strip_auxiliary_heads(model)
     columns = {feature.name: _raw(sample[feature.name]) for feature in schema.features}
-    wanted = _wanted(served_model, columns, expected, encoder)
+    wanted = wanted_logits(served_model, columns, expected, encoder)
     proof = " and ".join(wanted)
     with replace_directory(base / str(version)) as directory:
         write_saved_model(served_model, schema, directory)
@@ -113,73 +112,13 @@ def export_for_serving(
         with SavedModel(directory) as served:
             calls = signature_inputs(columns, schema, served.signatures, examples)
             for source, logits in wanted.items():
-                for signature, outputs in signature_outputs(logits).items():
-                    _compare(served, signature, calls[signature], outputs, f"beside {source}", facts.max_error)
-            _check_probes(served, served_model, schema, columns, encoder, facts.max_error)
+                check_outputs(served, calls, logits, source, facts.max_error)
+            check_probes(served, served_model, schema, columns, encoder, facts.max_error)
             for check in check_calls(served, calls, facts.max_error):
                 if not check.passed:
                     raise ExportError(f"{check.what}: this must hold for every export. Received: {check.found}")
             _write_extra(served, schema, columns, proof)
     return Export(base / str(version), facts, reference_facts, proof)
-
-
-def _check_inputs(model: keras.Model, schema: Schema) -> None:
-    """The schema must make exactly what the model reads."""
-    given = getattr(model, "input", None)
-    has = {name: _form(x.dtype, x.shape[1:]) for name, x in given.items()} if isinstance(given, Mapping) else {}
-    makes = {
-        name: _form(column.dtype, () if column.length is None else (column.length,))
-        for name, column in schema.inputs.items()
-    }
-    if has == makes:
-        return
-    names = sorted(name for name in {*has, *makes} if has.get(name) != makes.get(name))
-    told = [f"`{name}`: the model reads {has.get(name)}, the schema makes {makes.get(name)}" for name in names]
-    raise ValueError(
-        "The model's inputs must be a dict of those that the schema makes: ids of categories and buckets, scaled "
-        f"values. A model with lookups, bucketing or scaling of its own cannot be exported with a schema. Received: "
-        f"{'; '.join(told[:4])}"
-    )
-
-
-def _form(dtype: str, shape: tuple[int | None, ...]) -> str:
-    kind = "float" if dtype.startswith(("float", "bfloat")) else "ids" if dtype.startswith("int") else dtype
-    return f"{kind} {(None, *shape)}"
-
-
-def _raw(values: Any) -> Array:
-    array = np.asarray(values)
-    return array.astype(object) if array.dtype.kind in "UT" else array
-
-
-def _wanted(
-    model: keras.Model, columns: Columns, expected: Array | Mapping[str, Array] | None, encoder: FeatureEncoder | None
-) -> dict[str, Mapping[str, Array]]:
-    """The logits by task that the export must give, by where they come from."""
-    wanted: dict[str, Mapping[str, Array]] = {}
-    rows = len(next(iter(columns.values())))
-    if expected is not None:
-        given = {task: np.asarray(logits, np.float32).reshape(-1, 1) for task, logits in by_task(expected).items()}
-        tasks = list(by_task(model.output))
-        if not isinstance(expected, Mapping) and len(tasks) == 1:
-            given = dict(zip(tasks, given.values(), strict=True))
-        shapes = {task: logits.shape for task, logits in given.items()}
-        if shapes != dict.fromkeys(tasks, (rows, 1)):
-            raise ValueError(f"`expected` must be logits of {rows:,} rows for each of {tasks}. Received: {shapes}")
-        wanted["the caller's predictions on raw rows"] = given
-    if encoder is not None:
-        wanted["the model behind the encoder of training"] = _logits(model, columns, encoder)
-    if not wanted:
-        raise ValueError(
-            "An export is proved against `expected`, the logits that you computed for the rows of `sample` by your own "
-            "path, or against `encoder`, the FeatureEncoder by which the model was trained. Received: neither"
-        )
-    return wanted
-
-
-def _logits(model: keras.Model, columns: Columns, encoder: FeatureEncoder) -> dict[str, Array]:
-    x = encoder({name: tf.constant(values) for name, values in columns.items()})
-    return {task: np.asarray(logits, np.float32) for task, logits in by_task(model(x, training=False)).items()}
 
 
 def _write_extra(served: SavedModel, schema: Schema, columns: Columns, proof: str) -> None:
@@ -218,53 +157,9 @@ def _fill_log(log: Any, signature: str, inputs: Columns) -> None:
                 request.input.example_list.examples.add().MergeFromString(example)
 
 
-def _check_probes(
-    served: SavedModel,
-    model: keras.Model,
-    schema: Schema,
-    columns: Columns,
-    encoder: FeatureEncoder | None,
-    max_error: float,
-) -> None:
-    """Null, empty, unseen and longest values: all signatures agree, and give what the model behind the encoder does."""
-    rows = probe_rows(schema, columns)
-    logits = {} if encoder is None else {"the model behind the encoder": _logits(model, rows, encoder)}
-    outputs = {source: signature_outputs(values)[COLUMNS] for source, values in logits.items()}
-    outputs = outputs or {f"`{COLUMNS}`": served.run(rows)}
-    for what, inputs, signature in _probe_calls(schema, rows):
-        for source, wanted in outputs.items():
-            _compare(served, signature, inputs, wanted, f"{what}, beside {source}", max_error)
-
-
-def _probe_calls(schema: Schema, rows: Columns) -> Iterator[tuple[str, Columns, str]]:
-    yield "rows of null, empty, unseen and longest values", rows, COLUMNS
-    for spelling, examples in spellings(schema, rows).items():
-        yield spelling, {"examples": examples}, EXAMPLES
-
-
-def _compare(
-    served: SavedModel,
-    signature: str,
-    inputs: Columns,
-    wanted: Mapping[str, Any],
-    where: str,
-    max_error: float,
-) -> None:
-    """Raises ExportError at the row whose outputs differ most, or if there is no answer."""
-    try:
-        got = served.run(inputs, signature)
-    except SavedModelError as error:
-        raise ExportError(f"`{signature}` ({where}) must answer. Received: {error}") from error
-    for name, values in wanted.items():
-        expected = np.asarray(values)
-        if difference(got[name], expected) <= max_error:
-            continue
-        row = int(np.argmax([difference(a[None], b[None]) for a, b in zip(got[name], expected, strict=True)]))
-        raise ExportError(
-            f"`{name}` of `{signature}` ({where}) must be equal within {max_error:g}. Received: "
-            f"{got[name][row].tolist()} where {expected[row].tolist()} is expected, in row {row}: "
-            f"{ {key: column[row] for key, column in inputs.items()}!r:.300}"
-        )
+def _raw(values: Any) -> Array:
+    array = np.asarray(values)
+    return array.astype(object) if array.dtype.kind in "UT" else array
 
 
 def _next_version(base: Path) -> int:
