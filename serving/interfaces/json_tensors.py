@@ -85,8 +85,10 @@ def _to_array(name: str, value: Any, spec: TensorSpec, room: Room) -> NDArray[An
     each = _STRING if spec.dtype.kind == "O" else _LEAF + 3 * spec.dtype.itemsize
     room.take(each * len(leaves), f"Input {name!r} of {len(leaves)} values")
     if spec.dtype.kind == "O":
+        strings = [to_bytes(name, leaf) for leaf in leaves]
+        room.take(2 * sum(map(len, strings)), f"Input {name!r} of {len(leaves)} values")
         array = np.empty(len(leaves), object)
-        array[:] = [to_bytes(name, leaf) for leaf in leaves]
+        array[:] = strings
         return array.reshape(shape)
     allowed = _JSON_TYPES.get(spec.dtype.kind, set())
     for kind in {type(leaf) for leaf in leaves} - allowed:
