@@ -50,8 +50,11 @@ def room_beside(body: bytes) -> Room:
     return room
 
 
+MAX_SHOWN = 200
+"""Characters of a value in messages."""
+
 _brief = reprlib.Repr()
-_brief.maxstring = _brief.maxother = _brief.maxlong = 200
+_brief.maxstring = _brief.maxother = _brief.maxlong = MAX_SHOWN
 
 
 def shown(value: Any) -> str:

@@ -260,7 +260,7 @@ def test_messages_show_the_beginning_of_a_long_value(ask):
     assert status == 400
     assert len(answer["error"]) < 300
     status, answer = ask("default:predict", {"inputs": {"x" * 10**6: [1.0]}})
-    assert (status, len(answer["error"])) == (400, 2000)
+    assert (status, len(answer["error"]) < 400) == (400, True)
 
 
 def test_bodies_of_ordinary_requests_have_room():
