@@ -1,4 +1,4 @@
-"""An asyncio gRPC client of the embedded server and of tensorflow_model_server alike. Imports no TensorFlow."""
+"""An asyncio gRPC client of TensorFlow Serving's API, tested with the embedded server. Imports no TensorFlow."""
 
 import asyncio
 from collections.abc import Sequence

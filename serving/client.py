@@ -1,4 +1,4 @@
-"""A blocking gRPC client of the embedded server and of tensorflow_model_server alike. Imports no TensorFlow."""
+"""A blocking gRPC client of TensorFlow Serving's API, tested with the embedded server. Imports no TensorFlow."""
 
 from collections.abc import Sequence
 from types import ModuleType, TracebackType

@@ -55,7 +55,8 @@ class Server:
 
     Args:
         models: A base path, a folder with version folders (`1`, `2`, ...) whose largest number is served as `default`;
-            or models with names, policies and labels (`read_model_configs` reads tensorflow_model_server's files).
+            or models with names, policies and labels (`read_model_configs` reads files in tensorflow_model_server's
+            format).
         grpc_port: Port of the gRPC interface; 0 for a free one.
         rest_port: Port of the REST interface; 0 for a free one, none for no such interface.
         host: Address to listen on; `0.0.0.0` for all.

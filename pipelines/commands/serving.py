@@ -18,19 +18,23 @@ def _add_verify_export(parser: jsonargparse.ArgumentParser) -> None:
 def _add_serve(parser: jsonargparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("export_dir", nargs="?", type=Path, help="base path, which holds version folders: 1, 2, ...")
-    what.add_argument("--model-config-file", type=Path, help="models as tensorflow_model_server's file lists them")
+    what.add_argument("--model-config-file", type=Path, help="models, in the format of tensorflow_model_server's file")
     parser.add_argument("--grpc-port", type=int, default=8500, help="port of the gRPC interface; 0: a free one")
     parser.add_argument("--rest-port", type=int, help="port of the REST interface; 0: a free one; by default none")
     parser.add_argument("--model-name", default="default", help="name that requests call the model of export_dir by")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all")
     parser.add_argument("--poll-seconds", type=float, default=1.0, help="between two looks for new versions")
-    parser.add_argument("--ssl-config-file", type=Path, help="TLS for gRPC, as tensorflow_model_server's file has it")
+    parser.add_argument(
+        "--ssl-config-file", type=Path, help="TLS for gRPC, in the format of tensorflow_model_server's file"
+    )
     parser.add_argument("--enable-batching", action="store_true", help="merge the requests that wait")
-    parser.add_argument("--batching-parameters-file", type=Path, help="merge requests, as the real server's file says")
+    parser.add_argument(
+        "--batching-parameters-file", type=Path, help="merge requests, in the format of the real server's file"
+    )
     parser.add_argument(
         "--monitoring-config-file",
         type=Path,
-        help="metrics as tensorflow_model_server's file has them; without it they are on, at its default path",
+        help="metrics, in the format of tensorflow_model_server's file; without it they are on, at its default path",
     )
     parser.add_argument("--max-requests", type=int, default=1024, help="requests at a time; more are refused")
     parser.add_argument(
@@ -156,7 +160,8 @@ SERVING_COMMANDS = {
         _verify_export,
     ),
     "serve": Command(
-        "Serves an export as tensorflow_model_server does, over gRPC and REST.",
+        "Serves an export over gRPC and REST with TensorFlow Serving's API; serving/model_server/README.md says where "
+        "tensorflow_model_server differs.",
         "{EXPORT_DIR [--model-name NAME] | --model-config-file FILE} [--grpc-port P] [--rest-port R] [--host HOST] "
         "[--poll-seconds N] [--enable-batching | --batching-parameters-file FILE] [--monitoring-config-file FILE] "
         "[--ssl-config-file FILE] [--max-requests N] [--reuse-port]",
@@ -177,8 +182,8 @@ SERVING_COMMANDS = {
         _predict,
     ),
     "reload-config": Command(
-        "Has a running model server serve other models, versions and labels, without a restart: the embedded one or "
-        "tensorflow_model_server.",
+        "Has a running model server serve other models, versions and labels, without a restart. It needs TensorFlow "
+        "Serving's ModelService; it is tested with the embedded server.",
         "FILE --server HOST:PORT [--timeout SECONDS] [--ca-file FILE [--cert-file FILE --key-file FILE]]",
         "c2al reload-config serving/model_server/canary.config --server localhost:8500",
         _add_reload_config,

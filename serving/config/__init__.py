@@ -1,1 +1,1 @@
-"""tensorflow_model_server's own files: models, batching, monitoring, TLS."""
+"""Files in tensorflow_model_server's format: models, batching, monitoring, TLS."""

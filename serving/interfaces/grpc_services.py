@@ -22,8 +22,8 @@ from ..servable import inference
 from ..servable.batching import deadline
 
 SIGNATURE_DEF = "signature_def"
-MAX_MESSAGE = MAX_MEMORY // 2
-"""Bytes of a request; gRPC itself holds it twice while it comes in."""
+MAX_MESSAGE = 28 << 20
+"""Bytes of a request: gRPC holds it twice while it comes in, and the tensors are two more copies of it."""
 MAX_PLAIN_MESSAGE = 2**17
 """Bytes of a request that is not for inference: a list of models is the longest."""
 _MAX_DETAILS = 2000  # bytes, up to three on the wire for each: a client refuses headers beyond 8 KB

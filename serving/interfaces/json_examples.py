@@ -7,7 +7,7 @@ import numpy as np
 
 from ..protocol.errors import RequestError
 from ..protocol.messages import Example
-from .json_memory import Room, shown
+from .json_memory import MAX_SHOWN, Room, shown
 from .json_tensors import is_base64, shortest_decimals, to_bytes
 
 CONTEXT, EXAMPLES = "context", "examples"
@@ -68,7 +68,7 @@ def _to_example(row: Any, room: Room) -> bytes:
     for name, values in row.items():
         feature = example.features.feature[name]
         for value in values if isinstance(values, list) else [values]:
-            _add(name, feature, value)
+            _add(name[:MAX_SHOWN], feature, value)
     serialized: bytes = example.SerializeToString()
     room.take(_COPIES * len(serialized), "`examples`")
     return serialized

@@ -6,11 +6,11 @@ from typing import Any
 
 from ..protocol.memory import MAX_MEMORY, too_large
 
-_COSTS = {b"[": 104, b"{": 264, b",": 44, b":": 96, b'"': 28}
-"""Bytes for a list; an object; an entry of either with its number; a key's places in two tables; half a string."""
+_MEMO = 40
+"""Bytes for a key in the table that lets equal keys share a string, until all is parsed."""
+_COSTS = {b"[": 104, b"{": 264, b",": 44, b":": 56 + _MEMO, b'"': 28}
+"""Bytes for a list; an object; an entry of either with its number; a key's places in tables; half a string."""
 _WIDE = re.compile(rb"[\xf0-\xff]")
-_COPIES = 2
-"""The bytes of strings that the model gets, and TensorFlow's copy of them."""
 
 
 class Room:
@@ -43,14 +43,18 @@ def room_beside(body: bytes) -> Room:
     # Python's strings are as wide as their widest character: 1, 2 or 4 bytes for each.
     width = 1 if body.isascii() else 4 if _WIDE.search(body) else 2
     in_strings = max(width, 4 if b"\\ud" in body or b"\\uD" in body else 2 if b"\\u" in body else 1)
-    need = size * (width + in_strings + _COPIES) + sum(body.count(mark) * cost for mark, cost in _COSTS.items())
+    need = size * (width + in_strings) + sum(body.count(mark) * cost for mark, cost in _COSTS.items())
     room = Room(MAX_MEMORY)
     room.take(need, f"A body of {size} bytes")
+    room.left += size * width + body.count(b":") * _MEMO  # what is freed once all is parsed
     return room
 
 
+MAX_SHOWN = 200
+"""Characters of a value in messages."""
+
 _brief = reprlib.Repr()
-_brief.maxstring = _brief.maxother = _brief.maxlong = 200
+_brief.maxstring = _brief.maxother = _brief.maxlong = MAX_SHOWN
 
 
 def shown(value: Any) -> str:

@@ -12,7 +12,7 @@ from c2al_tf.saved_model import TensorSpec
 
 from ..protocol.errors import RequestError
 from ..protocol.tensors import dtype_name
-from .json_memory import Room, shown
+from .json_memory import MAX_SHOWN, Room, shown
 
 ROWS, COLUMNS = "instances", "inputs"
 _MAX_RANK = 32
@@ -39,7 +39,9 @@ def read_inputs(body: Mapping[str, Any], specs: Mapping[str, TensorSpec], room: 
     values = _columns_of_rows(body[ROWS], specs, room) if ROWS in body else _columns(body[COLUMNS], specs)
     for name in values:
         if name not in specs:
-            raise RequestError(f"JSON object: does not have named input: {name}. Inputs: {', '.join(specs)}")
+            raise RequestError(
+                f"JSON object: does not have named input: {name:.{MAX_SHOWN}}. Inputs: {', '.join(specs)}"
+            )
     return {name: _to_array(name, value, specs[name], room) for name, value in values.items()}
 
 
@@ -69,7 +71,8 @@ def _columns_of_rows(rows: Any, specs: Mapping[str, TensorSpec], room: Room) -> 
         return {_only_input(specs): rows}
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or row.keys() != rows[0].keys():
-            raise RequestError(f"{ROWS!r}: row {number} must have the same inputs as row 0: {', '.join(rows[0])}.")
+            first = ", ".join(name[:MAX_SHOWN] for name in itertools.islice(rows[0], MAX_SHOWN))
+            raise RequestError(f"{ROWS!r}: row {number} must have the same inputs as row 0: {first}.")
     room.take(8 * len(rows) * len(rows[0]), f"{ROWS!r} of {len(rows)} rows")
     return {name: [row[name] for row in rows] for name in rows[0]}
 
@@ -85,8 +88,10 @@ def _to_array(name: str, value: Any, spec: TensorSpec, room: Room) -> NDArray[An
     each = _STRING if spec.dtype.kind == "O" else _LEAF + 3 * spec.dtype.itemsize
     room.take(each * len(leaves), f"Input {name!r} of {len(leaves)} values")
     if spec.dtype.kind == "O":
+        strings = [to_bytes(name, leaf) for leaf in leaves]
+        room.take(2 * sum(map(len, strings)), f"Input {name!r} of {len(leaves)} values")
         array = np.empty(len(leaves), object)
-        array[:] = [to_bytes(name, leaf) for leaf in leaves]
+        array[:] = strings
         return array.reshape(shape)
     allowed = _JSON_TYPES.get(spec.dtype.kind, set())
     for kind in {type(leaf) for leaf in leaves} - allowed:

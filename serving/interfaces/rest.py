@@ -26,7 +26,7 @@ from ..servable.servable import Servable
 from .event_loop import wait_for
 from .grpc_services import SIGNATURE_DEF, get_model_metadata
 from .json_examples import fill_input, write_classifications, write_regressions
-from .json_memory import Room, room_beside, shown
+from .json_memory import MAX_SHOWN, Room, room_beside, shown
 from .json_tensors import ROWS, read_inputs, write_outputs
 
 _PATH = re.compile(
@@ -74,7 +74,8 @@ def _predict(models: Models, spec: Any, body: bytes) -> dict[str, Any]:
         model = servable.model
         if signature not in model.signatures:
             raise RequestError(
-                f'Serving signature name: "{signature}" not found in signature def: {", ".join(model.signatures)}'
+                f'Serving signature name: "{signature:.{MAX_SHOWN}}" not found in signature def: '
+                f"{', '.join(model.signatures)}"
             )
         inputs = read_inputs(request, model.signatures[signature].inputs, room)
         return write_outputs(wait_for(servable.run(inputs, signature)), as_rows=ROWS in request)

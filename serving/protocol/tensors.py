@@ -120,8 +120,8 @@ def read_form(proto: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or (shape and min(shape) < 0):
         raise ValueError(f"a tensor must have a known shape. Received: shape={shape}")
-    sent = max(_MAX_REPEATED, len(proto.tensor_content), len(getattr(proto, field)))
-    if math.prod(size or 1 for size in shape) > sent:
+    bound = math.prod([size or 1 for size in shape])
+    if bound > _MAX_REPEATED and bound > max(len(proto.tensor_content), len(getattr(proto, field))):
         raise ValueError(f"a tensor may have at most {_MAX_REPEATED} values that are not sent. Received: shape={shape}")
     return dtype, shape
 

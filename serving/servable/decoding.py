@@ -127,20 +127,20 @@ class Decoder:
         except DecodeError as error:
             raise RequestError(f"The request cannot be parsed: {error}", INTERNAL) from error
         try:
-            form = Form(named.key, *read_form(named.value))
-            num_values = num_sent(named.value, form.dtype)
-            cost = _cost(named.value, form, num_values, len(entry))
-            as_numbers = 0 if form.dtype == STRING else 2 * math.prod(form.shape) * form.dtype.itemsize
-            if parsed + cost + as_numbers > room and not (as_numbers and named.value.tensor_content):
-                raise too_large(f"a tensor of shape {form.shape}", MAX_MEMORY - room + parsed + cost + as_numbers)
-            content = read_content(named.value, form.dtype, form.shape)
+            form, value = Form(named.key, *read_form(named.value)), named.value
+            num_values, places = num_sent(value, form.dtype), math.prod(form.shape)
+            cost = _cost(value, form.dtype, places, num_values, len(entry))
+            copies = 0 if form.dtype == STRING or value.tensor_content else 2 * places * form.dtype.itemsize
+            if parsed + cost + copies > room:
+                raise too_large(f"a tensor of shape {form.shape}", MAX_MEMORY - room + parsed + cost + copies)
+            content = read_content(value, form.dtype, form.shape)
         except ValueError as error:
             raise RequestError(f"Input {named.key!r}: {error}") from error
         if isinstance(content, bytes):
             self._remember(entry, form, content)
         elif len(content) == 1:
             self._remember(entry, form, content[0])
-        return form, content, cost, _unsent_rows(form, num_values)
+        return form, content, cost, _unsent_rows(form, num_values) if places > num_values or not places else 0
 
     def _remember(self, entry: bytes, form: Form, content: bytes) -> None:
         prefix = entry[: len(entry) - len(content)]
@@ -185,12 +185,11 @@ def _name(entry: bytes) -> str:
     return entry[start : min(stop, start + _MAX_PREFIX)].decode(errors="replace") if number == 1 else ""
 
 
-def _cost(tensor: Any, form: Form, num_values: int, size: int) -> int:
+def _cost(tensor: Any, dtype: np.dtype[Any], places: int, num_values: int, size: int) -> int:
     """Bytes that a tensor's places take beyond two copies of the `size` bytes that are sent."""
-    places = math.prod(form.shape)
-    unsent = max(0, places - num_values) if num_values else 0
-    if form.dtype != STRING:
-        return max(0, 2 * (places * form.dtype.itemsize - size)) + unsent * _MODEL_PLACE
+    unsent = places - num_values if 0 < num_values < places else 0
+    if dtype != STRING:
+        return max(0, 2 * (places * dtype.itemsize - size)) + unsent * _MODEL_PLACE
     last = len(tensor.string_val[-1]) if unsent else 0
     each = _UNSENT_STRING + _MODEL_PLACE + (2 * last if last > _INLINE else 0)
     return num_values * _SENT_STRING + unsent * each

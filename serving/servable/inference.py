@@ -24,7 +24,7 @@ _CLASSIFY, _REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress
 _Outputs = Mapping[str, NDArray[Any]]
 _EXAMPLE = 2048
 """Bytes for an example beside its characters: copies, 256; its features in the model; its part of the response."""
-_CONTEXT = 18
+_CONTEXT = 24
 """Bytes for a byte of context with an example: `bytes`, TensorFlow's copy, and what the model makes of it."""
 
 

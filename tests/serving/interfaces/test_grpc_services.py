@@ -233,3 +233,36 @@ def test_a_config_that_cannot_be_is_refused(reloadable, export, base_path, label
     assert refused.value.code().name == code
     prediction = prediction_service_pb2_grpc.PredictionServiceStub(reloadable)
     assert prediction.Predict(predict_request(export.columns)).model_spec.version.value == 2  # as before
+
+
+def test_an_input_that_is_sent_twice_is_refused(channel, export):
+    request = predict_request(export.columns).SerializeToString()
+    twice = predict_request({"city": export.columns["city"]}).SerializeToString()  # concatenated messages are merged
+    with pytest.raises(
+        grpc.RpcError, match="one entry for each of: city, price, tags, user. Received: 5 entries"
+    ) as no:
+        channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(request + twice)
+    assert no.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_names_of_outputs_are_no_more_than_outputs(prediction, export):
+    request = predict_request(export.columns)
+    request.output_filter.extend(["logits"] * 3)
+    with pytest.raises(grpc.RpcError, match="each of the signature's outputs once: logits, probabilities. Received: 3"):
+        prediction.Predict(request)
+
+
+def test_a_compressed_request_is_refused(prediction, export):
+    with pytest.raises(grpc.RpcError) as refused:
+        prediction.Predict(predict_request(export.columns), compression=grpc.Compression.Gzip)
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_requests_that_are_not_for_inference_are_short(models, channel):
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = "x" * 2**17
+    with pytest.raises(grpc.RpcError, match="GetModelStatus: a request may have 131072 bytes") as refused:
+        models.GetModelStatus(request)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.RpcError, match="a request may have 131072 bytes"):
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="x" * 2**17))

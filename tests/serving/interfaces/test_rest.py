@@ -7,6 +7,7 @@ import socket
 import numpy as np
 import pytest
 from c2al_serving.interfaces import rest
+from c2al_serving.interfaces.json_memory import room_beside
 from c2al_serving.server import Server
 
 
@@ -235,3 +236,34 @@ def test_what_is_no_request_is_told_so(server, request_bytes, status, message):
             answer = json.loads(response.read())
     assert (response.status, response.headers["Content-Type"]) == (status, "application/json")
     assert message in answer["error"]
+
+
+@pytest.mark.parametrize("piece", ["[]", "{}", '""', '{"b64": ""}', "[[[[]]]]"])
+@pytest.mark.parametrize("place", ['{"inputs": {"price": [%s]}}', '{"instances": [%s]}'])
+def test_json_that_takes_much_memory_is_refused_before_it_is_parsed(ask, piece, place):
+    body = place % ",".join([piece] * 1_000_000)
+    status, answer = ask("default:predict", body.encode())
+    assert (status, f"A body of {len(body)} bytes takes too much memory: a request may cost" in answer["error"]) == (
+        400,
+        True,
+    )
+
+
+def test_a_body_of_many_strings_has_room_for_so_many_only(ask):
+    status, answer = ask("default:predict", json.dumps({"inputs": {"city": ["ab"] * 300_000}}).encode())
+    assert status == 400
+    assert "Input 'city' of 300000 values takes too much memory" in answer["error"]
+
+
+def test_messages_show_the_beginning_of_a_long_value(ask):
+    status, answer = ask("default:predict", {"inputs": {"price": ["x" * 10**6]}})
+    assert status == 400
+    assert len(answer["error"]) < 300
+    status, answer = ask("default:predict", {"inputs": {"x" * 10**6: [1.0]}})
+    assert (status, len(answer["error"]) < 400) == (400, True)
+
+
+def test_bodies_of_ordinary_requests_have_room():
+    row = {f"column_{number:02}": f"{number:08x}" if number < 26 else number / 7 for number in range(39)}
+    room = room_beside(json.dumps({"instances": [row] * 4096}).encode())
+    assert room.left > 4096 * (26 * (176 + 2 * 8) + 13 * 28 + 39 * 8)

@@ -87,6 +87,13 @@ def test_batches_are_filled_up_to_allowed_sizes(batched, export) -> None:
     assert model.sizes == [16, 16, 64]
 
 
+def test_rows_that_fill_a_batch_take_little_memory(batched, export) -> None:
+    batcher, _ = batched(max_batch_size=64, allowed_batch_sizes=(64,))
+    wide = piece(export.columns, 0, 2) | {"tags": np.full((2, 2**14), "", object)}
+    with pytest.raises(RequestError, match="fill a batch up to one of `allowed_batch_sizes` may take 33554432 bytes"):
+        ask_one(batcher, wide, "serving_default", ["logits"])
+
+
 def test_what_cannot_be_merged_is_answered_by_itself(batched, export) -> None:
     """Lists of another length, another signature, more rows than a batch, none."""
     batcher, model = batched(max_batch_size=40, batch_timeout_micros=10_000)
