@@ -115,6 +115,7 @@ def in_form(
     ):
         return rows
 
+    @tf.autograph.experimental.do_not_convert
     def form(x: Any, y: Any, weight: Any = None) -> tuple[Any, Mapping[str, Tensor], Weight]:
         labels = {task: _label(task, label) for task, label in by_task(y).items()}
         size = tf.shape(labels[primary])[:1]
@@ -131,11 +132,12 @@ def in_form(
 def inputs_alone(rows: tf.data.Dataset, model: keras.Model) -> tf.data.Dataset:
     """Batches `(x,)` of batches `(x, ...)`: the columns that the model reads."""
     names = _input_names(model, rows.element_spec[0])
-    return rows.map(
-        lambda x, *_: (x if names is None else {name: x[name] for name in names},),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+
+    @tf.autograph.experimental.do_not_convert
+    def inputs(x: Any, *_: Any) -> tuple[Any]:
+        return (x if names is None else {name: x[name] for name in names},)
+
+    return rows.map(inputs, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def grouped(batches: Iterable[Any], size: int) -> Iterable[Any]:
