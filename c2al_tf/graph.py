@@ -10,6 +10,9 @@ from .types import Tensor
 _SQUASHING = {"sigmoid", "hardsigmoid", "logsigmoid", "softmax", "logsoftmax", "sparsemax", "sparsesigmoid"}
 """Activations, layers and operations, in lower case without `_`, whose result is a probability or the log of one."""
 
+_MIXING = {"average", "maximum", "minimum", "multiply"}
+"""Layers and operations that make a probability of probabilities alone."""
+
 _PASSING = {
     "activityregularization", "cast", "clip", "concatenate", "dropout", "expanddims", "flatten", "getitem", "identity",
     "permute", "ravel", "repeatvector", "reshape", "split", "squeeze", "stack", "stopgradient", "transpose", "unstack",
@@ -76,13 +79,22 @@ def squashing_operation(tensor: Tensor) -> Any | None:
     operation, _, position = tensor._keras_history
     if is_nested_model(operation):
         return squashing_operation(operation.outputs[position])
-    functions = [getattr(operation, name, None) for name in ("activation", "function")]
-    applied = {_plain_name(operation), *(_plain_name(function) for function in functions if function is not None)}
-    if applied & _SQUASHING:
+    names = _applied(operation)
+    if names & _SQUASHING:
         return operation
-    if applied & _PASSING or applied == {"activation", "linear"}:
-        return next(filter(None, map(squashing_operation, _call(tensor).input_tensors)), None)
-    return None
+    found = [squashing_operation(x) for x in _call(tensor).input_tensors]
+    if names & _MIXING:
+        return found[0] if found and all(found) else None
+    return next(filter(None, found), None) if names & _PASSING or names == {"activation", "linear"} else None
+
+
+def _applied(operation: Any) -> set[str]:
+    """Names of what an operation computes: its own, and that of its activation if it is one of Keras's."""
+    names = {_plain_name(operation)}
+    if type(operation).__module__.split(".")[0] == "keras":
+        functions = [getattr(operation, name, None) for name in ("activation", "function")]
+        names |= {name for function in functions if function is not None for name in _applied(function)}
+    return names
 
 
 def _plain_name(operation: Any) -> str:

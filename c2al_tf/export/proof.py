@@ -8,12 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from ..data.inputs.features import FeatureEncoder
+from ..form import outputs_by_name
 from ..saved_model import SavedModel, SavedModelError
 from ..saved_model.conformance import difference
 from ..schema import Schema
 from ..training.batches import by_task
 from ..types import Array, Columns
-from .facts import ExportError
+from .facts import ExportError, ExportFacts
 from .probes import probe_rows, spellings
 from .signatures import COLUMNS, EXAMPLES, signature_outputs
 
@@ -26,6 +27,9 @@ def check_inputs(model: keras.Model, schema: Schema) -> None:
         name: _form(column.dtype, () if column.length is None else (column.length,))
         for name, column in schema.inputs.items()
     }
+    shapes = {name: tuple(output.shape) for name, output in outputs_by_name(model).items()}
+    if set(shapes.values()) != {(None, 1)}:
+        raise ValueError(f"The model's outputs must have shape (batch, 1) each. Received: {shapes}")
     if has == makes:
         return
     names = sorted(name for name in {*has, *makes} if has.get(name) != makes.get(name))
@@ -53,13 +57,15 @@ def wanted_logits(
     wanted: dict[str, Mapping[str, Array]] = {}
     rows = len(next(iter(columns.values())))
     if expected is not None:
-        given = {task: np.asarray(logits, np.float32).reshape(-1, 1) for task, logits in by_task(expected).items()}
-        tasks = list(by_task(model.output))
-        if not isinstance(expected, Mapping) and len(tasks) == 1:
-            given = dict(zip(tasks, given.values(), strict=True))
+        tasks = list(outputs_by_name(model))
+        by_name = expected if isinstance(expected, Mapping) else {tasks[0]: expected}
+        given = {task: np.asarray(logits, np.float32).reshape(-1, 1) for task, logits in by_name.items()}
         shapes = {task: logits.shape for task, logits in given.items()}
-        if shapes != dict.fromkeys(tasks, (rows, 1)):
-            raise ValueError(f"`expected` must be logits of {rows:,} rows for each of {tasks}. Received: {shapes}")
+        if shapes != dict.fromkeys(tasks, (rows, 1)) or not all(np.isfinite(x).all() for x in given.values()):
+            raise ValueError(
+                f"`expected` must be finite logits of {rows:,} rows for each of {tasks}. Received: {shapes}"
+                + ("" if shapes != dict.fromkeys(tasks, (rows, 1)) else ", not all finite")
+            )
         wanted["the caller's predictions on raw rows"] = given
     if encoder is not None:
         wanted["the model behind the encoder of training"] = _logits(model, columns, encoder)
@@ -77,11 +83,19 @@ def _logits(model: keras.Model, columns: Columns, encoder: FeatureEncoder) -> di
 
 
 def check_outputs(
-    served: SavedModel, calls: Mapping[str, Columns], logits: Mapping[str, Array], source: str, max_error: float
+    served: SavedModel, calls: Mapping[str, Columns], logits: Mapping[str, Array], source: str, facts: ExportFacts
 ) -> None:
     """Raises ExportError unless every signature gives the outputs that these logits, by task, have."""
     for signature, outputs in signature_outputs(logits).items():
-        _compare(served, signature, calls[signature], outputs, f"beside {source}", max_error)
+        got = _compare(served, signature, calls[signature], outputs, f"beside {source}", facts.max_error)
+        for name in (name for name in outputs if name.endswith("logits")):
+            expected = np.asarray(outputs[name])
+            error, bound = float(np.sqrt(np.mean(np.square(got[name] - expected)))), facts.max_rms_error(expected)
+            if not error <= bound:
+                raise ExportError(
+                    f"`{name}` of `{signature}` (beside {source}) must differ by {bound:.2g} at most in the root mean "
+                    f"square over the rows. Received: {error:.2g}"
+                )
 
 
 def check_probes(
@@ -118,8 +132,8 @@ def _compare(
     wanted: Mapping[str, Any],
     where: str,
     max_error: float,
-) -> None:
-    """Raises ExportError at the row whose outputs differ most, or if there is no answer."""
+) -> dict[str, Array]:
+    """The outputs. Raises ExportError at the row whose outputs differ most, or if there is no answer."""
     try:
         got = served.run(inputs, signature)
     except SavedModelError as error:
@@ -134,3 +148,4 @@ def _compare(
             f"{got[name][row].tolist()} where {expected[row].tolist()} is expected, in row {row}: "
             f"{ {key: column[row] for key, column in inputs.items()}!r:.300}"
         )
+    return got

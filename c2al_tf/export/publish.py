@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..data.columns.raw import as_raw, num_rows
 from ..data.inputs.features import FeatureEncoder
 from ..files import replace_directory
 from ..model import check_logits, strip_auxiliary_heads
@@ -99,7 +100,11 @@ def export_for_serving(
     check_logits(model)
     check_inputs(model, schema)
     served_model = strip_auxiliary_heads(model)
-    columns = {feature.name: _raw(sample[feature.name]) for feature in schema.features}
+    columns = _raw(sample, schema)
+    if examples is not None and np.shape(examples) != (num_rows(columns),):
+        raise ValueError(
+            f"`examples` must be the {num_rows(columns):,} rows of `sample`, (rows,). Received: {np.shape(examples)}"
+        )
     wanted = wanted_logits(served_model, columns, expected, encoder)
     proof = " and ".join(wanted)
     with replace_directory(base / str(version)) as directory:
@@ -112,7 +117,7 @@ def export_for_serving(
         with SavedModel(directory) as served:
             calls = signature_inputs(columns, schema, served.signatures, examples)
             for source, logits in wanted.items():
-                check_outputs(served, calls, logits, source, facts.max_error)
+                check_outputs(served, calls, logits, source, facts)
             check_probes(served, served_model, schema, columns, encoder, facts.max_error)
             for check in check_calls(served, calls, facts.max_error):
                 if not check.passed:
@@ -157,9 +162,16 @@ def _fill_log(log: Any, signature: str, inputs: Columns) -> None:
                 request.input.example_list.examples.add().MergeFromString(example)
 
 
-def _raw(values: Any) -> Array:
-    array = np.asarray(values)
-    return array.astype(object) if array.dtype.kind in "UT" else array
+def _raw(sample: Columns, schema: Schema) -> dict[str, Array]:
+    """The features' columns of a sample, in the form of raw columns."""
+    missing = [feature.name for feature in schema.features if feature.name not in sample]
+    sizes = {len(sample[feature.name]) for feature in schema.features if feature.name in sample}
+    if missing or len(sizes) != 1 or 0 in sizes:
+        raise ValueError(
+            "`sample` must have a column of each feature, all with as many rows, at least one. "
+            f"Received: columns of {sorted(sizes)} rows, without {missing}"
+        )
+    return {feature.name: as_raw(sample[feature.name], feature.column, "sample") for feature in schema.features}
 
 
 def _next_version(base: Path) -> int:

@@ -44,6 +44,7 @@ def signature_inputs(
     if examples is None:
         serialized = to_examples(columns, {feature.name: feature.column for feature in schema.features})
         examples = np.array(serialized, object)
+    examples = np.asarray(examples, object)
     own = {COLUMNS: columns, EXAMPLES: {"examples": examples}}
     return {name: own.get(name, {_names.CLASSIFY_INPUTS: examples}) for name in signatures}
 

@@ -1,5 +1,6 @@
 """Rows in the form that training takes: `(x, {task: (batch, 1)}, weight)`, from any `tf.data.Dataset` of batches."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeAlias
@@ -7,6 +8,7 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 
+from ..form import outputs_by_name
 from ..types import PRIMARY, Tensor
 
 Batches: TypeAlias = Callable[[int, int], tf.data.Dataset]
@@ -42,13 +44,11 @@ def epochs_of(
 ) -> Callable[[int, int], Iterable[Any]]:
     """Maps (epoch, batches to skip) to the rest of the epoch's batches, in the form that a step takes.
 
-    Of a dataset an epoch is a pass, or the next `steps_per_epoch` batches if it has more, as `fit` takes them.
+    An epoch of a dataset is a pass over it; if it has more than `steps_per_epoch` batches, the next ones, as in `fit`.
     """
     if not isinstance(rows, tf.data.Dataset):
         limit = -1 if steps_per_epoch is None else steps_per_epoch
-        return lambda epoch, skip: in_form(rows(epoch, skip), model, class_weight, checked=True).take(
-            max(limit - skip, -1)
-        )
+        return lambda epoch, skip: in_form(rows(epoch, skip), model, class_weight).take(max(limit - skip, -1))
     whole = in_form(rows, model, class_weight)
     if steps_per_epoch is None or 0 <= whole.cardinality() <= steps_per_epoch:
         return lambda epoch, skip: whole.skip(skip)
@@ -77,11 +77,7 @@ def num_steps(rows: Batches | tf.data.Dataset, steps_per_epoch: int | None) -> i
 
 
 def in_form(
-    rows: tf.data.Dataset,
-    model: keras.Model,
-    class_weight: Mapping[int, float] | None = None,
-    *,
-    checked: bool = False,
+    rows: tf.data.Dataset, model: keras.Model, class_weight: Mapping[int, float] | None = None
 ) -> tf.data.Dataset:
     """Batches `(x, y)` or `(x, y, weight)` in the form that a step takes.
 
@@ -90,41 +86,35 @@ def in_form(
     Args:
         rows: The batches. A label has shape (batch,) or (batch, 1), or there is a dict of them by task.
         model: The model that reads them.
-        class_weight: Weight of label 0 and of label 1 of the first task, which multiplies the weight of the row.
-        checked: Whether the labels were checked when they were read: batches in the right form are then returned as
-            they are.
+        class_weight: Weight of label 0 and of label 1 of the model's first task, which multiplies the row's weight.
 
     Raises:
-        ValueError: If the batches have another form, or lack an input of the model.
+        ValueError: If the batches have another form, or lack an input of the model or the label that is weighted.
         tf.errors.InvalidArgumentError: From the batches, if a label is not between 0 and 1.
     """
     spec = rows.element_spec
     if not isinstance(spec, tuple) or len(spec) not in (2, 3):
         raise ValueError(f"`batches` must have elements (x, y) or (x, y, weight). Received: {spec}")
     names = _input_names(model, spec[0])
-    primary = next(iter(by_task(spec[1])))
+    tasks = by_task(spec[1])
+    for task, label in tasks.items():
+        if label.shape.rank not in (1, 2) or (label.shape.rank == 2 and label.shape[1] != 1):
+            raise ValueError(f"Label `{task}` must have shape (batch,) or (batch, 1). Received: {label}")
+    primary = next(iter(outputs_by_name(model)))
     factors = None if class_weight is None else _class_weights(class_weight)
-    if (
-        checked
-        and factors is None
-        and len(spec) == 3
-        and isinstance(spec[1], Mapping)
-        and all(label.shape.rank == 2 for label in spec[1].values())
-        and all(weight.shape.rank == 1 for weight in tf.nest.flatten(spec[2]))
-        and (names is None or len(names) == len(spec[0]))
-    ):
-        return rows
+    if factors is not None and primary not in tasks:
+        raise ValueError(f"`class_weight` is of the labels of `{primary}`. Received: labels of {sorted(tasks)}")
 
     @tf.autograph.experimental.do_not_convert
     def form(x: Any, y: Any, weight: Any = None) -> tuple[Any, Mapping[str, Tensor], Weight]:
         labels = {task: _label(task, label) for task, label in by_task(y).items()}
-        size = tf.shape(labels[primary])[:1]
+        size = tf.shape(next(iter(labels.values())))[:1]
         weight = tf.ones(size) if weight is None else weight
         weight = tf.nest.map_structure(lambda values: tf.reshape(tf.cast(values, tf.float32), (-1,)), weight)
         if factors is not None:
-            factor = tf.gather(factors, tf.cast(labels[primary][:, 0], tf.int32))
+            factor = tf.gather(factors, tf.cast(tf.round(labels[primary][:, 0]), tf.int32))  # as Keras rounds
             weight = tf.nest.map_structure(lambda values: values * factor, weight)
-        return x if names is None else {name: x[name] for name in names}, labels, weight
+        return _select(x, names), labels, weight
 
     return rows.map(form, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
@@ -135,21 +125,37 @@ def inputs_alone(rows: tf.data.Dataset, model: keras.Model) -> tf.data.Dataset:
 
     @tf.autograph.experimental.do_not_convert
     def inputs(x: Any, *_: Any) -> tuple[Any]:
-        return (x if names is None else {name: x[name] for name in names},)
+        return (_select(x, names),)
 
     return rows.map(inputs, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def grouped(batches: Iterable[Any], size: int) -> Iterable[Any]:
-    """Batches of `size` batches, the last one of those that are left; the batches themselves for a size of 1."""
+    """Batches of `size` batches, or fewer where their shape changes or they end; the batches themselves for size 1."""
     if size == 1:
         return batches
-    return batches.batch(size) if isinstance(batches, tf.data.Dataset) else _stacked(iter(batches), size)
+    if isinstance(batches, tf.data.Dataset) and all(x.shape[0] for x in tf.nest.flatten(batches.element_spec)):
+        return batches.batch(size)
+    return _stacked(iter(batches), size)
 
 
 def _stacked(batches: Iterator[Any], size: int) -> Iterator[Any]:
-    while group := list(islice(batches, size)):
-        yield tf.nest.map_structure(lambda *values: tf.stack(values), *group)
+    held: list[Any] = []
+    for batch in batches:
+        if held and (len(held) == size or _num_rows(held[0]) != _num_rows(batch)):
+            yield tf.nest.map_structure(lambda *values: tf.stack(values), *held)
+            held = []
+        held.append(batch)
+    if held:
+        yield tf.nest.map_structure(lambda *values: tf.stack(values), *held)
+
+
+def _num_rows(batch: Any) -> int:
+    return int(tf.nest.flatten(batch)[0].shape[0])
+
+
+def _select(x: Any, names: list[str] | None) -> Any:
+    return x if names is None else {name: x[name] for name in names}
 
 
 def _input_names(model: keras.Model, x: Any) -> list[str] | None:
@@ -172,9 +178,9 @@ def _label(task: str, label: Tensor) -> Tensor:
 
 
 def _class_weights(class_weight: Mapping[int, float]) -> list[float]:
-    if set(class_weight) != {0, 1} or not all(weight >= 0 for weight in class_weight.values()):
+    if set(class_weight) != {0, 1} or not all(0 <= weight < math.inf for weight in class_weight.values()):
         raise ValueError(
-            "`class_weight` must be {0: weight, 1: weight}, each weight at least 0. "
+            "`class_weight` must be {0: weight, 1: weight}, each weight finite and at least 0. "
             f"Received: class_weight={dict(class_weight)}"
         )
     return [float(class_weight[0]), float(class_weight[1])]

@@ -1,12 +1,14 @@
 """The metrics that a model was compiled with, as `fit` computes and names them."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 
+from ..form import outputs_by_name
 from ..types import Tensor
-from .batches import Weight, by_task
+from .batches import Weight
 
 
 def find_metrics(model: keras.Model) -> keras.metrics.Metric | None:
@@ -31,7 +33,7 @@ def build_metrics(model: keras.Model) -> list[keras.Variable]:
     if metrics is None:
         return []
     if not metrics.built:
-        zeros = {task: np.zeros((1, 1), "float32") for task in by_task(model.output)}
+        zeros = {task: np.zeros((1, 1), "float32") for task in outputs_by_name(model)}
         metrics.update_state(zeros, zeros, np.zeros(1, "float32"))
         metrics.reset_state()
     return list(metrics.variables)
@@ -42,9 +44,12 @@ def update_metrics(
 ) -> None:
     """Adds a batch. A task without labels gets made-up ones: `read_metrics` leaves it out."""
     metrics = find_metrics(model)
-    if metrics is not None:
-        known = {task: labels.get(task, keras.ops.zeros_like(logits[task])) for task in logits}
-        metrics.update_state(known, dict(logits), weight)
+    if metrics is None:
+        return
+    known = {task: labels.get(task, keras.ops.zeros_like(logits[task])) for task in logits}
+    if isinstance(weight, Mapping):
+        weight = {task: weight.get(task, keras.ops.zeros_like(logits[task][:, 0])) for task in logits}
+    metrics.update_state(known, dict(logits), weight)
 
 
 def reset_metrics(model: keras.Model) -> None:
@@ -54,12 +59,12 @@ def reset_metrics(model: keras.Model) -> None:
         metrics.reset_state()
 
 
-def read_metrics(model: keras.Model, labelled: Iterable[str]) -> dict[str, float]:
-    """The values by the names that `fit` gives them, of the tasks that have labels."""
-    metrics, tasks, labelled = find_metrics(model), list(by_task(model.output)), set(labelled)
+def read_metrics(model: keras.Model, labelled: Iterable[str]) -> dict[str, Any]:
+    """The values by the names that `fit` gives them, of the tasks that have labels; lists where they are vectors."""
+    metrics, tasks, labelled = find_metrics(model), list(outputs_by_name(model)), set(labelled)
     if metrics is None or not metrics.built:
         return {}
-    values = {name: float(value) for name, value in metrics.result().items()}
+    values = {name: np.asarray(value).tolist() for name, value in metrics.result().items()}
     if len(tasks) == 1:
         return values
     return {name: value for name, value in values.items() if _task(name, tasks) in labelled}

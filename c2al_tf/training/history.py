@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,8 @@ class History:
     Args:
         epoch: Epochs completed.
         step: Steps taken in the current epoch.
-        loss: Sum of the objective over those steps.
+        loss: Sum over those steps of the objective times the rows of the batch.
+        rows: Rows of those steps.
         sums: For each task: sums of log loss, label and weight over the rows of those steps.
         epochs: Metrics of each completed epoch: `loss`, `<task>_loss` and `<task>_ne` of every task, and the compiled
             metrics; with the prefix `val_` on the validation rows.
@@ -29,36 +31,42 @@ class History:
     epoch: int = 0
     step: int = 0
     loss: float = 0.0
+    rows: int = 0
     sums: dict[str, list[float]] = field(default_factory=dict)
     epochs: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     timed_steps: int = 0
 
-    def add_steps(self, results: Sequence[tuple[Tensor, Mapping[str, Tensor]]]) -> None:
+    def add_steps(self, results: Sequence[tuple[Tensor, Mapping[str, Tensor]]], rows: Sequence[int]) -> None:
         """Adds the results of steps: loss and sums of one step, () and (3,), or of several, (steps,) and (steps, 3).
+
+        Args:
+            results: The results of each call.
+            rows: Rows of a batch, in each call.
 
         Raises:
             ValueError: If a loss is not finite.
         """
-        for losses, sums in results:
+        for (losses, sums), num_rows in zip(results, rows, strict=True):
             for loss in np.ravel(losses.numpy()).tolist():
                 if not math.isfinite(loss):
                     raise ValueError(
                         f"The loss must be finite. Received: {loss} at epoch {self.epoch}, step {self.step}. Lower the "
                         "learning rate, or bound the gradient with `clip_norm`"
                     )
-                self.loss += loss
+                self.loss += loss * num_rows
+                self.rows += num_rows
                 self.step += 1
             add_sums(self.sums, sums)
 
     def end_epoch(self, metrics: dict[str, float]) -> None:
         """Stores the metrics of this epoch and begins the next one."""
         self.epochs.append(metrics)
-        self.epoch, self.step, self.loss, self.sums = self.epoch + 1, 0, 0.0, {}
+        self.epoch, self.step, self.loss, self.rows, self.sums = self.epoch + 1, 0, 0.0, 0, {}
 
     def metrics(self) -> dict[str, float]:
         """Loss, and log loss and NE of every task, over the steps of the current epoch so far."""
-        return {"loss": self.loss / max(self.step, 1)} | task_metrics(self.sums)
+        return {"loss": self.loss / max(self.rows, 1)} | task_metrics(self.sums)
 
 
 def add_sums(sums: dict[str, list[float]], more: Mapping[str, Tensor]) -> None:
@@ -84,7 +92,7 @@ def progress_text(sums: Mapping[str, Sequence[float]]) -> str:
 
 
 def best_epoch(epochs: Sequence[Mapping[str, float]], monitor: str) -> int | None:
-    """The epoch, from 0, with the lowest value of the metric `monitor`; None if it has no value in any: NaN is none."""
+    """The epoch, from 0, with the lowest value of the metric `monitor`; None if it is NaN in every epoch."""
     if epochs and monitor not in epochs[0]:
         raise ValueError(f"`patience` needs `validation` rows, for `{monitor}`. Received: only {sorted(epochs[0])}")
     with_value = [epoch for epoch, metrics in enumerate(epochs) if not math.isnan(metrics[monitor])]
@@ -99,12 +107,12 @@ def is_out_of_patience(epochs: Sequence[Mapping[str, float]], patience: int | No
     return len(epochs) - (0 if best is None else best + 1) >= patience
 
 
-def warn_of_nan(metrics: Mapping[str, float], epoch: int) -> None:
+def warn_of_nan(metrics: Mapping[str, Any], epoch: int) -> None:
     """Warns of the metrics on validation rows that are NaN."""
-    names = sorted(name for name, value in metrics.items() if name.startswith("val_") and math.isnan(value))
+    names = sorted(name for name, value in metrics.items() if name.startswith("val_") and np.isnan(value).any())
     if names:
         warnings.warn(
             f"Epoch {epoch}: {', '.join(names)} must be numbers. Received: NaN: the validation rows of a task lack "
             "positives or negatives, or its logits are not finite. Such an epoch is never the best one",
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -10,10 +10,11 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
+from ..form import outputs_by_name
 from ..losses import Objective
 from ..model import check_logits
 from ..types import Tensor
-from .batches import Batches, by_task, epochs_of, grouped, num_steps
+from .batches import Batches, epochs_of, grouped, num_steps
 from .checkpoint import Checkpoints
 from .compiled_metrics import read_metrics, reset_metrics
 from .distribution import check_agreement, is_chief, lost_workers_named, wait_for_all
@@ -57,8 +58,8 @@ def train(
     If a worker ends, the others end within seconds. The same call by all of them then resumes from the last checkpoint.
 
     Args:
-        model: A functional model with logits (batch, 1) as its outputs: one, or a dict by task. Compiled with an
-            optimizer, and with metrics if wanted; the loss is `objective`.
+        model: A functional or Sequential model with logits (batch, 1) as its outputs: one, or a dict by task. It is
+            compiled with an optimizer, and with metrics if wanted; the loss is `objective`.
         batches: The training rows, `(x, y)` or `(x, y, weight)`: `x` the model's inputs (columns that it does not read
             are left out), `y` a label (batch,) or (batch, 1) or a dict of them by task, `weight` (batch,) or a dict of
             them. A dataset, or a function of (epoch, number of batches to skip), by which a resumed run gets the rows
@@ -95,6 +96,8 @@ def train(
     strategy = model.distribute_strategy
     chief = is_chief(strategy)
     check_logits(model)
+    if not model.compiled:
+        raise ValueError('The model must be compiled with an optimizer: `model.compile("adam")`. Received: it is not')
     step = compile_steps(compile_step(model, objective, jit_compile), steps_per_execution)
     state = Checkpoints(model, checkpoints, keep_checkpoints)
     history = History(**state.restore())
@@ -102,11 +105,11 @@ def train(
     steps = num_steps(batches, steps_per_epoch)
     following = epochs_of(batches, model, steps_per_epoch, class_weight)
     hooks = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs, steps=steps, verbose=0)
-    monitor = f"val_{next(iter(by_task(model.output)))}_ne"
+    monitor = f"val_{next(iter(outputs_by_name(model)))}_ne"
     model.stop_training = False
 
-    def figures() -> dict[str, float]:
-        return read_metrics(model, history.sums) | history.metrics()
+    def metrics_so_far() -> dict[str, Any]:
+        return history.metrics() | read_metrics(model, history.sums)
 
     timed = False  # the first reading includes compilation
     hooks.on_train_begin()
@@ -121,16 +124,17 @@ def train(
         with tqdm(
             total=steps, initial=history.step, desc=title, unit="batch", mininterval=0.5, disable=not chief
         ) as bar:
-            for reading in _run_epoch(step, rows, history, steps, hooks, figures, timed=timed):
+            for reading in _run_epoch(step, rows, history, steps, hooks, metrics_so_far, timed=timed):
                 timed = True
                 bar.update(reading)
                 bar.set_postfix_str(progress_text(history.sums))
                 if chief and history.step % checkpoint_steps < reading:
                     state.save(dataclasses.asdict(history))
-        metrics = figures()
+        metrics = metrics_so_far()
         if validation is not None:
             rows = validation if isinstance(validation, tf.data.Dataset) else validation()
-            metrics |= {f"val_{n}": value for n, value in evaluate(model, rows, jit_compile=jit_compile).items()}
+            found = evaluate(model, rows, objective=objective, jit_compile=jit_compile)
+            metrics |= {f"val_{name}": value for name, value in found.items()}
             warn_of_nan(metrics, history.epoch)
         hooks.on_epoch_end(history.epoch, metrics)
         history.end_epoch(metrics)
@@ -138,6 +142,8 @@ def train(
             state.remember_best()
         if chief:
             state.save(dataclasses.asdict(history))
+    with strategy.scope():
+        model.optimizer.finalize_variable_values(model.trainable_variables)  # Averaged weights, with `use_ema`.
     wait_for_all(strategy)  # The chief has now written the last checkpoint.
     state.return_to_best()
     wait_for_all(strategy)  # All workers have now read it.
@@ -151,33 +157,39 @@ def _run_epoch(
     history: History,
     steps_per_epoch: int | None,
     hooks: keras.callbacks.CallbackList,
-    figures: Callable[[], dict[str, float]],
+    metrics_so_far: Callable[[], dict[str, Any]],
     timed: bool,
 ) -> Iterator[int]:
     """Trains to the end of the epoch; every `SYNC_STEPS` steps updates `history` and yields the number of new steps."""
     pending: list[tuple[Tensor, dict[str, Tensor]]] = []
+    rows_of: list[int] = []
     index = history.step
     start = time.perf_counter()
     for x, y, weight in rows:
         hooks.on_train_batch_begin(index)
         pending.append(step(x, y, weight))
+        rows_of.append(next(iter(y.values())).shape[-2])
         index += pending[-1][0].shape.num_elements()
         waiting = index - history.step
         if waiting >= SYNC_STEPS or index == steps_per_epoch:
-            history.add_steps(pending)
+            history.add_steps(pending, rows_of)
             if timed:
                 history.seconds += time.perf_counter() - start
                 history.timed_steps += waiting
-            hooks.on_train_batch_end(index - 1, figures())
+            hooks.on_train_batch_end(index - 1, metrics_so_far())
             yield waiting
             timed = True
             pending.clear()
+            rows_of.clear()
             start = time.perf_counter()
         else:
             hooks.on_train_batch_end(index - 1, {})
+        if hooks.model.stop_training:
+            break
     waiting = index - history.step
-    history.add_steps(pending)
-    if not history.step or history.step != (steps_per_epoch or history.step):
+    history.add_steps(pending, rows_of)
+    too_few = not history.step or history.step != (steps_per_epoch or history.step)
+    if too_few and not hooks.model.stop_training:
         raise ValueError(
             f"Epoch {history.epoch} must have `steps_per_epoch` batches. Received: {history.step} of "
             f"{steps_per_epoch or 'at least 1'}. For more of a dataset, `repeat` it"

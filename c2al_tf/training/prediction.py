@@ -9,27 +9,45 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from ..form import outputs_by_name
+from ..losses import Objective
 from ..types import PRIMARY, Array, Tensor
 from .batches import Weight, by_task, in_form, inputs_alone
-from .compiled_metrics import build_metrics, read_metrics, reset_metrics, update_metrics
+from .compiled_metrics import build_metrics, find_metrics, read_metrics, reset_metrics, update_metrics
 from .distribution import sum_over_workers
 from .history import add_sums, task_metrics
-from .step import task_sums
+from .step import added_losses, task_sums
+
+LOSS = ""
+"""Stands for the objective among the sums by task, which all have names."""
 
 _COMPILED: weakref.WeakKeyDictionary[keras.Model, dict[Any, Callable[..., Any]]] = weakref.WeakKeyDictionary()
 """The compiled functions of each model; an entry is dropped with its model."""
 
 
-def evaluate(model: keras.Model, batches: tf.data.Dataset, *, jit_compile: bool = True) -> dict[str, float]:
+def evaluate(
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    *,
+    objective: Objective | None = None,
+    jit_compile: bool = True,
+) -> dict[str, Any]:
     """Log loss and NE, `<task>_loss` and `<task>_ne`, of every task that has labels, and the compiled metrics of these.
 
     With several workers each passes its share of the rows, and all of them get the metrics over all rows.
 
     Args:
-        model: A functional model with logits as outputs.
+        model: A functional or Sequential model with logits as outputs.
         batches: Batches `(x, y)` or `(x, y, weight)`, as for `train`.
+        objective: Gives `loss`, if every task has labels: the mean over batches, by their rows, of the objective and of
+            what layers add to it.
         jit_compile: Compile with XLA.
+
+    Raises:
+        ValueError: If the batches have no end or another form.
     """
+    if batches.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("The rows of an evaluation must end: `take` so many batches. Received: an endless dataset")
     batches = in_form(batches, model)
     build_metrics(model)
     reset_metrics(model)
@@ -39,16 +57,25 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset, *, jit_compile: bool 
         def score(x: Any, y: Mapping[str, Tensor], weight: Weight) -> dict[str, Tensor]:
             logits = by_task(model(x, training=False))
             update_metrics(model, y, logits, weight)
-            return task_sums(y, logits, weight)
+            sums = task_sums(y, logits, weight)
+            if objective is None or set(logits) - set(y):
+                return sums
+            loss = objective(y, logits, weight)[0] + added_losses(model)
+            rows = tf.cast(tf.shape(next(iter(y.values())))[0], tf.float32)
+            return {LOSS: tf.stack([loss * rows, 0.0, rows]), **sums}
 
         return score
 
-    score = _compiled(model, ("evaluate", jit_compile), compile_for, batches.element_spec)
+    # A model that is compiled anew has other metrics.
+    key = ("evaluate", jit_compile, objective, id(find_metrics(model)))
+    score = _compiled(model, key, compile_for, batches.element_spec)
     sums: dict[str, list[float]] = {}
     for x, y, weight in batches:
         add_sums(sums, score(x, y, weight))
     totals = sum_over_workers(model.distribute_strategy, np.array(list(sums.values())))
-    return read_metrics(model, sums) | task_metrics(dict(zip(sums, totals.tolist(), strict=True)))
+    by_name = dict(zip(sums, totals.tolist(), strict=True))
+    loss, _, rows = by_name.pop(LOSS, (0.0, 0.0, 0.0))
+    return task_metrics(by_name) | read_metrics(model, by_name) | ({"loss": loss / rows} if rows else {})
 
 
 def predict(
@@ -69,6 +96,9 @@ def predict(
 
         return step
 
+    tasks = list(outputs_by_name(model))
+    if task not in tasks:
+        raise ValueError(f"`task` must be one of the model's, {tasks}. Received: task={task!r}")
     batches = inputs_alone(batches, model)
     step = _compiled(model, ("predict", task, jit_compile), compile_for, batches.element_spec)
     parts = []

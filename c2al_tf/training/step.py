@@ -22,7 +22,8 @@ def compile_step(model: keras.Model, objective: Objective, jit_compile: bool = T
 
     If the model was built under a strategy's scope, all replicas take the step together: each worker passes its share
     of the batch, whose rows are split over its devices; loss and sums are over all rows. Each replica has its own copy
-    of state that a forward pass changes (batch normalization, dropout's generator); the first one's copy is saved.
+    of state that a forward pass changes (batch normalization, dropout's generator); the first one's copy is saved. What
+    layers add to the loss is averaged over the replicas by the weights of their rows.
 
     Args:
         model: A compiled model.
@@ -105,8 +106,7 @@ def _gradients(
     with tf.GradientTape() as tape:
         logits = by_task(model(x, training=True))
         loss, _ = objective(y, logits, weight)
-        # Regularizers, `add_loss` and activity regularizers: each layer's own, of the forward pass just done.
-        loss = scale * (loss + sum(tf.reduce_sum(tf.cast(added, tf.float32)) for added in model.losses))
+        loss = scale * (loss + added_losses(model))
         scaled = model.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled, model.trainable_variables)
     update_metrics(model, y, logits, weight)
@@ -135,6 +135,11 @@ def _sum_over_replicas(context: tf.distribute.ReplicaContext, values: Any) -> An
     present = [value for value in flat if value is not None]
     summed = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, present))
     return tf.nest.pack_sequence_as(values, [None if value is None else next(summed) for value in flat])
+
+
+def added_losses(model: keras.Model) -> Tensor:
+    """What layers add to the loss, of the forward pass just done: regularizers of weights and outputs, `add_loss`."""
+    return sum(tf.reduce_sum(tf.cast(added, tf.float32)) for added in model.losses)
 
 
 def task_sums(labels: Mapping[str, Tensor], logits: Mapping[str, Tensor], weight: Weight) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from c2al_tf.config import ModelConfig
+from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.export import export_for_serving
@@ -109,7 +110,8 @@ def test_a_sigmoid_output_is_refused(tmp_path, ending) -> None:
 @pytest.mark.parametrize(
     ("expected", "message"),
     [
-        (np.zeros(3), r"logits of 4 rows for each of \['primary'\]. Received: {'primary': \(3, 1\)}"),
+        (np.zeros(3), r"finite logits of 4 rows for each of \['primary'\]. Received: {'primary': \(3, 1\)}"),
+        ([0.0, np.nan, 0.0, 0.0], r"Received: {'primary': \(4, 1\)}, not all finite"),
         ({"click": np.zeros(4)}, r"for each of \['primary'\]. Received: {'click': \(4, 1\)}"),
         (np.zeros((4, 2)), r"Received: {'primary': \(8, 1\)}"),
     ],
@@ -117,6 +119,53 @@ def test_a_sigmoid_output_is_refused(tmp_path, ending) -> None:
 def test_expected_logits_of_another_form(tmp_path, expected, message) -> None:
     with pytest.raises(ValueError, match=message):
         export_for_serving(theirs(), SCHEMA, tmp_path, sample=ROWS, reference=theirs(), expected=expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"age": [20.0, 41.5]}, r"all with as many rows, at least one. Received: columns of \[2, 4\] rows"),
+        ({name: values[:0] for name, values in ROWS.items()}, r"Received: columns of \[0\] rows"),
+        ({"color": [None, "red", "red", "red"]}, "column `color` must hold `str`, a null as"),
+        ({"color": np.array([b"red"] * 4)}, "column `color` must be string of shape"),
+    ],
+)
+def test_samples_of_another_form(tmp_path, change, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        export_for_serving(
+            theirs(), SCHEMA, tmp_path, sample=ROWS | change, reference=theirs(), encoder=FeatureEncoder(SCHEMA)
+        )
+
+
+def test_samples_as_pandas_and_lists_have_them(tmp_path) -> None:
+    """float64 and lists of integers where the column is float32, `U` arrays of strings."""
+    for version, age in enumerate((ROWS["age"].astype(np.float64), [20, 41, 60, 33]), 1):
+        sample = {"color": ROWS["color"].astype(str), "age": age}
+        export_for_serving(
+            theirs(), SCHEMA, tmp_path, sample=sample, reference=theirs(), encoder=FeatureEncoder(SCHEMA)
+        )
+        assert (tmp_path / str(version)).exists()
+
+
+def test_examples_of_other_rows(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"`examples` must be the 4 rows of `sample`, \(rows,\). Received: \(3,\)"):
+        export_for_serving(
+            theirs(), SCHEMA, tmp_path, sample=ROWS, reference=theirs(), encoder=FeatureEncoder(SCHEMA),
+            examples=[b"", b"", b""],
+        )  # fmt: skip
+
+
+def test_half_precision_does_not_hide_a_permuted_vocabulary(tmp_path) -> None:
+    """The logits of an untrained model are closer to each other than the bound for one row."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model, reference = theirs(), theirs()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    permuted = Schema((CategoricalFeature("color", "string", vocabulary=("green", "red", "blue")), SCHEMA.features[1]))
+    logits = np.asarray(model(FeatureEncoder(permuted)({k: tf.constant(v) for k, v in ROWS.items()})))
+    with pytest.raises(ExportError, match="in the root mean square over the rows"):
+        export_for_serving(model, SCHEMA, tmp_path, sample=ROWS, reference=reference, expected=logits)
 
 
 def test_probes_hold_null_empty_unseen_and_longest_values(small_schema, small_rows) -> None:
@@ -148,17 +197,15 @@ def test_an_export_that_errs_on_null_values_alone_is_refused(tmp_path, monkeypat
 
 
 def test_half_precision_is_proved_within_its_rounding(small_schema, small_file, small_rows, tmp_path) -> None:
-    """Trained and predicted with XLA, served without: two executables round bfloat16 differently."""
+    """Predicted with XLA, served without: two executables round bfloat16 differently."""
     config = ModelConfig(embedding_dim=4, num_blocks=1, num_outputs=2, attention_units=4, mixed_precision=True)
     keras.utils.set_random_seed(0)
     model, reference = build_model(small_schema, config, cohorts=("young",)), build_model(small_schema, config)
     rows = make_dataset(small_file, small_schema, 100)
     labelled = rows.map(lambda x, y, weight: (x, {"primary": y["primary"], "young": y["primary"]}, weight))
     model.compile("adam")
-    train(model, labelled, weighted_sum_of_tasks({"young": 0.3}), epochs=3)
+    train(model, labelled, weighted_sum_of_tasks({"young": 0.3}), epochs=3, jit_compile=False)
     expected = predict(model, rows, 1000)
-    from c2al_tf.data.columns.readers import read_columns
-
     columns = {feature.name: feature.column for feature in small_schema.features}
     sample = next(iter(read_columns(small_file, columns)))
     export = export_for_serving(

@@ -265,12 +265,119 @@ def test_a_weight_for_each_task() -> None:
 
 
 @pytest.mark.parametrize("label", [5.0, -1.0, float("nan")])
-@pytest.mark.parametrize("by", ["train", "evaluate"])
+@pytest.mark.parametrize("by", ["train", "function", "evaluate"])
 def test_ratings_are_no_labels(label, by) -> None:
     """They would be taken as 0 and 1, and NE would be NaN."""
     rated = columns().map(lambda x, y, w: (x, {"primary": tf.fill((BATCH, 1), label), "far": tf.zeros((BATCH, 1))}, w))
     with pytest.raises(tf.errors.InvalidArgumentError, match=rf"Label `primary` must be 0 or 1.*{label:g}"):
-        train(two_tasks(), rated, OBJECTIVE) if by == "train" else evaluate(two_tasks(), rated)
+        if by == "evaluate":
+            evaluate(two_tasks(), rated)
+        else:
+            train(two_tasks(), rated if by == "train" else lambda epoch, skip: rated, OBJECTIVE)
+
+
+def test_labels_of_several_columns() -> None:
+    wide = columns().map(lambda x, y, w: (x, {"primary": tf.zeros((BATCH, 3)), "far": tf.zeros((BATCH, 1))}, w))
+    with pytest.raises(ValueError, match=r"Label `primary` must have shape \(batch,\) or \(batch, 1\)"):
+        train(two_tasks(), wide, OBJECTIVE)
+
+
+def small_batches(size: int = 10, batch: int = 4) -> tf.data.Dataset:
+    """Batches of 4, 4 and 2 rows, (x, y)."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(size, INPUTS)).astype("float32")
+    return tf.data.Dataset.from_tensor_slices((x, np.arange(size) % 2)).batch(batch)
+
+
+def sequential(**arguments) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dense(3, "relu"), keras.layers.Dense(1)])
+    loss = keras.losses.BinaryCrossentropy(**LOSS)
+    model.compile(**({"optimizer": sgd(), "loss": loss, "jit_compile": False} | arguments))
+    return model
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"metrics": ["accuracy", keras.metrics.F1Score(threshold=0.5)]},
+        {"optimizer": keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.9)},
+    ],
+)
+def test_a_sequential_with_a_smaller_last_batch(arguments) -> None:
+    """Averaged weights, losses weighted by rows, metrics that are vectors, the loss on validation rows."""
+    rows, settings = small_batches(), {"epochs": 3}
+    fresh = [{name: _copy(value) for name, value in arguments.items()} for _ in range(3)]
+    fitted, trained, by_three = (sequential(**each) for each in fresh)
+    theirs = fitted.fit(rows, validation_data=rows, verbose=0, shuffle=False, **settings).history
+    ours = train(trained, rows, weighted_sum_of_tasks(), validation=rows, jit_compile=False, **settings)
+    assert largest_difference(fitted, trained) <= WITHOUT_XLA
+    for name, values in theirs.items():
+        np.testing.assert_allclose([epoch[name] for epoch in ours.epochs], values, rtol=1e-5)
+    train(by_three, rows, weighted_sum_of_tasks(), steps_per_execution=3, jit_compile=False, **settings)
+    assert largest_difference(by_three, trained) <= WITHOUT_XLA
+
+
+def _copy(value):
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return value if isinstance(value, str) else type(value).from_config(value.get_config())
+
+
+def test_a_model_compiled_anew_has_its_new_metrics() -> None:
+    model = sequential(metrics=[keras.metrics.BinaryAccuracy(threshold=0.0)])
+    first = evaluate(model, small_batches(), jit_compile=False)["binary_accuracy"]
+    model.compile("sgd", metrics=[keras.metrics.BinaryAccuracy(threshold=0.0)])
+    assert evaluate(model, small_batches(), jit_compile=False)["binary_accuracy"] == first > 0
+
+
+def test_training_stops_at_the_batch_at_which_it_is_told_to() -> None:
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = batch == 1
+
+    model = sequential()
+    history = train(model, small_batches(), weighted_sum_of_tasks(), epochs=3, callbacks=[Stop()], jit_compile=False)
+    assert len(history.epochs) == 1
+    assert int(model.optimizer.iterations) == 2
+
+
+def test_early_stopping_finds_its_metric() -> None:
+    stop = keras.callbacks.EarlyStopping(min_delta=100.0, patience=1)
+    rows = small_batches()
+    history = train(
+        sequential(), rows, weighted_sum_of_tasks(), epochs=9, validation=rows, callbacks=[stop], jit_compile=False
+    )
+    assert len(history.epochs) == 2
+
+
+def test_class_weights_of_soft_labels_and_of_the_models_first_task() -> None:
+    """Keras rounds; the order of the labels' dict says nothing."""
+    soft = tf.data.Dataset.from_tensor_slices((np.ones((8, INPUTS), "float32"), np.full(8, 0.9, "float32"))).batch(4)
+    weights = {0: 0.0, 1: 5.0}
+    history = train(sequential(), soft, weighted_sum_of_tasks(), class_weight=weights, jit_compile=False)
+    assert history.epochs[0]["primary_loss"] > 0
+    losses = []
+    for order in (("primary", "far"), ("far", "primary")):
+        labelled = add_cohort_labels(columns(), [FAR]).map(
+            lambda x, y, w, order=order: (x, {t: y[t] for t in order}, w)
+        )
+        history = train(two_tasks(), labelled, OBJECTIVE, class_weight={0: 1.0, 1: 3.0}, jit_compile=False)
+        losses.append(history.epochs[0]["loss"])
+    assert losses[0] == losses[1]
+
+
+def test_rows_without_an_end_are_not_evaluated() -> None:
+    with pytest.raises(ValueError, match="The rows of an evaluation must end.*Received: an endless dataset"):
+        evaluate(sequential(), small_batches().repeat())
+
+
+def test_a_model_that_is_not_compiled() -> None:
+    model = one_output()
+    with pytest.raises(ValueError, match="must be compiled with an optimizer"):
+        train(model, rows(), weighted_sum_of_tasks())
+    with pytest.raises(ValueError, match=r"`task` must be one of the model's, \['primary'\]. Received: task='click'"):
+        predict(model, rows(), 10, task="click")
 
 
 def test_a_sigmoid_output_is_refused() -> None:
@@ -281,7 +388,9 @@ def test_a_sigmoid_output_is_refused() -> None:
         train(model, rows(), weighted_sum_of_tasks())
 
 
-@pytest.mark.parametrize("weights", [{0: 1.0}, {0: 1.0, 1: -1.0}, {0: 1.0, 1: float("nan")}, {0: 1, 1: 1, 2: 1}])
+@pytest.mark.parametrize(
+    "weights", [{0: 1.0}, {0: 1.0, 1: -1.0}, {0: 1.0, 1: float("nan")}, {0: 1.0, 1: float("inf")}, {0: 1, 1: 1, 2: 1}]
+)
 def test_bad_class_weights(weights) -> None:
     with pytest.raises(ValueError, match="`class_weight` must be {0: weight, 1: weight}"):
         train(two_tasks(), add_cohort_labels(columns(), [FAR]), OBJECTIVE, class_weight=weights)

@@ -96,7 +96,7 @@ def may_hold_integers(serialized: tf.Tensor, names: Sequence[str]) -> tf.Tensor:
     # begins. The tag after the list's size excludes most other bytes that would match.
     sized = [f"{_escaped_size(name)}{re.escape(name)}" for name in names]
     empty_bytes, sizes_of_one_byte = r"\x02\x0a\x00", r"[\x02-\x7f]\x1a"
-    sizes_of_two, sizes_of_three = r"\C[\x01-\x7f]\x1a\C[\x01-\x7f][\x08\x0a]", r"\C\C[\x01-\x7f]\x1a\C{2,3}[\x08\x0a]"
+    sizes_of_two, sizes_of_three = r"\C[\x01-\x7f]\x1a\C{1,2}[\x08\x0a]", r"\C\C[\x01-\x7f]\x1a\C{2,3}[\x08\x0a]"
     lists = (empty_bytes, sizes_of_one_byte, sizes_of_two, sizes_of_three)
     pattern = rf"\C*\x0a(?:{'|'.join(sized)})\x12(?:{'|'.join(lists)})\C*"
     return tf.strings.regex_full_match(serialized, pattern)

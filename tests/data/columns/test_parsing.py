@@ -140,7 +140,7 @@ def test_no_integers_are_overlooked(rows):
     assert (found | ~np.array(holds, bool)).all()
 
 
-@pytest.mark.parametrize("count", [1, 2, 6, 13, 70, 127, 128, 2000, 20_000])
+@pytest.mark.parametrize("count", [1, 2, 6, 13, 70, 123, 124, 125, 126, 127, 128, 2000, 16_380, 20_000])
 @pytest.mark.parametrize("packed", [True, False])
 def test_integers_of_any_number_and_encoding_are_found_and_read(count, packed):
     record = example({"öl": [5] * count})
