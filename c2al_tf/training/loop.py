@@ -68,7 +68,8 @@ def train(
         steps_per_epoch: Batches of an epoch. None: all of them. Of a dataset that has more, as `fit` does, an epoch
             takes the next ones.
         epochs: Passes over the rows.
-        validation: The validation rows, or opens them; tasks without labels there are left out.
+        validation: The validation rows, or opens them. Tasks without labels there are left out, and `val_loss` with
+            them; so it is on several replicas.
         class_weight: `{0: weight, 1: weight}`: the weight of a row is multiplied by that of its label of the first
             task, for all tasks.
         callbacks: Keras callbacks.
@@ -133,7 +134,9 @@ def train(
         metrics = metrics_so_far()
         if validation is not None:
             rows = validation if isinstance(validation, tf.data.Dataset) else validation()
-            found = evaluate(model, rows, objective=objective, jit_compile=jit_compile)
+            # Over several replicas the mean of a batch is not that of its shares.
+            mean = objective if strategy.num_replicas_in_sync == 1 else None
+            found = evaluate(model, rows, objective=mean, jit_compile=jit_compile)
             metrics |= {f"val_{name}": value for name, value in found.items()}
             warn_of_nan(metrics, history.epoch)
         hooks.on_epoch_end(history.epoch, metrics)

@@ -81,7 +81,8 @@ def test_replicas_compute_what_one_process_does(replicas, alone, name) -> None:
     for ours, expected in zip(replicas[name][0], alone[0], strict=True):
         assert np.linalg.norm(ours.astype(float) - expected) <= 1e-5 * np.linalg.norm(expected.astype(float))
     (figures,), (expected,) = replicas[name][1]["epochs"], alone[1]
-    assert figures == {figure: pytest.approx(value, rel=1e-5) for figure, value in expected.items()}
+    assert "val_loss" in expected  # which one process alone can say
+    assert figures == {n: pytest.approx(value, rel=1e-5) for n, value in expected.items() if n != "val_loss"}
     assert set(figures) == {"loss"} | {
         f"{v}{t}_{m}" for v in ("", "val_") for t in ("primary", "other") for m in ("loss", "ne")
     }

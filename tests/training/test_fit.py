@@ -286,7 +286,7 @@ def small_batches(size: int = 10, batch: int = 4) -> tf.data.Dataset:
     """Batches of 4, 4 and 2 rows, (x, y)."""
     rng = np.random.default_rng(3)
     x = rng.normal(size=(size, INPUTS)).astype("float32")
-    return tf.data.Dataset.from_tensor_slices((x, np.arange(size) % 2)).batch(batch)
+    return tf.data.Dataset.from_tensor_slices((x, np.arange(size)[:, np.newaxis] % 2)).batch(batch)
 
 
 def sequential(**arguments) -> keras.Model:
