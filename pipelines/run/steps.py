@@ -59,12 +59,11 @@ def open_source(run: RunFolder) -> Source:
 
 
 def prepare_run(run: RunFolder) -> None:
-    """Writes the rows of all splits as Parquet, and the schema, and tries what can go wrong after training.
+    """Writes the rows of all splits as Parquet, and the schema.
 
     Raises:
         ValueError: If the run needs a column that the data lack, or of another type, or a row breaks a rule, or a split
             has one label alone, or a given cohort has nothing to learn from.
-        ExportError: If a model of this configuration could not be exported.
     """
     if not (run.path / "schema.json").exists():
         source = open_source(run)
@@ -74,17 +73,21 @@ def prepare_run(run: RunFolder) -> None:
     if not (run.path / "cohorts.json").exists():
         check_labels(run)
         check_given(run)
-    if not any(run.path.glob("seeds/*/*/model.keras")):
-        try_export(run)
 
 
 def train_arm(run: RunFolder, seed: int, arm: Arm, strategy: Strategy | None = None) -> None:
     """Trains one arm of one seed: from the same initial values and row order as the other arm.
 
-    On several workers all of them call this, with their strategy and one run folder; the first one writes into it.
+    Before the first model of a run is trained its export is tried. On several workers all of them call this, with their
+    strategy and one run folder; the first one writes into it.
+
+    Raises:
+        ExportError: If a model of this configuration could not be exported.
     """
     strategy = strategy or tf.distribute.get_strategy()
     folder, chief = run.model_folder(seed, arm), is_chief(strategy)
+    if chief and not any(run.path.glob("seeds/*/*/model.keras")):
+        try_export(run)
     if not (folder / "model.keras").exists():
         model, figures = _train_model(run, seed, arm, strategy)
         if chief:
