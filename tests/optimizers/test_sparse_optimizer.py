@@ -16,6 +16,12 @@ SMALL, LARGE = 20, 300
 """Rows of a table that is summed as a whole, and of one whose occurrences are, for 32 x 2 ids."""
 
 
+SLOW_WITH_XLA = [
+    pytest.param(False, id="no XLA"),
+    pytest.param(True, id="XLA", marks=pytest.mark.slow),  # The rules themselves are compared with XLA by default.
+]
+
+
 class DenseAdagrad(keras.optimizers.Adagrad):
     """Adagrad of Keras on gradients of the size of the table, where the occurrences of a row are summed."""
 
@@ -128,6 +134,7 @@ def test_bfloat16_compute() -> None:
     assert {weight.dtype for weight in ours} == {np.dtype("float32")}
 
 
+@pytest.mark.parametrize("jit_compile", SLOW_WITH_XLA, indirect=True)
 def test_loss_scaling(jit_compile: bool) -> None:
     scaled, keras_s = SeesRows(0.1), DenseAdagrad(0.1)
     ours = fitted(keras.optimizers.LossScaleOptimizer(scaled, 2.0**8), jit_compile, dtype="mixed_float16")
@@ -152,6 +159,7 @@ def test_plain_tensorflow_variables() -> None:
     np.testing.assert_array_equal(table[:2], [[0, 0], [-0.5, -0.5]])
 
 
+@pytest.mark.parametrize("jit_compile", SLOW_WITH_XLA, indirect=True)
 def test_tables_to_one_optimizer_and_dense_weights_to_another(tmp_path: Path, jit_compile: bool) -> None:
     def split(tables: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
         mapping = keras.optimizers.OptimizerMap(keras.optimizers.Adam(0.01), {".*embeddings": tables})

@@ -17,7 +17,7 @@ from c2al_tf.training.checkpoint import Checkpoints
 
 DAMAGED = r"the checkpoint is damaged \(its CRC-32 is [0-9a-f]{8}\)"
 PROPERTY = settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], derandomize=True
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], derandomize=True
 )
 
 

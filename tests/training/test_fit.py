@@ -119,7 +119,7 @@ def test_without_xla(case) -> None:
         assert ours[name] == pytest.approx(theirs[name], rel=1e-6), name
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "dropout"])
+@pytest.mark.parametrize("case", [case for case in CASES if case not in ("dropout", "adam")])
 def test_with_xla(case) -> None:
     (fitted, theirs), (trained, ours) = both(case, jit_compile=True)
     assert largest_difference(fitted, trained) <= WITH_XLA

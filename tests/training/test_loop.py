@@ -50,8 +50,13 @@ def test_learns_and_reports(fit, rows_in_order) -> None:
 
 def test_same_seed_same_weights_to_the_bit(fit, digest) -> None:
     arguments = {"lambdas": {"young": 0.3, "old": 0.3}, "dropout": 0.2, "epochs": 1, "jit_compile": True}
-    one, other, another_seed = (digest(fit(seed=seed, **arguments)[0]) for seed in (0, 0, 1))
-    assert one == other != another_seed
+    one, other = (digest(fit(**arguments)[0]) for _ in range(2))
+    assert one == other
+
+
+def test_another_seed_other_weights(fit, digest) -> None:
+    one, another = (digest(fit(seed=seed, epochs=1)[0]) for seed in (0, 1))
+    assert one != another
 
 
 def test_mixed_precision_learns_with_float32_weights_and_logits(fit, rows_in_order) -> None:

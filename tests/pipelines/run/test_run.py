@@ -338,6 +338,8 @@ def test_another_configuration_in_the_same_folder_is_an_error(finished, c2al) ->
 
 
 def test_step_by_step_gives_the_same(finished, c2al, tmp_path) -> None:
+    """Seed 0 is trained here; the models of seed 1 are there already."""
+    copy_run(finished, tmp_path, "seeds/1")
     run = ("--run-dir", tmp_path)
     words = [word for word in finished.words if not word.startswith("--run-dir")]
     steps = (
