@@ -1,6 +1,5 @@
 """Rows in the form that training takes: `(x, {task: (batch, 1)}, weight)`, from any `tf.data.Dataset` of batches."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeAlias
@@ -8,6 +7,7 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 
+from ..data.inputs.labels import check_class_weight
 from ..form import outputs_by_name
 from ..types import PRIMARY, Tensor
 
@@ -101,7 +101,10 @@ def in_form(
         if label.shape.rank not in (1, 2) or (label.shape.rank == 2 and label.shape[1] != 1):
             raise ValueError(f"Label `{task}` must have shape (batch,) or (batch, 1). Received: {label}")
     primary = next(iter(outputs_by_name(model)))
-    factors = None if class_weight is None else _class_weights(class_weight)
+    factors = None
+    if class_weight is not None:
+        check_class_weight(class_weight)
+        factors = [float(class_weight[0]), float(class_weight[1])]
     if factors is not None and primary not in tasks:
         raise ValueError(f"`class_weight` is of the labels of `{primary}`. Received: labels of {sorted(tasks)}")
 
@@ -175,12 +178,3 @@ def _label(task: str, label: Tensor) -> Tensor:
     rule = f"Label `{task}` must be 0 or 1, or a probability between them. Received:"
     with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(wrong), [rule, tf.boolean_mask(values, wrong)])]):
         return tf.identity(values)
-
-
-def _class_weights(class_weight: Mapping[int, float]) -> list[float]:
-    if set(class_weight) != {0, 1} or not all(0 <= weight < math.inf for weight in class_weight.values()):
-        raise ValueError(
-            "`class_weight` must be {0: weight, 1: weight}, each weight finite and at least 0. "
-            f"Received: class_weight={dict(class_weight)}"
-        )
-    return [float(class_weight[0]), float(class_weight[1])]

@@ -66,8 +66,8 @@ def evaluate(
 
         return score
 
-    # A model that is compiled anew has other metrics.
-    key = ("evaluate", jit_compile, objective, id(find_metrics(model)))
+    # A model that is compiled anew has other metrics. The key holds them: an id could be given to others later.
+    key = ("evaluate", jit_compile, objective, find_metrics(model))
     score = _compiled(model, key, compile_for, batches.element_spec)
     sums: dict[str, list[float]] = {}
     for x, y, weight in batches:

@@ -394,7 +394,7 @@ def test_a_sigmoid_output_is_refused() -> None:
     "weights", [{0: 1.0}, {0: 1.0, 1: -1.0}, {0: 1.0, 1: float("nan")}, {0: 1.0, 1: float("inf")}, {0: 1, 1: 1, 2: 1}]
 )
 def test_bad_class_weights(weights) -> None:
-    with pytest.raises(ValueError, match="`class_weight` must be {0: weight, 1: weight}"):
+    with pytest.raises(ValueError, match="`class_weight` must give the classes 0 and 1 a finite weight"):
         train(two_tasks(), add_cohort_labels(columns(), [FAR]), OBJECTIVE, class_weight=weights)
 
 

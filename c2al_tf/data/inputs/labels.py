@@ -104,6 +104,15 @@ def check_columns_present(cohorts: Iterable[Cohort], present: Iterable[str]) -> 
                 )
 
 
+def check_class_weight(class_weight: Mapping[int, float]) -> None:
+    """Raises ValueError unless the classes 0 and 1, and no other, have a finite weight of at least 0 each."""
+    if {*class_weight} != {0, 1} or not all(0 <= weight < math.inf for weight in class_weight.values()):
+        raise ValueError(
+            "`class_weight` must give the classes 0 and 1 a finite weight of at least 0 each. "
+            f"Received: class_weight={class_weight}"
+        )
+
+
 def _specs(dataset: tf.data.Dataset, features_are_columns: bool) -> tuple[Any, dict[str, Any], Any]:
     """Specs of features, labels by task and weights, None without weights."""
     spec = dataset.element_spec
@@ -167,13 +176,8 @@ def _kept_names(keep: keras.Model | Iterable[str], features: Any) -> list[str]:
 def _check_weights(weights: Any, labels: Mapping[str, Any], class_weight: Mapping[int, float] | None) -> None:
     if isinstance(weights, Mapping) and {*weights} != {*labels}:
         raise ValueError(f"Weights by task must be of {sorted(labels)}. Received: weights of {sorted(weights)}")
-    if class_weight is None:
-        return
-    if {*class_weight} != {0, 1} or not all(0 <= weight < math.inf for weight in class_weight.values()):
-        raise ValueError(
-            "`class_weight` must give the classes 0 and 1 a finite weight of at least 0 each. "
-            f"Received: class_weight={class_weight}"
-        )
+    if class_weight is not None:
+        check_class_weight(class_weight)
 
 
 def _check_binary(label: tf.Tensor, task: str) -> None:
