@@ -1,5 +1,6 @@
 """Embeddings of all fields of a row, gathered from one table."""
 
+from itertools import accumulate
 from typing import Any
 
 import keras
@@ -132,18 +133,22 @@ class FieldEmbedding(keras.layers.Layer):
         rows += [self._rows(*field, offset) for field, offset in zip(multiple, self.offsets[num_single:], strict=True)]
         rows = ops.concatenate(rows, axis=1) if len(rows) > 1 else rows[0]
         gathered = ops.cast(ops.take(self.table, rows, axis=0), self.compute_dtype)
-        fields = [gathered[:, :num_single]]
+        # Not slices: the gradient of each would be as large as `gathered`.
+        lengths = [num_single, *(block.shape[1] for _, block in multiple)]
+        parts = ops.split(gathered, list(accumulate(lengths[:-1])), axis=1) if multiple else [gathered]
         if self.values:
-            scaled = ops.stack([ops.cast(inputs[name], self.compute_dtype) for name in self.values.values()], axis=1)
-            shift = ops.expand_dims(scaled, -1) * self.directions
-            fields[0] = ops.concatenate(
-                [gathered[:, : len(self.values)] + shift, gathered[:, len(self.values) : num_single]], axis=1
-            )
-        start = num_single
-        for name, block in multiple:
-            fields.append(_combine(gathered[:, start : start + block.shape[1]], block, self.combiners[name]))
-            start += block.shape[1]
+            parts[0] = parts[0] + self._shift(inputs, num_single)
+        combined = [
+            _combine(part, ids, self.combiners[name]) for part, (name, ids) in zip(parts[1:], multiple, strict=True)
+        ]
+        fields = [*parts[:1], *combined] if num_single else combined
         return ops.concatenate(fields, axis=1) if len(fields) > 1 else fields[0]
+
+    def _shift(self, inputs: dict[str, Tensor], num_single: int) -> Tensor:
+        """value(f) * direction(f) of the single-valued fields, (batch, num_single, dim); 0 where there is none."""
+        scaled = ops.stack([ops.cast(inputs[name], self.compute_dtype) for name in self.values.values()], axis=1)
+        shift = ops.expand_dims(scaled, -1) * self.directions
+        return ops.pad(shift, ((0, 0), (0, num_single - len(self.values)), (0, 0)))
 
     def _rows(self, name: str, ids: Tensor, offset: int) -> Tensor:
         rows = ops.cast(ids, "int32") + offset

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from ..types import Shape, Tensor
+from .products import product_transposed, transposed_product
 
 
 def fm_attention(X: Tensor, Y: Tensor) -> Tensor:
@@ -14,8 +15,8 @@ def fm_attention(X: Tensor, Y: Tensor) -> Tensor:
     Equal to `(X X^T) Y`, the pairwise inner products of all fields weighted by the attention, without ever building the
     num_fields x num_fields matrix. A static `Y`, the same for every row, has shape (num_fields, num_outputs).
     """
-    X_T = ops.transpose(X, (0, 2, 1))
-    return ops.matmul(X, ops.matmul(X_T, Y))
+    P_T = transposed_product(Y, X)
+    return product_transposed(X, P_T)
 
 
 @keras.saving.register_keras_serializable(package="c2al_tf")

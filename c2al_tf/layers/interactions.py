@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from ..types import Shape, Tensor
+from .products import transposed_product
 
 
 @keras.saving.register_keras_serializable(package="c2al_tf")
@@ -31,7 +32,7 @@ class FieldMixing(keras.layers.Layer):
 
     def call(self, X: Tensor) -> Tensor:
         """Maps (batch, num_fields, dim) to (batch, num_outputs, dim)."""
-        return ops.matmul(ops.transpose(self.kernel), X)
+        return transposed_product(ops.convert_to_tensor(self.kernel), X)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """(batch, num_outputs, dim)."""
