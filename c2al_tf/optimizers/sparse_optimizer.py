@@ -90,7 +90,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
                 self.state_shape(variable),
                 initializer=keras.initializers.Constant(initial),
                 dtype="float64" if value.dtype == tf.float64 else "float32",
-                name=f"{_path(variable).replace('/', '_').replace(':', '_')}_{name}",
+                name=f"{path_of(variable).replace('/', '_').replace(':', '_')}_{name}",
             )
 
     @tf.autograph.experimental.do_not_convert
@@ -175,5 +175,6 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         return super().get_config() | {"duplicates": self.duplicates}
 
 
-def _path(variable: Any) -> str:
+def path_of(variable: Any) -> str:
+    """The path of a Keras variable, or the name of TensorFlow's."""
     return variable.path if isinstance(variable, keras.Variable) else variable.name

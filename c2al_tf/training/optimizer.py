@@ -7,12 +7,12 @@ import keras
 import tensorflow as tf
 
 from ..config import TrainingConfig
-from ..optimizers import LazyAdam, RowWiseAdagrad, SparseAdagrad
+from ..optimizers import FlatAdam, LazyAdam, RowWiseAdagrad, SparseAdagrad
 
 TABLES = "(.*/)?(table|embeddings)"
 """Matches the paths of tables: those of `FieldEmbedding` and of `keras.layers.Embedding`."""
 
-_DENSE = {"adam": keras.optimizers.Adam, "adagrad": keras.optimizers.Adagrad}
+_DENSE = {"adam": FlatAdam, "adagrad": keras.optimizers.Adagrad}
 _SPARSE = {"lazy_adam": LazyAdam, "adagrad": SparseAdagrad, "row_wise_adagrad": RowWiseAdagrad}
 
 
