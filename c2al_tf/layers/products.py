@@ -29,19 +29,18 @@ def _product_transposed(A: Tensor, B: Tensor) -> Tensor:
 
 
 def _is_fast_as_sums(X: Tensor) -> bool:
-    """Whether XLA compiles the present function for a CPU.
+    """Whether XLA compiles the present function, in float32.
 
-    It multiplies small matrices one element at a time if the sum runs along the rows of both. Written as a sum of
-    products it is one vectorized loop: the step of 26 fields x 16 takes 0.8 of the time, of 10 x 8 half. Elsewhere the
-    products would fill memory.
+    On a CPU it multiplies small matrices one element at a time if the sum runs along the rows of both. Written as a sum
+    of products it is one vectorized loop: the step of 26 fields x 16 takes 0.8 of the time, of 10 x 8 half; on a GPU
+    0.94. Without XLA the products would fill memory.
     """
     if keras.backend.backend() != "tensorflow" or keras.backend.standardize_dtype(X.dtype) != "float32":
         return False
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
 
-    in_xla = control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-    return in_xla and not tf.config.list_logical_devices("GPU")
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 @ops.custom_gradient
