@@ -1,8 +1,10 @@
 """The command `c2al`: parses, calls a subcommand, says what went wrong."""
 
+import contextlib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jsonargparse
@@ -21,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.print_help()
         return
     try:
-        COMMANDS[values.subcommand].call(parser.instantiate(values)[values.subcommand])
+        with _notes():
+            COMMANDS[values.subcommand].call(parser.instantiate(values)[values.subcommand])
     except KeyboardInterrupt:
         sys.exit("c2al: interrupted. The same command goes on where this one stopped.")
     except Exception as error:
@@ -29,6 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if message is None or os.environ.get("C2AL_TRACEBACK"):
             raise
         sys.exit(f"c2al: {message}")
+
+
+@contextlib.contextmanager
+def _notes() -> Iterator[None]:
+    """Shows what the library logs, such as whether XLA compiles, on stderr."""
+    logger, handler = logging.getLogger("c2al_tf"), logging.StreamHandler(sys.stderr)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 class _Parser(jsonargparse.ArgumentParser):

@@ -26,6 +26,7 @@ class History:
             metrics; with the prefix `val_` on the validation rows.
         seconds: Time spent in steps and in waiting for their input, without compilation and validation.
         timed_steps: Steps in that time.
+        jit_compile: Whether the steps are compiled with XLA; None: not chosen yet.
     """
 
     epoch: int = 0
@@ -36,6 +37,7 @@ class History:
     epochs: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     timed_steps: int = 0
+    jit_compile: bool | None = None
 
     def add_steps(self, results: Sequence[tuple[Tensor, Mapping[str, Tensor]]], rows: Sequence[int]) -> None:
         """Adds the results of steps: loss and sums of one step, () and (3,), or of several, (steps,) and (steps, 3).

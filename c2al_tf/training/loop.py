@@ -1,8 +1,10 @@
 """The training loop: a compiled step, driven over a `tf.data.Dataset` with Keras callbacks."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ..model import check_logits
 from ..types import Tensor
 from .batches import Batches, epochs_of, grouped, num_steps
 from .checkpoint import Checkpoints
+from .compilation import JitCompile, choose_compilation
 from .compiled_metrics import read_metrics, reset_metrics
 from .distribution import check_agreement, is_chief, lost_workers_named, wait_for_all
 from .history import History, best_epoch, is_out_of_patience, progress_text, warn_of_nan
@@ -37,7 +40,7 @@ def train(
     validation: Callable[[], tf.data.Dataset] | tf.data.Dataset | None = None,
     class_weight: Mapping[int, float] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    jit_compile: bool = True,
+    jit_compile: JitCompile = True,
     steps_per_execution: int = 1,
     patience: int | None = None,
     checkpoints: str | Path | None = None,
@@ -73,7 +76,8 @@ def train(
         class_weight: `{0: weight, 1: weight}`: the weight of a row is multiplied by that of its label of the first
             task, for all tasks.
         callbacks: Keras callbacks.
-        jit_compile: Compile the step with XLA.
+        jit_compile: Compile the step with XLA. `"auto"`: if that makes this run faster, which is measured on its first
+            batch and said in the log; a resumed run keeps the choice.
         steps_per_execution: Steps in one call from Python; it changes no result. Callbacks see them as one batch.
         patience: Stop after so many epochs without a lower validation NE of the first task, and return to the
             weights of the best epoch. NaN is never the best.
@@ -99,9 +103,11 @@ def train(
     check_logits(model)
     if not model.compiled:
         raise ValueError('The model must be compiled with an optimizer: `model.compile("adam")`. Received: it is not')
-    step = compile_steps(compile_step(model, objective, jit_compile), steps_per_execution)
+    with strategy.scope():
+        model.optimizer.build(model.trainable_variables)
     state = Checkpoints(model, checkpoints, keep_checkpoints)
     history = History(**state.restore())
+    history.jit_compile = history.jit_compile if jit_compile == "auto" else jit_compile
     check_agreement(model, dataclasses.asdict(history))
     steps = num_steps(batches, steps_per_epoch)
     following = epochs_of(batches, model, steps_per_epoch, class_weight)
@@ -112,6 +118,7 @@ def train(
     def metrics_so_far() -> dict[str, Any]:
         return history.metrics() | read_metrics(model, history.sums)
 
+    compiled = functools.cache(functools.partial(_compiled, model, objective, steps_per_execution))
     timed = False  # the first reading includes compilation
     hooks.on_train_begin()
     while (
@@ -120,7 +127,10 @@ def train(
         hooks.on_epoch_begin(history.epoch)
         if history.step == 0:
             reset_metrics(model)
-        rows = grouped(following(history.epoch, history.step), steps_per_execution)
+        rows = following(history.epoch, history.step)
+        rows, jit_compile = _choose(rows, history, model, objective, steps and (epochs - history.epoch) * steps)
+        step = compiled(jit_compile)
+        rows = grouped(rows, steps_per_execution)
         title = f"{description}, epoch {history.epoch + 1}/{epochs}"
         with tqdm(
             total=steps, initial=history.step, desc=title, unit="batch", mininterval=0.5, disable=not chief
@@ -152,6 +162,22 @@ def train(
     wait_for_all(strategy)  # All workers have now read it.
     hooks.on_train_end()
     return history
+
+
+def _compiled(model: keras.Model, objective: Objective, steps_per_execution: int, jit_compile: bool) -> Step:
+    return compile_steps(compile_step(model, objective, jit_compile), steps_per_execution)
+
+
+def _choose(
+    rows: Iterable[Any], history: History, model: keras.Model, objective: Objective, num_steps: int | None
+) -> tuple[Iterable[Any], bool]:
+    """The same rows, and whether XLA compiles: what `history` says, or what steps on the first batch show."""
+    if history.jit_compile is None:
+        following = iter(rows)
+        first = list(islice(following, 1))
+        history.jit_compile = bool(first) and choose_compilation(model, objective, first[0], num_steps)
+        rows = chain(first, following)
+    return rows, history.jit_compile
 
 
 def _run_epoch(

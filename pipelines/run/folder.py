@@ -95,6 +95,14 @@ class RunFolder:
         """The cohorts that have an auxiliary head in the arm `c2al`."""
         return self.discovery.given or self.discovery.cohorts(self.config.cohorts.num_cohorts)
 
+    @property
+    def jit_compile(self) -> bool | Literal["auto"]:
+        """Whether models are compiled with XLA: what the configuration says, or the run's first training has found."""
+        chosen = self.path / "compilation.json"
+        if self.config.training.jit_compile == "auto" and chosen.exists():
+            return bool(read_json(chosen)["jit_compile"])
+        return self.config.training.jit_compile
+
     def model_folder(self, seed: int, arm: Arm) -> Path:
         """Where an arm's model of a seed is, with its history and predictions."""
         return self.path / "seeds" / str(seed) / arm

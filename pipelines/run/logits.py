@@ -38,11 +38,29 @@ def file_logits(run: RunFolder, seed: int, arm: Arm, files: Sequence[Path], num_
         num_rows: Number of rows.
         rows: What the progress bar calls them.
     """
-    model = strip_auxiliary_heads(keras.saving.load_model(run.model_file(seed, arm), compile=False))
     return predict(
-        model,
+        _load_primary(run.model_file(seed, arm)),
         make_dataset(files, run.schema, _BATCH).take(-(-num_rows // _BATCH)),
         num_rows,
-        jit_compile=run.config.training.jit_compile,
+        jit_compile=run.jit_compile is True,
         description=f"seed {seed}, {arm}: {rows}",
     )
+
+
+_LAST: list[keras.Model] = []
+"""The model that predicted last: models of one architecture share its compiled program."""
+
+
+def _load_primary(file: Path) -> keras.Model:
+    """A trained model without auxiliary heads, valid until the next one is loaded.
+
+    Both arms and all seeds of a run have one architecture for serving. Only the first of them compiles a program; the
+    others put their weights into it.
+    """
+    model = strip_auxiliary_heads(keras.saving.load_model(file, compile=False))
+    if not _LAST or _LAST[0].get_config() != model.get_config():
+        _LAST[:] = [model]
+    else:
+        for variable, value in zip(_LAST[0].variables, model.variables, strict=True):
+            variable.assign(value)
+    return _LAST[0]

@@ -91,6 +91,7 @@ def train_arm(run: RunFolder, seed: int, arm: Arm, strategy: Strategy | None = N
     if not (folder / "model.keras").exists():
         model, figures = _train_model(run, seed, arm, strategy)
         if chief:
+            write_json(run.path / "compilation.json", {"jit_compile": figures["jit_compile"]})
             write_json(folder / "history.json", figures)
             with replace_file(folder / "model.keras") as temporary:
                 model.save(temporary)
@@ -137,7 +138,7 @@ def _train_model(run: RunFolder, seed: int, arm: Arm, strategy: Strategy) -> tup
         epochs=training.epochs,
         validation=validation,
         callbacks=[board] if is_chief(strategy) else [],
-        jit_compile=training.jit_compile,
+        jit_compile=run.jit_compile,
         steps_per_execution=training.steps_per_execution,
         patience=training.patience,
         checkpoints=folder / "checkpoints",
