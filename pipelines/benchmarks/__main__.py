@@ -25,6 +25,7 @@ BENCHMARKS = (
     "ranking_models",
     "head_cost",
     "dhen_peak",
+    "dhen_peers",
     "compile_time",
     "input_rate",
     "training_memory",
