@@ -20,7 +20,17 @@ from .results import Result
 from .runner import run_benchmark
 from .tables import markdown, terminal_table
 
-BENCHMARKS = ("vocabulary", "ranking_models", "head_cost", "dhen_peak", "input_rate", "training_memory", "serving")
+BENCHMARKS = (
+    "vocabulary",
+    "ranking_models",
+    "head_cost",
+    "dhen_peak",
+    "dhen_peers",
+    "compile_time",
+    "input_rate",
+    "training_memory",
+    "serving",
+)
 """The modules with `run(quick)`, in the order they are run in."""
 
 

@@ -114,8 +114,8 @@ def worker_command(module: str, python: str = sys.executable) -> list[str]:
     return [python, "-m", f"{_PACKAGE.name}.benchmarks.workers.{module}"]
 
 
-def torch_python() -> str:
-    """The interpreter of `.venv-bench` beside this one's environment, where PyTorch is; else this interpreter."""
+def peers_python() -> str:
+    """The interpreter of `.venv-bench` beside this one's, where PyTorch and JAX are; else this interpreter."""
     python = Path(sys.prefix).with_name(".venv-bench") / "bin" / "python"
     return str(python if python.exists() else sys.executable)
 

@@ -1,22 +1,23 @@
-"""A training step of DHEN beside the arithmetic peak of the machine, and in bfloat16.
+"""A training step of DHEN, and each of its parts, beside the least time that this machine can take.
 
 Two blocks, 26 fields of dimension 16, k = 8, batch 4,096, one compiled XLA program with row-wise Adagrad on a table of
-100,000 rows. The peak is that of the fastest large float32 matrix product. Only the matrix products of one forward and
-backward pass are counted; other operations lower the rate. The parts of the step follow, each alone, forward and
-backward, beside the same peak: they show which of them keep the step below it.
+100,000 rows and on the dense weights. A part is compiled and measured alone, forward and backward, in all blocks
+together. Its floor is the longer of two times: of its matrix products at the rate of the fastest large float32 matrix
+product, and of its inputs, outputs and gradients, each moved once, at the bandwidth of copies between arrays of their
+size. The floor of the step is the sum over its parts. Last, the step in bfloat16.
 """
 
-import itertools
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from c2al_tf.config import ModelConfig
-from c2al_tf.schema import CategoricalFeature, Schema
+from c2al_tf.schema import CategoricalFeature, NumericFeature, Schema
 
-from .machine import matmul_peak
+from .dhen_floor import Cost, floor, step_costs
+from .machine import copy_bandwidth, matmul_peak
 from .results import Result, alternate, compare
 
 NAME = "dhen_peak"
@@ -24,29 +25,17 @@ BATCH = 4096
 NUM_FIELDS = 26
 NUM_ROWS = 100_000
 GOAL = 0.6
+MOST = 1.6
+"""Most times its floor that the step may take."""
 NUM_STEPS = 3
 
 
 def run(quick: bool) -> Iterator[Result]:
-    """FLOP/s of the step beside the peak; rows/s in bfloat16 beside float32."""
+    """FLOP/s of the step beside the peak; the step and its parts beside their floors; bfloat16 beside float32."""
     batch, rounds = (64, 1) if quick else (BATCH, 15)
     config = ModelConfig()
     step = training_step(config, batch)
-    flops = step_flops(config, NUM_FIELDS, batch)
-    measurements = alternate(
-        {"step": lambda: flops / step() / 1e6, "peak": lambda: matmul_peak(repeats=2) / 1e9}, rounds
-    )
-    yield Result.of(
-        NAME,
-        f"float32, batch {batch:,}",
-        measurements["step"],
-        measurements["peak"],
-        peer_name="large matrix product",
-        unit="GFLOP/s",
-        goal=None if quick else GOAL,
-        note=f"{flops / 1e9:.2f} GFLOP a step",
-    )
-    yield from _parts_beside_peak(config, batch, rounds)
+    yield from _beside_bounds(config, batch, step, rounds, quick)
     half = training_step(ModelConfig(mixed_precision=True), batch)
     yield compare(
         NAME,
@@ -59,33 +48,62 @@ def run(quick: bool) -> Iterator[Result]:
     )
 
 
-def step_flops(config: ModelConfig, num_fields: int, batch: int) -> int:
-    """Floating-point operations of the matrix products of a step with one head.
-
-    If both factors of a product need a gradient, the backward pass takes two products of the same size.
-    """
-    units = [num_fields * config.embedding_dim, *config.shared_units, *config.head_units, 1]
-    dense = sum(a * b for a, b in itertools.pairwise(units))
-    forward = config.num_blocks * sum(block_products(config, num_fields).values()) + dense
-    return 3 * 2 * batch * forward
-
-
-def block_products(config: ModelConfig, num_fields: int) -> dict[str, int]:
-    """Multiplications of a row in a block, forward, by part."""
-    n, d, k, m = num_fields, config.embedding_dim, config.num_outputs, config.mixing_outputs
-    return {
-        "attention MLP": n * d * config.attention_units + config.attention_units * n * k,
-        "G = X (X^T Y)": 2 * n * d * k,
-        "field mixing": n * d * m,
-        "ensemble layer": (n * k + m * d) * n * d,
-        "norms": 0,
+def _beside_bounds(
+    config: ModelConfig, batch: int, step: Callable[[], float], rounds: int, quick: bool
+) -> Iterator[Result]:
+    """Measures in turns the step, its parts, the peak, and the bandwidths for arrays of these two sizes."""
+    parts, costs, num_weights = _parts_and_costs(config, batch)
+    measured = alternate(
+        {
+            **parts,
+            "step": step,
+            "peak": lambda: matmul_peak(repeats=2),
+            "activations": lambda: copy_bandwidth(4 * batch * NUM_FIELDS * config.embedding_dim),
+            "weights": lambda: copy_bandwidth(4 * num_weights),
+        },
+        rounds,
+    )
+    floors = {
+        name: floor(cost, measured["peak"], measured["weights" if name == "dense optimizer" else "activations"])
+        for name, cost in costs.items()
     }
+    yield from _results(f"float32, batch {batch:,}", measured, costs, floors, quick)
+
+
+def _results(
+    case: str,
+    measured: Mapping[str, Sequence[float]],
+    costs: Mapping[str, Cost],
+    floors: Mapping[str, tuple[str, Sequence[float]]],
+    quick: bool,
+) -> Iterator[Result]:
+    """The step beside the peak and beside its floor, then its parts beside theirs."""
+    total = Cost(*(sum(values) for values in zip(*costs.values(), strict=True)))
+    yield Result.of(
+        NAME,
+        case,
+        [total.flops / ms / 1e6 for ms in measured["step"]],
+        [peak / 1e9 for peak in measured["peak"]],
+        peer_name="large matrix product",
+        unit="GFLOP/s",
+        goal=None if quick else GOAL,
+        note=f"{total.flops / 1e9:.2f} GFLOP a step",
+    )
+    sums = [sum(times) for times in zip(*(times for _, times in floors.values()), strict=True)]
+    beside: dict[str, Any] = {"peer_name": "sum of the floors", "unit": "ms", "goal": None if quick else 1 / MOST}
+    yield Result.of(NAME, f"{case}, step", measured["step"], sums, **beside, note=_note(total))
+    for name, (kind, times) in floors.items():
+        beside = {"peer_name": f"floor ({kind})", "unit": "ms", "note": _note(costs[name])}
+        yield Result.of(NAME, f"{case}, {name}", measured[name], times, **beside)
+
+
+def _note(cost: Cost) -> str:
+    return f"{cost.flops / 1e9:.2f} GFLOP, {cost.num_bytes / 1e6:.1f} MB"
 
 
 def training_step(config: ModelConfig, batch: int, num_heads: int = 0) -> Callable[[], float]:
     """Builds a model and compiles its step; each call trains a few steps and returns the milliseconds of one."""
     import keras
-    import tensorflow as tf
 
     from c2al_tf.losses import weighted_sum_of_tasks
     from c2al_tf.model import build_model
@@ -98,80 +116,132 @@ def training_step(config: ModelConfig, batch: int, num_heads: int = 0) -> Callab
     model = build_model(schema, config, cohorts=cohorts)
     model.compile(optimizer=RowWiseAdagrad(learning_rate=0.01))
     step = compile_step(model, weighted_sum_of_tasks(dict.fromkeys(cohorts, 0.1)))
+    rows = draw_rows(schema, model.output, batch)
+    return _timed(lambda: step(*rows)[0])
+
+
+def draw_rows(schema: Schema, tasks: Iterable[str], batch: int) -> tuple[Any, Any, Any]:
+    """A batch `(x, y, weight)` of random ids and values, a tenth of its labels positive."""
+    import tensorflow as tf
+
     rng = np.random.default_rng(0)
     x = {f.name: tf.constant(rng.integers(1, f.num_ids, batch), tf.int32) for f in schema.features}
-    y = {task: tf.constant((rng.random((batch, 1)) < 0.1).astype(np.float32)) for task in model.output}
-    weight = tf.ones(batch)
+    values = [f.value_input for f in schema.features if isinstance(f, NumericFeature) and f.value_input]
+    x |= {name: tf.constant(rng.standard_normal(batch), tf.float32) for name in values}
+    y = {task: tf.constant((rng.random((batch, 1)) < 0.1).astype(np.float32)) for task in tasks}
+    return x, y, tf.ones(batch)
 
-    return _timed(lambda: step(x, y, weight)[0])
 
-
-def _timed(call: Callable[[], Any]) -> Callable[[], float]:
-    """Warms up; each call then returns the milliseconds of one of `NUM_STEPS` calls, whose last result is awaited."""
+def _timed(call: Callable[[], Any], times: int = 1) -> Callable[[], float]:
+    """Warms up; each measurement is of `NUM_STEPS` calls, whose last is awaited: the milliseconds of `times` calls."""
 
     def measure() -> float:
         start = time.perf_counter()
         results = [call() for _ in range(NUM_STEPS)]
         _ = results[-1].numpy()
-        return (time.perf_counter() - start) / NUM_STEPS * 1e3
+        return times * (time.perf_counter() - start) / NUM_STEPS * 1e3
 
     measure()
     return measure
 
 
-class _Part(NamedTuple):
-    """A part of a block: a function, and the shapes that it takes, without the batch."""
+def _parts_and_costs(config: ModelConfig, batch: int) -> tuple[dict[str, Callable[[], float]], dict[str, Cost], int]:
+    """Callables that measure the milliseconds of each part, the costs of the parts, and the number of dense weights."""
+    import keras
 
-    call: Callable[..., Any]
-    shapes: tuple[tuple[int, ...], ...]
-
-
-def _parts_beside_peak(config: ModelConfig, batch: int, rounds: int) -> Iterator[Result]:
-    """FLOP/s of each part of the blocks beside the peak; the note says how long the parts of all blocks take."""
-    products = block_products(config, NUM_FIELDS)
-    timed = {name: _forward_and_backward(part, batch) for name, part in _block_parts(config).items()}
-    measurements = alternate({**timed, "peak": lambda: matmul_peak(repeats=2) / 1e9}, rounds)
-    for name in timed:
-        flops = 3 * 2 * batch * products[name]
-        rates = [flops / ms / 1e6 for ms in measurements[name]]
-        beside: dict[str, Any] = {"peer_name": "large matrix product", "unit": "GFLOP/s"}
-        note = f"{config.num_blocks * np.median(measurements[name]):.1f} ms in {config.num_blocks} blocks"
-        yield Result.of(NAME, f"of the step, {name}, batch {batch:,}", rates, measurements["peak"], **beside, note=note)
-
-
-def _block_parts(config: ModelConfig) -> dict[str, _Part]:
-    from c2al_tf.layers.fm_attention import fm_attention
+    from c2al_tf.losses import weighted_sum_of_tasks
     from c2al_tf.model import build_model
 
-    block = build_model(_schema(), config).get_layer("block_0")
-    attention, mixing = block.interactions
-    size = block.ensemble.kernel.shape[0]
-    X, u = (NUM_FIELDS, config.embedding_dim), (size,)
-    return {
-        "attention MLP": _Part(attention.attention, (X,)),
-        "G = X (X^T Y)": _Part(fm_attention, (X, (NUM_FIELDS, config.num_outputs))),
-        "field mixing": _Part(mixing, (X,)),
-        "ensemble layer": _Part(block.ensemble, (u,)),
-        "norms": _Part(lambda u, X: (block.inner_norm(u), block.norm(X)), (u, X)),
+    schema = _schema()
+    model = build_model(schema, config)
+    x, y, weight = draw_rows(schema, model.output, batch)
+    embedding, last = model.get_layer("field_embedding"), model.get_layer(f"block_{config.num_blocks - 1}")
+    dense = [variable for variable in model.trainable_variables if variable is not embedding.table]
+    head, objective = keras.Model(last.output, model.output), weighted_sum_of_tasks()
+    X = (batch, NUM_FIELDS, config.embedding_dim)
+    parts = {
+        "embeddings": _embeddings(embedding, x, X),
+        **_block_parts(last, config, X),
+        "shared layer, head, loss": _forward_and_backward(lambda X: objective(y, head(X), weight)[0], X),
+        "dense optimizer": _optimizer(dense),
     }
+    table_rows = sum(len(np.unique(ids)) for ids in x.values())
+    costs = step_costs(config, NUM_FIELDS, batch, table_rows, [variable.shape for variable in dense])
+    return parts, costs, sum(int(np.prod(variable.shape)) for variable in dense)
 
 
-def _forward_and_backward(part: _Part, batch: int) -> Callable[[], float]:
-    """Compiles a part and its gradient; each call returns the milliseconds of one pass."""
+def _block_parts(block: Any, config: ModelConfig, X: tuple[int, ...]) -> dict[str, Callable[[], float]]:
+    """The parts of a block, for as many blocks as the model has."""
     import tensorflow as tf
 
-    inputs = [tf.random.normal((batch, *shape)) for shape in part.shapes]
+    from c2al_tf.layers.fm_attention import fm_attention
+
+    attention, mixing = block.interactions
+    u, Y = (X[0], block.ensemble.kernel.shape[0]), (*X[:2], config.num_outputs)
+    added = tf.random.normal(X)  # no second gradient: it equals the one of X
+    calls: dict[str, tuple[Any, ...]] = {
+        "attention MLP": (attention.attention, X),
+        "G = X (X^T Y)": (fm_attention, X, Y),
+        "field mixing": (mixing, X),
+        "ensemble layer": (block.ensemble, u),
+        "norms": (lambda u, X: (block.inner_norm(u), block.norm(X + added)), u, X),
+    }
+    return {name: _forward_and_backward(*part, times=config.num_blocks) for name, part in calls.items()}
+
+
+def _forward_and_backward(call: Callable[..., Any], *shapes: tuple[int, ...], times: int = 1) -> Callable[[], float]:
+    """Measures a function of tensors of these shapes, and its gradients by them and by the weights that it reads."""
+    import tensorflow as tf
+
+    inputs = [tf.random.normal(shape) for shape in shapes]
+    upstream = [tf.random.normal(output.shape) for output in tf.nest.flatten(call(*inputs))]
 
     @tf.function(jit_compile=True)
-    def gradients(*inputs: Any) -> Any:
+    def both(inputs: Any, upstream: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            outputs = tf.nest.flatten(part.call(*inputs))
-        # The outputs serve as the upstream gradient, so that it is not a constant.
-        upstream = [tf.stop_gradient(output) for output in outputs]
-        return tape.gradient(outputs, [*inputs, *tape.watched_variables()], upstream)
+            outputs = tf.nest.flatten(call(*inputs))
+        return outputs, tape.gradient(outputs, [*inputs, *tape.watched_variables()], upstream)
 
-    return _timed(lambda: gradients(*inputs)[0])
+    return _timed(lambda: both(inputs, upstream)[0][0], times)
+
+
+def _embeddings(layer: Any, x: Any, shape: tuple[int, ...]) -> Callable[[], float]:
+    """Measures the gather of the rows and the update of the table."""
+    import tensorflow as tf
+
+    from c2al_tf.optimizers import RowWiseAdagrad
+
+    optimizer = RowWiseAdagrad(learning_rate=0.01)
+    optimizer.build([layer.table])
+
+    @tf.function(jit_compile=True)
+    def gather_and_update(x: Any, upstream: Any) -> Any:
+        with tf.GradientTape() as tape:
+            X = layer(x)
+        optimizer.apply([tape.gradient(X, layer.table.value, upstream)], [layer.table])
+        return X
+
+    upstream = tf.random.normal(shape)
+    return _timed(lambda: gather_and_update(x, upstream))
+
+
+def _optimizer(variables: list[Any]) -> Callable[[], float]:
+    """Measures the update of weights from gradients that are there."""
+    import tensorflow as tf
+
+    from c2al_tf.optimizers import RowWiseAdagrad
+
+    optimizer = RowWiseAdagrad(learning_rate=0.01)
+    optimizer.build(variables)
+
+    @tf.function(jit_compile=True)
+    def update(gradients: Any) -> Any:
+        optimizer.apply(gradients, variables)
+        return optimizer.iterations + 0
+
+    gradients = [tf.random.normal(variable.shape) for variable in variables]
+    return _timed(lambda: update(gradients))
 
 
 def _schema() -> Schema:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from .contenders import Contender, torch_python, worker_command
+from .contenders import Contender, peers_python, worker_command
 from .workers.problem import Problem
 
 # Memory of a contender while it trains, as a multiple of its table, measured at 5 M rows: the table, the optimizer's
@@ -53,7 +53,7 @@ def tfrs(problem: Problem, optimizer: str, *, model: str = "MLP") -> list[Conten
 def torch(problem: Problem, optimizer: str, *, model: str = "MLP") -> list[Contender]:
     """PyTorch from `.venv-bench`; Adam is SparseAdam for sparse gradients."""
     both = [_contender("torch", "torch_steps", problem, model, optimizer, mode) for mode in ("sparse", "dense")]
-    command = worker_command("torch_steps", torch_python())
+    command = worker_command("torch_steps", peers_python())
     return [dataclasses.replace(one, name=f"PyTorch {optimizer}", command=command) for one in both]
 
 

@@ -43,6 +43,7 @@ class Standing:
         peak_mb: Peak memory while it trained, by round.
         failure: Why there are no measurements.
         num_weights: Trainable weights of its model; 0 until it has started.
+        compile_seconds: Of its first two steps, which compile; 0 until it has started.
         others: Summary of its other modes.
     """
 
@@ -52,6 +53,7 @@ class Standing:
     peak_mb: list[float] = field(default_factory=list)
     failure: str = ""
     num_weights: int = 0
+    compile_seconds: float = 0.0
     others: str = ""
 
     @property
@@ -80,7 +82,9 @@ class Heat:
     peers: list[Standing]
 
 
-def race(ours: Sequence[Contender], peers: Sequence[Contender], effort: Effort = FULL) -> Iterator[Heat]:
+def race(
+    ours: Sequence[Contender], peers: Sequence[Contender], effort: Effort = FULL, one_by_one: bool = False
+) -> Iterator[Heat]:
     """Measures ours and the peers in turns, in as few heats as memory allows.
 
     Ours take part in each heat. If they leave no room for a peer, each of ours has heats of its own.
@@ -90,12 +94,13 @@ def race(ours: Sequence[Contender], peers: Sequence[Contender], effort: Effort =
         peers: The others; a heat returns the fastest of those of the same name. One that fails, or does not fit into
             memory beside ours, has a `failure` and no measurements.
         effort: How long, how often.
+        one_by_one: Start one contender after the other, so that none compiles while another does.
     """
     space = 0.85 * memory_bytes() / 1e9
     needed = sum(contender.memory_gb for contender in ours)
     if len(ours) > 1 and needed + max(peer.memory_gb for peer in peers) > space:
         for one in ours:
-            yield from race([one], peers, effort)
+            yield from race([one], peers, effort, one_by_one)
         return
     for group in _in_heats(peers, space - needed):
         entire = needed + sum(peer.memory_gb for peer in group)
@@ -104,7 +109,7 @@ def race(ours: Sequence[Contender], peers: Sequence[Contender], effort: Effort =
             standings = [Standing(c.name, c.mode, failure=why) for c in (*ours, *group)]
         else:
             # While a model is built, memory may hold its table twice.
-            standings = _run_heat([*ours, *group], effort, one_by_one=2 * entire > space)
+            standings = _run_heat([*ours, *group], effort, one_by_one=one_by_one or 2 * entire > space)
         yield Heat(standings[: len(ours)], _fastest(standings[len(ours) :]))
 
 
@@ -130,6 +135,12 @@ def memory_of(benchmark: str, case: str, ours: Standing, peer: Standing) -> Resu
     """Peak memory of the two processes while they train."""
     case = f"{case}, peak memory"
     return Result.of(benchmark, case, ours.peak_mb, peer.peak_mb, peer_name=peer.full_name, unit="MB")
+
+
+def compilation_of(benchmark: str, case: str, ours: Standing, peer: Standing) -> Result:
+    """Seconds of the first two steps of both."""
+    seconds = [[standing.compile_seconds] if standing.compile_seconds else [] for standing in (ours, peer)]
+    return Result.of(benchmark, f"{case}, compile", *seconds, peer_name=peer.full_name, unit="s")
 
 
 def _in_heats(peers: Sequence[Contender], space: float) -> Iterator[list[Contender]]:
@@ -166,7 +177,8 @@ def _run_heat(contenders: Sequence[Contender], effort: Effort, one_by_one: bool)
 def _wait_for(worker: Worker, standing: Standing) -> None:
     if not standing.num_weights and not standing.failure:
         with _failure_of(standing):
-            standing.num_weights = worker.answer()["num_weights"]
+            answer = worker.answer()
+            standing.num_weights, standing.compile_seconds = answer["num_weights"], answer["compile_seconds"]
 
 
 def _laps(workers: Sequence[Worker], standings: Sequence[Standing], seconds: float) -> dict[str, Callable[[], float]]:

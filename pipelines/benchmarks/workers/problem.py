@@ -16,6 +16,7 @@ class Problem:
 
         MLP:    ids -> embeddings, flattened -> hidden -> 1
         DCN-V2: dense features -> bottom -> d;  [embeddings, d] -> crosses -> c;  [d, c] -> top -> 1
+        DHEN:   ids -> embeddings -> blocks -> flattened -> units, the representation;  for each task -> units -> 1
 
     Args:
         num_rows: Rows of the embedding table, of all fields together.
@@ -29,6 +30,12 @@ class Problem:
         num_crosses: Cross layers.
         projection: Rank of a cross layer's matrix.
         top: Units of DCN-V2's layers above, before the last, which has one.
+        num_blocks: Blocks of DHEN.
+        num_outputs: k, the columns of a block's attention.
+        attention_units: Hidden units of the attention MLP.
+        mixing_outputs: Linear combinations of the fields in a block.
+        units: Units of DHEN's representation, and of the hidden layer of each of its task heads.
+        lambdas: Weights of the losses of DHEN's cohort heads; the primary head's is 1.
         learning_rate: Of every optimizer.
     """
 
@@ -43,6 +50,12 @@ class Problem:
     num_crosses: int = 3
     projection: int = 108
     top: tuple[int, ...] = (512, 256)
+    num_blocks: int = 2
+    num_outputs: int = 8
+    attention_units: int = 32
+    mixing_outputs: int = 8
+    units: int = 64
+    lambdas: tuple[float, ...] = (0.1, 0.1)
     learning_rate: float = 0.01
 
     @classmethod
@@ -84,6 +97,11 @@ def draw_batches(problem: Problem, seed: int = 0) -> list[Batch]:
     """The batches, the same in every process."""
     rng = np.random.default_rng(seed)
     return [_draw_batch(problem, rng) for _ in range(problem.num_batches)]
+
+
+def task_labels(problem: Problem, batch: Batch) -> list[np.ndarray]:
+    """Labels (batch,) of DHEN's tasks: the primary one, then of each cohort, the rows whose id in a field is even."""
+    return [batch.label, *(batch.label * (batch.ids[:, field] % 2 == 0) for field in range(len(problem.lambdas)))]
 
 
 def _draw_batch(problem: Problem, rng: np.random.Generator) -> Batch:

@@ -8,7 +8,8 @@ from c2al_pipelines.benchmarks.contenders import Contender, Worker, WorkerError
 
 def test_a_worker_answers_what_it_is_asked(contender: Callable[..., Contender]) -> None:
     with Worker(contender("sleeper", step=0.01)) as worker:
-        assert worker.answer() == {"num_weights": 7}  # what it has printed is no answer
+        # What it has printed is no answer.
+        assert worker.answer() == {"num_weights": 7, "compile_seconds": pytest.approx(0.02)}
         answer = worker.run(4)
     assert answer["seconds"] == pytest.approx(0.04)
     assert 5 < answer["peak_mb"] < 500

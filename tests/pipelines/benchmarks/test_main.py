@@ -93,9 +93,15 @@ def test_the_quick_benchmark_goes_through(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "units"), [("serving", {"requests/s", "rows/s", "ms"}), ("dhen_peak", {"GFLOP/s", "rows/s"})]
+    ("name", "units"),
+    [
+        ("serving", {"requests/s", "rows/s", "ms"}),
+        ("dhen_peak", {"GFLOP/s", "rows/s", "ms"}),
+        ("dhen_peers", {"rows/s", "MB", "s"}),
+        ("compile_time", {"s"}),
+    ],
 )
-def test_a_quick_benchmark_without_peers_goes_through(name: str, units: set[str], tmp_path: Path) -> None:
+def test_a_quick_benchmark_goes_through_whatever_peers_there_are(name: str, units: set[str], tmp_path: Path) -> None:
     assert command.main(only=[name], quick=True, output=tmp_path)
     results = [Result.from_json(entry) for entry in json.loads((tmp_path / "bench.json").read_text())]
     assert {result.unit for result in results} == units

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from c2al_pipelines.benchmarks.workers.problem import Problem, draw_batches, draw_ids
+from c2al_pipelines.benchmarks.workers.problem import Problem, draw_batches, draw_ids, task_labels
 
 
 def test_every_process_draws_the_same_rows_within_the_table() -> None:
@@ -18,6 +18,17 @@ def test_every_process_draws_the_same_rows_within_the_table() -> None:
         np.testing.assert_array_equal(one.label, other.label)
         np.testing.assert_array_equal(one.ids // 100, np.tile(np.arange(26), (50, 1)))
     assert not np.array_equal(first[0].ids, first[1].ids)
+
+
+def test_a_cohort_has_the_positives_with_even_ids_in_its_field() -> None:
+    problem = Problem(2600, batch_size=200, num_batches=1)
+    (batch,) = draw_batches(problem)
+    primary, *cohorts = task_labels(problem, batch)
+    np.testing.assert_array_equal(primary, batch.label)
+    assert len(cohorts) == len(problem.lambdas)
+    for field, label in enumerate(cohorts):
+        assert label.dtype == np.float32
+        np.testing.assert_array_equal(label == 1, (batch.label == 1) & (batch.ids[:, field] % 2 == 0))
 
 
 def test_frequencies_follow_the_power_law() -> None:

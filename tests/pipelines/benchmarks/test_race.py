@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from c2al_pipelines.benchmarks import race as module
 from c2al_pipelines.benchmarks.contenders import Contender
-from c2al_pipelines.benchmarks.race import Effort, Standing, memory_of, race, rate_of
+from c2al_pipelines.benchmarks.race import Effort, Standing, compilation_of, memory_of, race, rate_of
 
 EFFORT = Effort(rounds=3, seconds=0.02)
 
@@ -42,6 +42,14 @@ def test_rows_per_second_and_memory_come_from_the_figures() -> None:
     assert rate.ratio == pytest.approx(2.5)
     memory = memory_of("b", "case", ours, peer)
     assert (memory.ours, memory.peer, memory.unit, memory.ratio) == (10.0, 40.0, "MB", 4.0)
+
+
+def test_seconds_to_compile_are_those_of_the_first_answer(contender: Any) -> None:
+    ours, broken = contender("ours", step=0.01), contender("peer", broken=True)
+    (heat,) = race([ours], [broken], Effort(1, 0.01), one_by_one=True)
+    compilation = compilation_of("b", "case", heat.ours[0], heat.peers[0])
+    assert (compilation.ours, compilation.peer) == (pytest.approx(0.02), None)
+    assert (compilation.case, compilation.unit) == ("case, compile", "s")
 
 
 @pytest.mark.parametrize(
