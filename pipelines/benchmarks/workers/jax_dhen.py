@@ -2,8 +2,8 @@
 
 from typing import Any
 
-import jax  # type: ignore[import-not-found]
-import jax.numpy as jnp  # type: ignore[import-not-found]
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .problem import Problem, draw_batches, task_labels
