@@ -46,7 +46,12 @@ if TYPE_CHECKING:
         build_model as build_model,
         strip_auxiliary_heads as strip_auxiliary_heads,
     )
-    from .optimizers import LazyAdam as LazyAdam, RowWiseAdagrad as RowWiseAdagrad, SparseAdagrad as SparseAdagrad
+    from .optimizers import (
+        FlatAdam as FlatAdam,
+        LazyAdam as LazyAdam,
+        RowWiseAdagrad as RowWiseAdagrad,
+        SparseAdagrad as SparseAdagrad,
+    )
     from .saved_model import SavedModel as SavedModel
     from .schema import (
         CategoricalFeature as CategoricalFeature,
@@ -74,7 +79,7 @@ _MODULES = {
     "losses": ("binary_cross_entropy", "weighted_sum_of_tasks"),
     "metrics": ("NormalizedEntropy",),
     "model": ("add_cohort_heads", "build_model", "strip_auxiliary_heads"),
-    "optimizers": ("LazyAdam", "RowWiseAdagrad", "SparseAdagrad"),
+    "optimizers": ("FlatAdam", "LazyAdam", "RowWiseAdagrad", "SparseAdagrad"),
     "saved_model": ("SavedModel",),
     "schema": ("CategoricalFeature", "Column", "NumericFeature", "Schema"),
     "training": ("evaluate", "predict", "train"),

@@ -103,6 +103,12 @@ def _note(cost: Cost) -> str:
 
 def training_step(config: ModelConfig, batch: int, num_heads: int = 0) -> Callable[[], float]:
     """Builds a model and compiles its step; each call trains a few steps and returns the milliseconds of one."""
+    step, rows = prepare_step(config, batch, num_heads)
+    return _timed(lambda: step(*rows)[0])
+
+
+def prepare_step(config: ModelConfig, batch: int, num_heads: int) -> tuple[Any, tuple[Any, Any, Any]]:
+    """A step of a new model, compiled with XLA when it is first called, and a batch for it."""
     import keras
 
     from c2al_tf.losses import weighted_sum_of_tasks
@@ -116,8 +122,7 @@ def training_step(config: ModelConfig, batch: int, num_heads: int = 0) -> Callab
     model = build_model(schema, config, cohorts=cohorts)
     model.compile(optimizer=RowWiseAdagrad(learning_rate=0.01))
     step = compile_step(model, weighted_sum_of_tasks(dict.fromkeys(cohorts, 0.1)))
-    rows = draw_rows(schema, model.output, batch)
-    return _timed(lambda: step(*rows)[0])
+    return step, draw_rows(schema, model.output, batch)
 
 
 def draw_rows(schema: Schema, tasks: Iterable[str], batch: int) -> tuple[Any, Any, Any]:
