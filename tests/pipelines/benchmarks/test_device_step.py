@@ -14,7 +14,7 @@ def test_every_argument_of_the_program_is_described(tmp_path: Path, monkeypatch:
     (case,) = json.loads((tmp_path / "cases.json").read_text()).values()
     assert (tmp_path / case["file"]).stat().st_size > 10_000
     kinds = [kind for kind, *_ in case["arguments"]]
-    # 26 columns, three labels, a weight; the model's 20 variables, a state for each, the steps taken, the learning rate.
+    # 26 columns, three labels, a weight.
     assert kinds.count("row") == 30
     rng = np.random.default_rng(0)
     for kind, dtype, shape in case["arguments"]:
