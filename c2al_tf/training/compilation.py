@@ -14,7 +14,7 @@ from .step import compile_step
 JitCompile: TypeAlias = bool | Literal["auto"]
 """Compile steps with XLA, or not, or as `choose_compilation` finds."""
 
-WORTHWHILE_SECONDS = 30.0
+WORTHWHILE_SECONDS = 20.0
 """Seconds that a run takes without XLA from which on XLA is tried: to compile a model of two blocks takes 3 to 8."""
 
 _STEPS = 3
