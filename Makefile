@@ -20,7 +20,7 @@ setup: .venv/installed  ## Install everything into .venv.
 demo: .venv/installed  ## Run the main job on synthetic ad clicks, offline; it resumes where it was left.
 	.venv/bin/c2al run pipelines/configs/demo.yaml --run-dir $(RUN_DIR)
 
-bench: .venv/installed .venv/bench-installed .venv-bench/installed  ## Measure speed and memory beside plain Keras, keras-rs, TFRS, PyTorch and JAX.
+bench: .venv/installed .venv/bench-installed .venv-bench/torch-installed .venv-bench/jax-installed  ## Measure speed and memory beside plain Keras, keras-rs, TFRS, PyTorch and JAX.
 	.venv/bin/python -m c2al_pipelines.benchmarks --output $(BENCH_DIR)
 
 # The peers are pinned here, as TFRS is in requirements.txt. What cannot be installed is left out: the tables say so.
@@ -28,10 +28,12 @@ bench: .venv/installed .venv/bench-installed .venv-bench/installed  ## Measure s
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps keras-rs==0.4.0 && touch $@ || echo "keras-rs could not be installed"
 
 # PyTorch and JAX in an environment of their own, and without the gigabytes of CUDA.
-.venv-bench/installed:
+.venv-bench/torch-installed:
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu numpy && \
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check jax==0.10.2 && touch $@ || echo "PyTorch or JAX could not be installed"
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu numpy && touch $@ || echo "PyTorch could not be installed"
+
+.venv-bench/jax-installed: | .venv-bench/torch-installed
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check jax==0.10.2 && touch $@ || echo "JAX could not be installed"
 
 test: .venv/installed  ## Run the tests, without those marked slow.
 	.venv/bin/python -m pytest --numprocesses auto --dist loadfile

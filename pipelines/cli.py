@@ -38,12 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _notes() -> Iterator[None]:
     """Shows what the library logs, such as whether XLA compiles, on stderr."""
     logger, handler = logging.getLogger("c2al_tf"), logging.StreamHandler(sys.stderr)
+    level = logger.level
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 class _Parser(jsonargparse.ArgumentParser):

@@ -9,7 +9,9 @@ from c2al_tf.config import ModelConfig, TrainingConfig
 
 def test_defaults_keep_the_rules() -> None:
     assert ModelConfig() == ModelConfig(16, 2, "attentive", 8, 32, 8, (64,), (64,), 0.0, False)
-    assert TrainingConfig() == TrainingConfig(1024, 1, 1e-3, "cosine", None, True, None, 1000, 3, 1, "adam", None, None)
+    assert TrainingConfig() == TrainingConfig(
+        1024, 1, 1e-3, "cosine", None, "auto", None, 1000, 3, 1, "adam", None, None
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,16 @@ _TERMS = 16
 def transposed_product(A: Tensor, B: Tensor) -> Tensor:
     """A^T B, a sum over the fields: maps (batch, n, p), or (n, p) for all rows, and (batch, n, q) to (batch, p, q)."""
     if _is_fast_as_sums(B):
-        return _transposed_product_as_sums(A, B)
+        return ops.custom_gradient(_transposed_product_as_sums)(A, B)
     axes = (1, 0) if len(A.shape) == 2 else (0, 2, 1)
     return ops.matmul(ops.transpose(A, axes), B)
 
 
 def product_transposed(A: Tensor, B: Tensor) -> Tensor:
     """A B^T: maps (batch, n, q) and (batch, p, q) to (batch, n, p)."""
-    return _product_transposed_with_sums(A, B) if _is_fast_as_sums(A) else _product_transposed(A, B)
+    if _is_fast_as_sums(A):
+        return ops.custom_gradient(_product_transposed_with_sums)(A, B)
+    return _product_transposed(A, B)
 
 
 def _product_transposed(A: Tensor, B: Tensor) -> Tensor:
@@ -29,13 +31,15 @@ def _product_transposed(A: Tensor, B: Tensor) -> Tensor:
 
 
 def _is_fast_as_sums(X: Tensor) -> bool:
-    """Whether XLA compiles the present function, in float32.
+    """Whether XLA compiles the present function, for float32 and a known number of fields.
 
-    On a CPU it multiplies small matrices one element at a time if the sum runs along the rows of both. Written as a sum
-    of products it is one vectorized loop: the step of 26 fields x 16 takes 0.8 of the time, of 10 x 8 half; on a GPU
+    On a CPU XLA multiplies small matrices one element at a time if the sum runs along the rows of both. As a sum of
+    products it is one vectorized loop: the step of 26 fields x 16 takes 0.8 of the time, of 10 x 8 half; on a GPU
     0.94. Without XLA the products would fill memory.
     """
-    if keras.backend.backend() != "tensorflow" or keras.backend.standardize_dtype(X.dtype) != "float32":
+    if keras.backend.backend() != "tensorflow" or X.shape[1] is None:
+        return False
+    if keras.backend.standardize_dtype(X.dtype) != "float32":
         return False
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
@@ -43,7 +47,6 @@ def _is_fast_as_sums(X: Tensor) -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
-@ops.custom_gradient
 def _transposed_product_as_sums(A: Tensor, B: Tensor) -> tuple[Tensor, Any]:
     """With the gradients dA = B dC^T, summed over the rows if A is of all rows, and dB = A dC."""
     factors = ops.expand_dims(A, 0) if len(A.shape) == 2 else A
@@ -58,7 +61,6 @@ def _transposed_product_as_sums(A: Tensor, B: Tensor) -> tuple[Tensor, Any]:
     return _sum_over_fields(factors, B), gradients
 
 
-@ops.custom_gradient
 def _product_transposed_with_sums(A: Tensor, B: Tensor) -> tuple[Tensor, Any]:
     """With the gradients dA = dC B and dB = dC^T A."""
 

@@ -15,7 +15,7 @@ MOST_ELEMENTS = 2**20
 
 @keras.saving.register_keras_serializable(package="c2al_tf")
 class FlatAdam(keras.optimizers.Adam):
-    """`keras.optimizers.Adam`, whose moments of all weights stand in two vectors.
+    """`keras.optimizers.Adam`, whose moments of all small weights stand in two vectors.
 
         m = m + (1 - beta_1) (g - m)
         v = v + (1 - beta_2) (s - v)              s = g^2, summed over the occurrences of a row of a table
@@ -25,7 +25,11 @@ class FlatAdam(keras.optimizers.Adam):
     operations with this, and its step compiles in about 0.8 of the time.
 
     Args:
-        arguments: Those of `keras.optimizers.Adam`, without `amsgrad`.
+        learning_rate: A float, a schedule or a callable.
+        arguments: The other arguments of `keras.optimizers.Adam`, by name, without `amsgrad`.
+
+    Raises:
+        ValueError: If `amsgrad` is given.
 
     References:
         Kingma and Ba, arXiv 1412.6980, the end of section 2.
@@ -50,7 +54,7 @@ class FlatAdam(keras.optimizers.Adam):
         first = variables[group[0]]
         size = sum(_size(variables[index]) for index in group)
         prefix = f"{path_of(first).replace('/', '_').replace(':', '_')}_" if len(group) == 1 else ""
-        value = first.value if isinstance(first, keras.Variable) else first
+        value = _value(first)
         with self._distribution_strategy.extended.colocate_vars_with(value):
             return self.add_variable((size,), initializer="zeros", dtype=value.dtype.name, name=prefix + name)
 
@@ -59,7 +63,7 @@ class FlatAdam(keras.optimizers.Adam):
     ) -> None:
         present = {self._get_variable_index(variable): (gradient, variable) for gradient, variable in grads_and_vars}
         for group, moments in zip(self._groups, self._moments, strict=True):
-            pairs = [present.get(index, (None, self._trainable_variables[index].value)) for index in group]
+            pairs = [present.get(index, (None, _value(self._trainable_variables[index]))) for index in group]
             gradients, variables = zip(*pairs, strict=True)
             arguments = (gradients, variables, [moment.value for moment in moments], learning_rate)
             distribution.extended.update(variables[0], self._update, args=arguments, group=False)
@@ -103,6 +107,10 @@ def _groups(variables: Sequence[keras.Variable]) -> list[list[int]]:
         else:
             together.setdefault(str(variable.dtype), []).append(index)
     return [*together.values(), *alone]
+
+
+def _value(variable: Any) -> tf.Variable:
+    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 def _size(variable: Any) -> int:

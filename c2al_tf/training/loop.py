@@ -18,7 +18,7 @@ from ..model import check_logits
 from ..types import Tensor
 from .batches import Batches, epochs_of, grouped, num_steps
 from .checkpoint import Checkpoints
-from .compilation import JitCompile, choose_compilation
+from .compilation import JitCompile, choose_compilation, without_trial
 from .compiled_metrics import read_metrics, reset_metrics
 from .distribution import check_agreement, is_chief, lost_workers_named, wait_for_all
 from .history import History, best_epoch, is_out_of_patience, progress_text, warn_of_nan
@@ -107,7 +107,7 @@ def train(
         model.optimizer.build(model.trainable_variables)
     state = Checkpoints(model, checkpoints, keep_checkpoints)
     history = History(**state.restore())
-    history.jit_compile = history.jit_compile if jit_compile == "auto" else jit_compile
+    history.jit_compile = without_trial(model, jit_compile, history.jit_compile)
     check_agreement(model, dataclasses.asdict(history))
     steps = num_steps(batches, steps_per_epoch)
     following = epochs_of(batches, model, steps_per_epoch, class_weight)
@@ -118,7 +118,10 @@ def train(
     def metrics_so_far() -> dict[str, Any]:
         return history.metrics() | read_metrics(model, history.sums)
 
-    compiled = functools.cache(functools.partial(_compiled, model, objective, steps_per_execution))
+    compiled = functools.cache(functools.partial(compile_step, model, objective))
+    several = functools.cache(functools.partial(compile_steps, num_steps=steps_per_execution))
+
+    save = functools.partial(_save, state, history, chief)
     timed = False  # the first reading includes compilation
     hooks.on_train_begin()
     while (
@@ -128,8 +131,11 @@ def train(
         if history.step == 0:
             reset_metrics(model)
         rows = following(history.epoch, history.step)
-        rows, jit_compile = _choose(rows, history, model, objective, steps and (epochs - history.epoch) * steps)
-        step = compiled(jit_compile)
+        choose = functools.partial(
+            choose_compilation, model, compiled, num_steps=steps and (epochs - history.epoch) * steps
+        )
+        rows, jit_compile = _choose(rows, history, choose, save)
+        step = several(compiled(jit_compile))
         rows = grouped(rows, steps_per_execution)
         title = f"{description}, epoch {history.epoch + 1}/{epochs}"
         with tqdm(
@@ -139,8 +145,8 @@ def train(
                 timed = True
                 bar.update(reading)
                 bar.set_postfix_str(progress_text(history.sums))
-                if chief and history.step % checkpoint_steps < reading:
-                    state.save(dataclasses.asdict(history))
+                if history.step % checkpoint_steps < reading:
+                    save()
         metrics = metrics_so_far()
         if validation is not None:
             rows = validation if isinstance(validation, tf.data.Dataset) else validation()
@@ -153,8 +159,7 @@ def train(
         history.end_epoch(metrics)
         if patience is not None and best_epoch(history.epochs, monitor) == len(history.epochs) - 1:
             state.remember_best()
-        if chief:
-            state.save(dataclasses.asdict(history))
+        save()
     with strategy.scope():
         model.optimizer.finalize_variable_values(model.trainable_variables)  # Averaged weights, with `use_ema`.
     wait_for_all(strategy)  # The chief has now written the last checkpoint.
@@ -164,19 +169,21 @@ def train(
     return history
 
 
-def _compiled(model: keras.Model, objective: Objective, steps_per_execution: int, jit_compile: bool) -> Step:
-    return compile_steps(compile_step(model, objective, jit_compile), steps_per_execution)
+def _save(state: Checkpoints, history: History, chief: bool) -> None:
+    if chief:
+        state.save(dataclasses.asdict(history))
 
 
 def _choose(
-    rows: Iterable[Any], history: History, model: keras.Model, objective: Objective, num_steps: int | None
+    rows: Iterable[Any], history: History, choose: Callable[[Any], bool], save: Callable[[], None]
 ) -> tuple[Iterable[Any], bool]:
-    """The same rows, and whether XLA compiles: what `history` says, or what steps on the first batch show."""
+    """The same rows, and whether XLA compiles: what `history` says, or what a trial on the first batch shows."""
     if history.jit_compile is None:
         following = iter(rows)
         first = list(islice(following, 1))
-        history.jit_compile = bool(first) and choose_compilation(model, objective, first[0], num_steps)
         rows = chain(first, following)
+        history.jit_compile = bool(first) and choose(first[0])
+        save()  # A run that is killed goes on with the same rounding.
     return rows, history.jit_compile
 
 

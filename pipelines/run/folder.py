@@ -49,7 +49,7 @@ class RunFolder:
         file = path / "config.json"
         value = config.to_json()
         old = read_config(file).to_json() if (path / "schema.json").exists() else value
-        if old | {"seeds": None} != value | {"seeds": None}:
+        if _fixed(old) != _fixed(value):
             raise ValueError(
                 f"{path} holds a run of another configuration; they differ in {_differences(old, value)}. "
                 "Choose another --run-dir, or remove the folder to start over"
@@ -117,6 +117,12 @@ class RunFolder:
         if not path.exists():
             raise ValueError(f"{path} is not there yet. Run `c2al train --run-dir {self.path} --arm {arm}` first")
         return path
+
+
+def _fixed(config: dict[str, Any]) -> dict[str, Any]:
+    """What may not change in a folder: all but the number of seeds, and whether XLA compiles."""
+    training = {name: value for name, value in config["training"].items() if name != "jit_compile"}
+    return config | {"seeds": None, "training": training}
 
 
 def _read_discovery(file: Path) -> Discovery:

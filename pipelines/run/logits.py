@@ -51,6 +51,11 @@ _LAST: list[keras.Model] = []
 """The model that predicted last: models of one architecture share its compiled program."""
 
 
+def forget_program() -> None:
+    """Frees the memory of the model that predicted last."""
+    _LAST.clear()
+
+
 def _load_primary(file: Path) -> keras.Model:
     """A trained model without auxiliary heads, valid until the next one is loaded.
 

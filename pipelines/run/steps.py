@@ -40,7 +40,7 @@ from ..datasets import census, files, movielens, synthetic_ads
 from .checks import check_columns, check_given, check_labels, check_types
 from .exporting import export_run, try_export
 from .folder import ARMS, Arm, RunFolder
-from .logits import split_logits
+from .logits import forget_program, split_logits
 from .rows import read_split, training_sizes
 
 
@@ -107,6 +107,7 @@ def _train_model(run: RunFolder, seed: int, arm: Arm, strategy: Strategy) -> tup
     names = [cohort.name for cohort in cohorts]
     counts = count_tasks(split_files(run.path, "train"), schema, cohorts)
     steps = -(-counts.rows // training.batch_size)
+    forget_program()
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         model = build_model(

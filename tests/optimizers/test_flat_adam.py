@@ -64,7 +64,7 @@ def test_a_weight_without_gradient_keeps_its_moments(missing: int) -> None:
         np.testing.assert_allclose(mine, keras_s, rtol=1e-6, atol=1e-7)
 
 
-def test_half_the_operations() -> None:
+def test_a_third_of_the_operations() -> None:
     def count(optimizer: keras.optimizers.Optimizer) -> int:
         weights = [keras.Variable(np.ones((3, 2)), dtype="float32") for _ in range(30)]
         optimizer.build(weights)

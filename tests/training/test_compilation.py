@@ -1,6 +1,8 @@
 """Whether XLA compiles is measured, changes nothing but the rounding, and is kept by a resumed run."""
 
+import functools
 import logging
+import types
 from pathlib import Path
 
 import keras
@@ -11,6 +13,7 @@ import tensorflow as tf
 from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.training import compilation, loop, train
 from c2al_tf.training.batches import in_form
+from c2al_tf.training.step import compile_step
 
 
 def make_model() -> keras.Model:
@@ -43,39 +46,73 @@ def test_trying_changes_no_variable(worthwhile: float, monkeypatch: pytest.Monke
         np.testing.assert_array_equal(ours, expected)
 
 
+def choose(num_steps: int | None, seconds: dict[bool, float] | None = None) -> bool:
+    model = make_model()
+    compiled = functools.cache(functools.partial(compile_step, model, weighted_sum_of_tasks()))
+    if seconds is not None:
+        compiled = {jit: types.SimpleNamespace(seconds=value) for jit, value in seconds.items()}.__getitem__
+    batch = next(iter(in_form(rows(), model)))
+    return compilation.choose_compilation(model, compiled, batch, num_steps)
+
+
 def test_a_short_run_is_not_worth_a_trial_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="c2al_tf")
-    assert not compilation.choose_compilation(make_model(), weighted_sum_of_tasks(), _batch(), num_steps=1)
-    assert "XLA: not used, 1 steps of " in caplog.text
+    assert not choose(num_steps=1)
+    assert " ms a step the run takes less time than trying it" in caplog.text
 
 
-def test_a_long_run_uses_the_faster_and_the_log_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("with_xla", "num_steps", "used"), [(0.5, None, True), (2.0, None, False), (0.5, 100, True), (0.99, 40, False)]
+)
+def test_xla_is_used_if_it_saves_more_than_compiling_takes(
+    with_xla: float,
+    num_steps: int | None,
+    used: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Compiling takes as long as the first step with XLA, here as long as any."""
     caplog.set_level(logging.INFO, logger="c2al_tf")
-    for with_xla, used in ((0.5, True), (2.0, False)):
-        seconds = iter([1.0, with_xla])
-        monkeypatch.setattr(compilation, "_seconds", lambda *_: next(seconds))  # noqa: B023
-        assert compilation.choose_compilation(make_model(), weighted_sum_of_tasks(), _batch(), None) == used
-        words = "used" if used else "not used"
-        assert f"XLA: {words}, a step takes {1e3 * with_xla:.1f} ms with it and 1000.0 ms without" in caplog.text
+    monkeypatch.setattr(compilation, "_seconds", lambda step, batch: step.seconds)
+    assert choose(num_steps, {False: 1.0, True: with_xla}) == used
+    words = "used" if used else "not used"
+    assert f"XLA: {words}, a step takes {1e3 * with_xla:.1f} ms with it and 1000.0 ms without" in caplog.text
+
+
+def test_a_model_that_xla_cannot_compile_is_trained_without(caplog: pytest.LogCaptureFixture) -> None:
+    class Text(keras.layers.Layer):
+        def call(self, x: tf.Tensor) -> tf.Tensor:
+            return x + tf.cast(tf.strings.length(tf.strings.as_string(x[:, :1])), tf.float32)
+
+    caplog.set_level(logging.INFO, logger="c2al_tf")
+    x = keras.Input((3,))
+    model = keras.Model(x, keras.layers.Dense(1)(Text()(x)))
+    model.compile("adam")
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: setattr(model, "stop_training", True))
+    endless = {"steps_per_epoch": 2, "epochs": 10**9, "callbacks": [stop]}
+    history = train(model, rows().repeat(), weighted_sum_of_tasks(), jit_compile="auto", **endless)
+    assert history.jit_compile is False
+    assert "XLA: not used, it cannot compile this model: " in caplog.text
 
 
 def test_a_resumed_run_keeps_the_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {"objective": weighted_sum_of_tasks(), "checkpoints": tmp_path, "jit_compile": "auto"}
     first = train(make_model(), rows(), **arguments)
     assert first.jit_compile is False
-    monkeypatch.setattr(loop, "choose_compilation", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(loop, "choose_compilation", lambda *_, **__: pytest.fail("measured again"))
     assert train(make_model(), rows(), epochs=2, **arguments).jit_compile is False
 
 
+@pytest.mark.parametrize(
+    ("asked", "chosen", "known"),
+    [(True, False, True), (False, True, False), ("auto", False, False), ("auto", None, None)],
+)
+def test_what_is_known_without_a_trial(asked: bool | str, chosen: bool | None, known: bool | None) -> None:
+    assert compilation.without_trial(make_model(), asked, chosen) is known
+
+
 def test_several_devices_compile_without_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compilation, "_seconds", lambda *_: pytest.fail("measured"))
     with tf.distribute.OneDeviceStrategy("CPU:0").scope():
         model = make_model()
     monkeypatch.setattr(type(model.distribute_strategy), "num_replicas_in_sync", 2)
-    assert compilation.choose_compilation(model, weighted_sum_of_tasks(), _batch(), None)
-
-
-def _batch() -> tuple:
-    return next(iter(in_form(rows(), make_model())))
+    assert compilation.without_trial(model, "auto", None) is True
