@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+# Those of `dhen_peak`, which cannot be imported where TensorFlow is not.
 NUM_FIELDS, NUM_ROWS = 26, 100_000
 CASES = {
     f"batch {batch:,}, {note}": (batch, heads, half)

@@ -52,3 +52,10 @@ def test_sums_stand_for_products_of_float32_under_xla_alone(dtype: tf.DType, num
     assert compiled.experimental_get_compiler_ir(A, B)(stage="hlo").count(" dot(") == num_products
     plain = tf.function(transposed_product).get_concrete_function(A, B)
     assert [operation.type for operation in plain.graph.get_operations()].count("BatchMatMulV2") == 1
+
+
+def test_a_number_of_fields_that_is_not_known_is_multiplied() -> None:
+    specs = [tf.TensorSpec((None, None, 3)), tf.TensorSpec((None, None, 2))]
+    compiled = tf.function(transposed_product, input_signature=specs, jit_compile=True)
+    A, B = random(4, 5, 3), random(4, 5, 2)
+    np.testing.assert_allclose(compiled(A, B), tf.matmul(A, B, transpose_a=True), rtol=1e-5, atol=1e-5)

@@ -93,3 +93,13 @@ def test_amsgrad_is_refused() -> None:
         ValueError, match=r"`amsgrad` must be False. Received: amsgrad=True; use `keras.optimizers.Adam`"
     ):
         FlatAdam(amsgrad=True)
+
+
+def test_plain_tensorflow_variables_one_without_gradient() -> None:
+    """By hand: the first step of Adam is the learning rate, against the sign of the gradient."""
+    weights = [tf.Variable([1.0, 2.0]), tf.Variable([3.0])]
+    optimizer = FlatAdam(0.1)
+    optimizer.build(weights)
+    optimizer.apply([tf.constant([5.0, -5.0])], weights[:1])
+    np.testing.assert_allclose(weights[0], [0.9, 2.1], rtol=1e-5)
+    np.testing.assert_array_equal(weights[1], [3.0])

@@ -95,6 +95,12 @@ def test_a_model_that_xla_cannot_compile_is_trained_without(caplog: pytest.LogCa
     assert "XLA: not used, it cannot compile this model: " in caplog.text
 
 
+def test_variables_that_memory_cannot_hold_twice_are_compiled_without_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilation, "MOST_BYTES", 0)
+    monkeypatch.setattr(compilation, "_seconds", lambda *_: pytest.fail("measured"))
+    assert choose(num_steps=1)
+
+
 def test_a_resumed_run_keeps_the_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {"objective": weighted_sum_of_tasks(), "checkpoints": tmp_path, "jit_compile": "auto"}
     first = train(make_model(), rows(), **arguments)

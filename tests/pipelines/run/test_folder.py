@@ -28,6 +28,13 @@ def test_the_same_configuration_goes_on(tmp_path) -> None:
     assert RunFolder.start(tmp_path, CONFIG) == run
 
 
+def test_whether_xla_compiles_may_change(tmp_path) -> None:
+    run = RunFolder.start(tmp_path, CONFIG)
+    (run.path / "schema.json").touch()
+    training = dataclasses.replace(CONFIG.training, jit_compile=True)
+    assert RunFolder.start(tmp_path, dataclasses.replace(CONFIG, training=training)).jit_compile is True
+
+
 def test_another_configuration_is_an_error_that_names_every_difference(tmp_path) -> None:
     RunFolder.start(tmp_path, CONFIG)
     (tmp_path / "schema.json").touch()
