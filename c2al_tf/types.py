@@ -29,3 +29,11 @@ PRIMARY = "primary"
 
 TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """What a cohort may be called: its name becomes that of a task, an output and a TensorFlow name scope."""
+
+MEMBER = "member:"
+"""Prefix of a label that is the membership 1[x in C], not a task: no task's name holds a colon."""
+
+
+def member_of(cohort: str) -> str:
+    """Key of the membership of a cohort, (batch, 1), among the labels of a batch."""
+    return f"{MEMBER}{cohort}"
