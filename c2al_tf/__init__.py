@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .config import ModelConfig as ModelConfig, TrainingConfig as TrainingConfig
     from .data.columns.readers import read_columns as read_columns
     from .data.inputs.dataset import make_dataset as make_dataset
+    from .data.inputs.encoded import encode_rows as encode_rows
     from .data.inputs.features import FeatureEncoder as FeatureEncoder
     from .data.inputs.labels import add_cohort_labels as add_cohort_labels, cohort_labels as cohort_labels
     from .data.inputs.sharding import Shard as Shard
@@ -66,6 +67,7 @@ _MODULES = {
     "config": ("ModelConfig", "TrainingConfig"),
     "data.columns.readers": ("read_columns",),
     "data.inputs.dataset": ("make_dataset",),
+    "data.inputs.encoded": ("encode_rows",),
     "data.inputs.features": ("FeatureEncoder",),
     "data.inputs.labels": ("add_cohort_labels", "cohort_labels"),
     "data.inputs.sharding": ("Shard",),

@@ -38,14 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _notes() -> Iterator[None]:
     """Shows what the library logs, such as whether XLA compiles, on stderr."""
     logger, handler = logging.getLogger("c2al_tf"), logging.StreamHandler(sys.stderr)
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # TensorFlow's import gives the root logger a handler, which would say it again.
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagate
 
 
 class _Parser(jsonargparse.ArgumentParser):

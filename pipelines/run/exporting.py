@@ -11,8 +11,8 @@ import numpy as np
 
 from c2al_tf.data.columns.examples import read_serialized
 from c2al_tf.data.columns.readers import read_columns
-from c2al_tf.data.inputs.dataset import primary_tasks
 from c2al_tf.data.inputs.features import FeatureEncoder
+from c2al_tf.data.inputs.packing import primary_tasks
 from c2al_tf.export import Export, export_for_serving
 from c2al_tf.files import read_json, write_json
 from c2al_tf.model import build_model

@@ -20,8 +20,9 @@ from c2al_tf.cohorts import (
     rank_cohorts,
 )
 from c2al_tf.data.columns.shards import split_files
-from c2al_tf.data.inputs.dataset import make_dataset, primary_tasks
+from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.features import FeatureEncoder
+from c2al_tf.data.inputs.packing import primary_tasks
 from c2al_tf.data.inputs.priors import count_tasks
 from c2al_tf.data.preparation.prepare import prepare
 from c2al_tf.data.preparation.source import Source

@@ -1,8 +1,8 @@
-"""Auxiliary labels, y_cohort = y * 1[x in cohort], made from raw columns for every row and every cohort."""
+"""Auxiliary labels, y_cohort = y * 1[x in cohort] or of another design, made from raw columns for every cohort."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import keras
 import numpy as np
@@ -11,22 +11,56 @@ import tensorflow as tf
 from ...cohorts.cohort import Cohort
 from ...types import PRIMARY, Tensor
 
+LabelDesign: TypeAlias = Literal["conflict", "membership", "masked"]
+"""What a cohort's task learns; see `task_labels` and `task_weights`."""
 
-def cohort_labels(columns: Mapping[str, Any], label: Tensor, cohorts: Iterable[Cohort]) -> dict[str, Tensor]:
+
+def task_labels(label: Tensor, member: Tensor, design: LabelDesign = "conflict") -> Tensor:
+    """Maps labels y and memberships 1[x in C], (rows,), to a cohort's labels; NumPy arrays and tensors alike.
+
+    conflict     y_C = y 1[x in C]   every row counts: the paper's (METHOD step 4)
+    membership   y_C = 1[x in C]     every row counts
+    masked       y_C = y             rows of C count: `task_weights` masks the others
+    """
+    if design == "masked":
+        return label
+    if tf.is_tensor(label):
+        return tf.where(member, label if design == "conflict" else tf.ones_like(label), tf.zeros_like(label))
+    return np.where(member, label if design == "conflict" else np.ones_like(label), np.zeros_like(label))
+
+
+def task_weights(weight: Tensor, member: Tensor, design: LabelDesign = "conflict") -> Tensor:
+    """Maps row weights and memberships (rows,) to the weights of the rows in a cohort's task."""
+    if design != "masked":
+        return weight
+    zeros = tf.zeros_like(weight) if tf.is_tensor(weight) else np.zeros_like(weight)
+    return tf.where(member, weight, zeros) if tf.is_tensor(weight) else np.where(member, weight, zeros)
+
+
+def cohort_labels(
+    columns: Mapping[str, Any], label: Tensor, cohorts: Iterable[Cohort], design: LabelDesign = "conflict"
+) -> dict[str, Tensor]:
     """Maps raw columns and labels (rows,) to one label (rows,) per cohort; NumPy arrays and tensors alike.
 
-        y_cohort = y * 1[x in cohort]
+        y_cohort = y * 1[x in cohort], or as `task_labels` says of another design
 
     Raises:
-        ValueError: If a cohort is on a column that is not there, or a label that is no tensor is not 0 or 1.
+        ValueError: If a cohort is on a column that is not there, the design is unknown, or a label that is no tensor is
+            not 0 or 1.
     """
-    if tf.is_tensor(label):
-        return {cohort.name: tf.where(cohort.contains(columns), label, tf.zeros_like(label)) for cohort in cohorts}
-    label = np.asarray(label)
-    wrong = np.flatnonzero((label != 0) & (label != 1))
-    if len(wrong):
-        raise ValueError(f"`label` must be 0 or 1. Received: {label[wrong[0]]} in row {wrong[0]}")
-    return {cohort.name: np.where(cohort.contains(columns), label, np.zeros_like(label)) for cohort in cohorts}
+    check_design(design)
+    if not tf.is_tensor(label):
+        label = np.asarray(label)
+        wrong = np.flatnonzero((label != 0) & (label != 1))
+        if len(wrong):
+            raise ValueError(f"`label` must be 0 or 1. Received: {label[wrong[0]]} in row {wrong[0]}")
+    return {cohort.name: task_labels(label, cohort.contains(columns), design) for cohort in cohorts}
+
+
+def check_design(design: str) -> None:
+    """Raises ValueError unless the design of labels is known."""
+    if design not in get_args(LabelDesign):
+        raise ValueError(f"`design` must be one of {list(get_args(LabelDesign))}. Received: design={design!r}")
 
 
 def add_cohort_labels(
@@ -37,6 +71,7 @@ def add_cohort_labels(
     keep: keras.Model | Iterable[str] | None = None,
     primary: str | None = None,
     class_weight: Mapping[int, float] | None = None,
+    design: LabelDesign = "conflict",
 ) -> tf.data.Dataset:
     """Adds the auxiliary labels to batches of (features, label) or (features, label, weight).
 
@@ -54,6 +89,7 @@ def add_cohort_labels(
             `"primary"`.
         class_weight: Weights of the primary label's classes 0 and 1. They multiply the row's weight in all tasks, as
             `fit(class_weight=...)` does for a model of one output; Keras refuses it for several.
+        design: What the cohorts' labels are made of; see `task_labels`. With `masked` weights are a dict by task.
 
     Raises:
         ValueError: If the batches do not have this form, a cohort is on a column that is not there, `keep` names a
@@ -63,6 +99,7 @@ def add_cohort_labels(
     features, labels, weights = _specs(dataset, columns is None and keep is None)
     primary = _primary_task(labels, primary)
     check_names(cohorts, labels)
+    check_design(design)
     check_columns_present(cohorts, features if columns is None else _column_names(dataset, columns))
     _check_weights(weights, labels, class_weight)
     kept = None if keep is None else _kept_names(keep, features)
@@ -71,12 +108,17 @@ def add_cohort_labels(
     def add(features: Any, label: Any, *weight: Any) -> tuple[Any, ...]:
         y = {task: tf.reshape(tf.cast(values, tf.float32), [-1]) for task, values in _by_task(label).items()}
         _check_binary(y[primary], primary)
-        y.update(cohort_labels(columns(features) if columns else features, y[primary], cohorts))
+        raw = columns(features) if columns else features
+        tasks = list(y)
+        members = {cohort.name: cohort.contains(raw) for cohort in cohorts}
+        y.update({name: task_labels(y[primary], member, design) for name, member in members.items()})
         x = features if kept is None else {name: features[name] for name in kept}
         weight = tuple(_task_weights(values, primary, names) for values in weight)
         if class_weight is not None:
             of_row = tf.where(y[primary] == 1, float(class_weight[1]), float(class_weight[0]))
             weight = (of_row if weight in ((), (None,)) else _scaled(weight[0], of_row),)
+        if design == "masked":
+            weight = (_masked(weight, y[primary], tasks, members),)
         return (x, {task: values[:, tf.newaxis] for task, values in y.items()}, *weight)
 
     return dataset.map(add, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -191,6 +233,16 @@ def _task_weights(weights: Any, primary: str, cohorts: Iterable[str]) -> Any:
     if not isinstance(weights, Mapping):
         return weights
     return {**weights, **dict.fromkeys(cohorts, weights[primary])}
+
+
+def _masked(
+    weight: tuple[Any, ...], label: tf.Tensor, tasks: Iterable[str], members: Mapping[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """Weights by task, each cohort's on its members alone."""
+    given = tf.ones_like(label) if weight in ((), (None,)) else weight[0]
+    by_task = given if isinstance(given, Mapping) else dict.fromkeys([*tasks, *members], given)
+    flat = {task: tf.reshape(tf.cast(values, tf.float32), (-1,)) for task, values in by_task.items()}
+    return flat | {name: task_weights(flat[name], member, "masked") for name, member in members.items()}
 
 
 def _scaled(weights: Any, of_row: tf.Tensor) -> Any:

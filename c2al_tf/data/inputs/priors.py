@@ -9,11 +9,11 @@ import numpy as np
 from ...cohorts.cohort import Cohort
 from ...cohorts.guard import FEW_POSITIVES
 from ...schema import Schema
-from ...types import Columns
+from ...types import Array, Columns
 from ..columns.raw import num_rows
 from ..columns.readers import Paths, read_columns
-from .dataset import primary_tasks
-from .labels import check_columns_present, check_names, cohort_labels
+from .labels import LabelDesign, check_columns_present, check_design, check_names, task_labels, task_weights
+from .packing import primary_tasks
 
 
 @dataclass(frozen=True)
@@ -23,25 +23,21 @@ class TaskCounts:
     Args:
         rows: Number of rows, those of weight 0 included.
         positives: Positives of a weight above 0, by task.
-        weighted_rates: Share of the positives in the sum of the weights, by task; None if every row counts once.
+        priors: Share of the positives in the sum of the weights, by task.
     """
 
     rows: int
     positives: Mapping[str, int]
-    weighted_rates: Mapping[str, float] | None = None
-
-    @property
-    def priors(self) -> dict[str, float]:
-        """Share of positives by task; share of the weights where rows have weights."""
-        if self.weighted_rates is not None:
-            return dict(self.weighted_rates)
-        return {task: count / self.rows for task, count in self.positives.items()}
+    priors: Mapping[str, float]
 
 
-def count_tasks(paths: Paths, schema: Schema, cohorts: Sequence[Cohort] = ()) -> TaskCounts:
+def count_tasks(
+    paths: Paths, schema: Schema, cohorts: Sequence[Cohort] = (), design: LabelDesign = "conflict"
+) -> TaskCounts:
     """Counts the positives of the primary tasks and of each cohort's task, in one pass over the files.
 
-    Where the schema has a weight, rows of weight 0 are neither positives nor in a cohort.
+    Where the schema has a weight, rows of weight 0 are neither positives nor in a cohort. With the design `masked` a
+    cohort's positives, and their share, are among its members.
 
     Raises:
         ValueError: If a cohort has no row or is on a column that the data lacks, a task has no positive or no negative,
@@ -53,29 +49,37 @@ def count_tasks(paths: Paths, schema: Schema, cohorts: Sequence[Cohort] = ()) ->
     tasks = primary_tasks(schema)
     check_names(cohorts, tasks)
     check_columns_present(cohorts, schema.columns)
+    check_design(design)
     names = {*tasks.values(), *(name for cohort in cohorts for name in cohort.columns)}
     names |= {schema.weight} if schema.weight else set()
-    totals = dict.fromkeys([*tasks, *(cohort.name for cohort in cohorts)], 0)
+    sums = {task: np.zeros(4) for task in [*tasks, *(cohort.name for cohort in cohorts)]}
     members = {cohort.name: 0 for cohort in cohorts}
-    weights = dict.fromkeys(totals, 0.0)
-    rows, counted_rows, total_weight = 0, 0, 0.0
+    rows = 0
     for batch in read_columns(paths, {name: schema.columns[name] for name in names}):
         rows += num_rows(batch)
         columns = _counted(batch, schema)
-        counted_rows += num_rows(columns)
         weight = columns[schema.weight].astype(np.float64) if schema.weight else np.ones(num_rows(columns))
-        total_weight += float(weight.sum())
         labels = {task: columns[name] for task, name in tasks.items()}
-        labels |= cohort_labels(columns, next(iter(labels.values())), cohorts)
         for task, label in labels.items():
-            totals[task] += int(np.count_nonzero(label))
-            weights[task] += float(label @ weight)
+            sums[task] += _sums(label, weight)
         for cohort in cohorts:
-            members[cohort.name] += int(np.count_nonzero(cohort.contains(columns)))
-    _check(totals, members, counted_rows, cohorts)
-    if schema.weight is None:
-        return TaskCounts(rows, totals)
-    return TaskCounts(rows, totals, {task: weight / total_weight for task, weight in weights.items()})
+            member = cohort.contains(columns)
+            members[cohort.name] += int(np.count_nonzero(member))
+            label = task_labels(next(iter(labels.values())), member, design)
+            sums[cohort.name] += _sums(label, task_weights(weight, member, design))
+    counts = {task: (int(counted), int(positives)) for task, (counted, positives, _, _) in sums.items()}
+    _check(counts, members, cohorts)
+    return TaskCounts(
+        rows,
+        {task: positives for task, (_, positives) in counts.items()},
+        {task: float(positive / total) for task, (_, _, total, positive) in sums.items()},
+    )
+
+
+def _sums(label: Array, weight: Array) -> Array:
+    """Rows, positives, and their weights, (4,), of the rows of a weight above 0."""
+    counted = weight > 0
+    return np.array([counted.sum(), np.count_nonzero(label[counted]), weight.sum(), label @ weight])
 
 
 def _counted(batch: Columns, schema: Schema) -> Columns:
@@ -86,12 +90,13 @@ def _counted(batch: Columns, schema: Schema) -> Columns:
     return {name: values[counted] for name, values in batch.items()}
 
 
-def _check(totals: Mapping[str, int], members: Mapping[str, int], rows: int, cohorts: Sequence[Cohort]) -> None:
+def _check(counts: Mapping[str, tuple[int, int]], members: Mapping[str, int], cohorts: Sequence[Cohort]) -> None:
     described = {cohort.name: f" ({cohort})" for cohort in cohorts}
-    for task, positives in totals.items():
+    most = max(rows for rows, _ in counts.values())
+    for task, (rows, positives) in counts.items():
         where = f"Task `{task}`{described.get(task, '')}"
         if members.get(task) == 0:
-            raise ValueError(f"{where} must have rows to learn from. Received: a cohort that matches none of {rows:,}")
+            raise ValueError(f"{where} must have rows to learn from. Received: a cohort that matches none of {most:,}")
         if not 0 < positives < rows:
             raise ValueError(
                 f"{where} must have positives and negatives. Received: {positives:,} positives in {rows:,} rows. "

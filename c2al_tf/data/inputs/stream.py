@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...schema import Column
 from ...types import Array
 from ..columns.csv_fields import CsvFormat
-from ..columns.raw import CodedColumns, Mask, take_rows
+from ..columns.raw import Mask
 from ..columns.readers import Chunk, count_rows, read_chunks
 from .sharding import WHOLE, Shard, deal
 
@@ -26,11 +26,8 @@ _OPEN_FILES = 16
 PackedRows = NDArray[np.int32]
 """Encoded rows (rows, width): ids as they are, floats bit-cast."""
 
-Check = Callable[[CodedColumns, str, int], None]
-"""Raises ValueError for a bad row, given the rows of a chunk, its file and its first row."""
-
-Encode = Callable[[CodedColumns, Mask], PackedRows]
-"""Encodes rows, given which of them are real; the others are padding and must get weight 0."""
+Pack = Callable[[Chunk], Callable[[Array, Mask], PackedRows]]
+"""Loads a chunk, and gives what packs rows of it: their places in it, and which are real; others must get weight 0."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,7 @@ class _Window:
 def read_blocks(
     paths: Sequence[Path],
     columns: Mapping[str, Column],
-    check: Check,
-    encode: Encode,
+    pack: Pack,
     width: int,
     order: Order,
     *,
@@ -98,8 +94,7 @@ def read_blocks(
     Args:
         paths: Files.
         columns: What to read.
-        check: Checks rows; called from several threads, as `encode` is.
-        encode: Encodes rows.
+        pack: Loads, checks and encodes rows; called from several threads.
         width: Width of encoded rows.
         order: The order of the rows.
         batches_per_block: Most batches in a block.
@@ -111,7 +106,7 @@ def read_blocks(
     windows = _plan(_windows(chunks, window_rows), batches, order)
     size = batches.stop - batches.first
     begun = np.empty((0, width), np.int32)
-    for num_batches, packed_rows in _load(windows, check, encode, width, num_windows):
+    for num_batches, packed_rows in _load(windows, pack, width, num_windows):
         packed_rows[: len(begun)] = begun
         whole, begun = packed_rows[: num_batches * size], packed_rows[num_batches * size :].copy()
         for start in range(0, len(whole), batches_per_block * size):
@@ -208,9 +203,7 @@ def _plan(windows: Iterator[tuple[list[Chunk], bool]], batches: _Batches, order:
         )
 
 
-def _load(
-    windows: Iterator[_Window], check: Check, encode: Encode, width: int, num_windows: int
-) -> Iterator[tuple[int, PackedRows]]:
+def _load(windows: Iterator[_Window], pack: Pack, width: int, num_windows: int) -> Iterator[tuple[int, PackedRows]]:
     """Yields each window's number of whole batches, and its encoded rows after room for the batch begun before it.
 
     One window is in use while the next `num_windows - 1` are read and loaded.
@@ -225,7 +218,7 @@ def _load(
         if window is None:
             return None
         packed_rows = np.empty((window.num_begun + len(window.rows), width), np.int32)
-        loading.append([loaders.submit(_fill, packed_rows, check, encode, *part) for part in _parts(window)])
+        loading.append([loaders.submit(_fill, packed_rows, pack, *part) for part in _parts(window)])
         return window.num_batches, packed_rows, loading[-1]
 
     try:
@@ -254,16 +247,13 @@ def _parts(window: _Window) -> Iterator[tuple[Chunk, Array, Mask, Array]]:
             yield chunk, rows[part] - start, window.is_real[places], window.num_begun + places
 
 
-def _fill(
-    packed_rows: PackedRows, check: Check, encode: Encode, chunk: Chunk, rows: Array, is_real: Mask, places: Array
-) -> None:
-    columns = chunk.load()
-    check(columns, str(chunk.path), chunk.first_row)
+def _fill(packed_rows: PackedRows, pack: Pack, chunk: Chunk, rows: Array, is_real: Mask, places: Array) -> None:
+    pack_rows = pack(chunk)
     # A row viewed as one item is copied twice as fast.
     items = packed_rows.view(np.dtype((np.void, packed_rows.itemsize * packed_rows.shape[1])))
     for start in range(0, len(rows), _CHUNK_ROWS):
         part = slice(start, start + _CHUNK_ROWS)
-        items[places[part]] = encode(take_rows(columns, rows[part]), is_real[part]).view(items.dtype)
+        items[places[part]] = pack_rows(rows[part], is_real[part]).view(items.dtype)
 
 
 def _num_threads() -> int:

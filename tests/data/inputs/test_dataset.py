@@ -8,9 +8,10 @@ from c2al_tf.cohorts import Cohort, Interval, Values
 from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.data.columns.shards import write_parquet
 from c2al_tf.data.inputs import stream
-from c2al_tf.data.inputs.dataset import make_dataset, primary_tasks
+from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.data.inputs.labels import cohort_labels
+from c2al_tf.data.inputs.packing import primary_tasks
 from c2al_tf.schema import CategoricalFeature, Column, NumericFeature, Schema
 
 YOUNG = Cohort("young", (Interval("age", 18, 30), Values("surface", (1, 2))))

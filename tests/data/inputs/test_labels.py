@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from c2al_tf.cohorts import Cohort, Interval, Values
-from c2al_tf.data.inputs.labels import add_cohort_labels, cohort_labels
+from c2al_tf.data.inputs.labels import add_cohort_labels, cohort_labels, task_weights
 from c2al_tf.types import MISSING_INT
 
 YOUNG = Cohort("young", (Interval("age", 18, 25),))
@@ -37,6 +37,31 @@ def test_labels_by_hand():
         "both": [0, 1, 0, 0, 0, 0],
     }
     assert labels["young"].dtype == np.float32
+
+
+def test_other_designs_by_hand():
+    label = np.float32([1, 0, 1, 1, 1, 0])
+    young = [False, True, True, False, False, True]
+    assert cohort_labels(COLUMNS, label, [YOUNG], "membership")["young"].tolist() == young
+    assert cohort_labels(COLUMNS, label, [YOUNG], "masked")["young"].tolist() == label.tolist()
+    weight = np.float32([2, 3, 4, 5, 6, 7])
+    assert task_weights(weight, np.array(young), "masked").tolist() == [0, 3, 4, 0, 0, 7]
+    assert task_weights(weight, np.array(young), "conflict").tolist() == weight.tolist()
+    with pytest.raises(ValueError, match="`design` must be one of .*'masked'.*Received: design='mask'"):
+        cohort_labels(COLUMNS, label, [YOUNG], "mask")
+
+
+@pytest.mark.parametrize("weight", [(), (np.float32([2, 3, 4, 5, 6, 7]),)])
+def test_designs_in_a_dataset(weight):
+    label = np.float32([1, 0, 1, 1, 1, 0])
+    given = weight[0] if weight else np.ones(6)
+    members = add_cohort_labels(dataset(label, *weight), [YOUNG], design="membership")
+    assert labels_of(members)["young"][:, 0].tolist() == [0, 1, 1, 0, 0, 1]
+    batches = list(add_cohort_labels(dataset(label, *weight), [YOUNG], design="masked").as_numpy_iterator())
+    by_task = {task: np.concatenate([batch[2][task] for batch in batches]) for task in ("primary", "young")}
+    assert by_task["primary"].tolist() == given.tolist()
+    assert by_task["young"].tolist() == (given * [0, 1, 1, 0, 0, 1]).tolist()
+    assert np.concatenate([batch[1]["young"] for batch in batches])[:, 0].tolist() == label.tolist()
 
 
 @settings(max_examples=5)  # of many rows each: tracing a graph takes longer than all of its rows

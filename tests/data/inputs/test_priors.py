@@ -43,15 +43,31 @@ def _one_positive_is_enough(monkeypatch) -> None:
 def test_counts(files) -> None:
     """Clicks: rows 0, 1, 2 and 5; of the young (rows 0, 1) two, of the old (2, 3, 4) one, of the cross (0, 2) two."""
     counts = count_tasks(files, SCHEMA, [YOUNG, OLD, CROSS])
-    assert counts == TaskCounts(6, {"click": 4, "buy": 1, "young": 2, "old": 1, "cross": 2})
+    assert (counts.rows, counts.positives) == (6, {"click": 4, "buy": 1, "young": 2, "old": 1, "cross": 2})
     assert counts.priors == {"click": 4 / 6, "buy": 1 / 6, "young": 2 / 6, "old": 1 / 6, "cross": 2 / 6}
+
+
+def test_counts_of_memberships(files) -> None:
+    """The young are rows 0 and 1, the old rows 2, 3 and 4."""
+    counts = count_tasks(files, SCHEMA, [YOUNG, OLD], "membership")
+    assert counts.positives == {"click": 4, "buy": 1, "young": 2, "old": 3}
+    assert counts.priors == {"click": 4 / 6, "buy": 1 / 6, "young": 2 / 6, "old": 3 / 6}
+
+
+def test_counts_of_masked_labels_are_of_members_alone(files) -> None:
+    """Of the old, rows 2, 3 and 4, one clicked; of the young both."""
+    counts = count_tasks(files, SCHEMA, [OLD], "masked")
+    assert (counts.positives["old"], counts.priors["old"]) == (1, 1 / 3)
+    message = "Task `young` .* must have positives and negatives. Received: 2 positives in 2 rows"
+    with pytest.raises(ValueError, match=message):
+        count_tasks(files, SCHEMA, [YOUNG], "masked")
 
 
 def test_a_single_label_is_the_primary_task(tmp_path) -> None:
     schema = Schema(SCHEMA.features, labels=("click",))
     path = tmp_path / "rows.parquet"
     write_parquet(path, [{name: ROWS[name] for name in schema.columns}], schema.columns)
-    assert count_tasks(path, schema) == TaskCounts(6, {"primary": 4})
+    assert count_tasks(path, schema) == TaskCounts(6, {"primary": 4}, {"primary": 4 / 6})
     assert list(count_tasks(path, schema, [OLD, YOUNG]).positives) == ["primary", "old", "young"]
 
 

@@ -72,7 +72,7 @@ def test_incomplete_batch_is_dropped_by_all_workers(numbered):
 
 def test_rows_of_other_workers_are_not_encoded(numbered, monkeypatch):
     encoded = []
-    take = "c2al_tf.data.inputs.stream.take_rows"
+    take = "c2al_tf.data.inputs.packing.take_rows"
     monkeypatch.setattr(take, lambda columns, rows: (encoded.extend(rows), {n: v[rows] for n, v in columns.items()})[1])
     batches(numbered, shard=Shard(1, 4), **SHUFFLED)
     assert len(encoded) == 4 * 32

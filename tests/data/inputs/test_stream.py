@@ -16,10 +16,12 @@ COLUMNS = {"row": Column("row", "int64")}
 def blocks(paths, order, check=lambda columns, source, first_row: None):
     """The row numbers of each block."""
 
-    def encode(columns, is_real):
-        return columns["row"].astype(np.int32)[:, np.newaxis]
+    def pack(chunk):
+        columns = chunk.load()
+        check(columns, str(chunk.path), chunk.first_row)
+        return lambda rows, is_real: columns["row"][rows].astype(np.int32)[:, np.newaxis]
 
-    return read_blocks(paths, COLUMNS, check, encode, 1, order, batches_per_block=4)
+    return read_blocks(paths, COLUMNS, pack, 1, order, batches_per_block=4)
 
 
 @pytest.fixture

@@ -1,0 +1,125 @@
+"""Rows that are encoded once and trained on often: many models, many epochs."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...cohorts.cohort import Cohort
+from ...files import read_json, replace_directory, write_json
+from ...schema import Schema
+from ...types import Array
+from ..columns.raw import Mask
+from ..columns.readers import Chunk, Paths, as_paths, count_rows, read_columns
+from .features import FeatureEncoder
+from .packing import Layout, pack_files
+from .stream import Order, Pack, PackedRows, read_blocks
+
+_ROWS, _SOURCE = "rows.npy", "source.json"
+_BATCH = 16_384
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedRows:
+    """The rows of Parquet files as `encode_rows` packed them, on disk: a pass reads them without encoding.
+
+    Args:
+        paths: The files.
+        schema: What their columns mean.
+        folder: Where the packed rows are.
+    """
+
+    paths: list[Path]
+    schema: Schema
+    folder: Path
+    _members: dict[Cohort, Mask] = dataclasses.field(default_factory=dict, repr=False)
+
+    @cached_property
+    def values(self) -> PackedRows:
+        """The packed rows (rows, width), without memberships, mapped into memory."""
+        return np.load(self.folder / _ROWS, mmap_mode="r")
+
+    @cached_property
+    def starts(self) -> Mapping[Path, int]:
+        """Number of the first row of each file among all rows."""
+        counts = [count_rows(path) for path in self.paths]
+        return dict(zip(self.paths, np.cumsum([0, *counts]).tolist(), strict=False))
+
+    def members(self, cohorts: Sequence[Cohort]) -> Array:
+        """Memberships, bool (rows, cohorts); of a cohort that is new its columns are read, once."""
+        new = [cohort for cohort in dict.fromkeys(cohorts) if cohort not in self._members]
+        if new:
+            columns = {name: self.schema.columns[name] for cohort in new for name in cohort.columns}
+            parts = [[cohort.contains(batch) for cohort in new] for batch in read_columns(self.paths, columns)]
+            for cohort, masks in zip(new, zip(*parts, strict=True), strict=True):
+                self._members[cohort] = np.concatenate(masks)
+        columns_of = [self._members[cohort] for cohort in cohorts]
+        return np.stack(columns_of, axis=1) if cohorts else np.empty((len(self.values), 0), bool)
+
+    def pack(self, cohorts: Sequence[Cohort]) -> Pack:
+        """What gives rows of a chunk as if they were encoded now, with memberships of cohorts."""
+        members, width = self.members(cohorts), self.values.shape[1]
+
+        def pack(chunk: Chunk) -> Callable[[Array, Mask], PackedRows]:
+            first = self.starts[chunk.path] + chunk.first_row
+
+            def pack_rows(rows: Array, is_real: Mask) -> PackedRows:
+                packed_rows = np.empty((len(rows), width + members.shape[1]), np.int32)
+                packed_rows[:, :width] = self.values[first + rows]
+                packed_rows[~is_real, width - 1] = 0  # the weight, 0.0
+                packed_rows[:, width:] = members[first + rows]
+                return packed_rows
+
+            return pack_rows
+
+        return pack
+
+
+def encode_rows(paths: Paths, schema: Schema, folder: str | Path) -> EncodedRows:
+    """Encodes all rows of Parquet files into a folder; keeps what is there if it is of the same files and schema.
+
+    A packed row takes 4 bytes for each input and label: its size on disk is `count_rows(paths) * Layout.width * 4`.
+
+    Raises:
+        ValueError: If a file is not Parquet, or a row breaks a rule of the schema.
+    """
+    files = as_paths(paths)
+    if other := [str(path) for path in files if not path.name.endswith(".parquet")]:
+        raise ValueError(f"`paths` must be Parquet files, whose rows can be found again. Received: {other[:3]}")
+    rows, source = EncodedRows(files, schema, Path(folder)), _source(files, schema)
+    if _read_source(rows.folder) != source:
+        rows.folder.parent.mkdir(parents=True, exist_ok=True)
+        with replace_directory(rows.folder) as temporary:
+            _write(temporary / _ROWS, files, schema)
+            write_json(temporary / _SOURCE, source)
+    return rows
+
+
+def _write(path: Path, files: Sequence[Path], schema: Schema) -> None:
+    columns, pack = pack_files(schema, FeatureEncoder(schema), ())
+    width, num_rows = Layout.of(schema).width, count_rows(files)
+    values = np.lib.format.open_memmap(path, mode="w+", dtype=np.int32, shape=(num_rows, width))
+    start = 0
+    for block in read_blocks(files, columns, pack, width, Order(_BATCH), batches_per_block=4):
+        part = block.reshape(-1, width)[: num_rows - start]
+        values[start : start + len(part)] = part
+        start += len(part)
+    values.flush()
+
+
+def _source(files: Sequence[Path], schema: Schema) -> dict[str, Any]:
+    """What the packed rows depend on."""
+    stats = [(path.name, path.stat()) for path in files]
+    listed = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    digest = hashlib.sha256(json.dumps(schema.to_json()).encode()).hexdigest()
+    return {"schema": digest, "files": listed}
+
+
+def _read_source(folder: Path) -> Any:
+    return read_json(folder / _SOURCE) if (folder / _SOURCE).exists() else None
