@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ..blocks import NUM_BLOCKS, resample_counts
 from ..types import Array
 from .claims import FALSE_DISCOVERY_RATE, Claims, claim
-from .counts import ALL, ArmCounts, check_arms, check_slices, count_arms
+from .counts import ALL, ArmCounts, count_arms
 from .intervals import NEDifference, ne_differences
-from .scoring import Metrics, Rows, SliceSums, histogram_auc, sorted_auc
+from .scoring import Metrics, SliceSums, histogram_auc
 
 MIN_EVENTS = 10
 """Positives, and negatives, below which a slice has no interval."""
@@ -122,15 +121,21 @@ def evaluate_by_cohort(
     """
     _check_reference(reference, list(logits))
     counts = count_arms(
-        logits, labels, slices, weights=weights, units=units, num_blocks=num_blocks, seed=seed, progress=progress
+        logits,
+        labels,
+        slices,
+        weights=weights,
+        units=units,
+        num_blocks=num_blocks,
+        seed=seed,
+        exact=True,
+        progress=progress,
     )
-    rows = Rows.check(labels, weights)
-    aucs = _exact_aucs(check_arms(logits, rows), rows, check_slices(slices, rows), progress)
-    return _compare(counts, reference, named, aucs, 0.0)
+    return compare_arms(counts, reference=reference, named=named)
 
 
 def compare_arms(counts: ArmCounts, *, reference: str = "baseline", named: Sequence[str] = ()) -> Evaluation:
-    """Compares counted arms; figures and intervals as of `evaluate_by_cohort`, but for the AUC, see `auc_error`.
+    """Compares counted arms; figures and intervals as of `evaluate_by_cohort`, but for AUCs of shards: see `auc_error`.
 
     >>> rng = np.random.default_rng(0)
     >>> labels = rng.random(1000) < 0.3
@@ -146,15 +151,7 @@ def compare_arms(counts: ArmCounts, *, reference: str = "baseline", named: Seque
         ValueError: If `reference` is no arm, or a name of `named` no slice.
     """
     _check_reference(reference, counts.arms)
-    aucs = np.full(counts.predictions.shape, np.nan)
-    error = 0.0
-    for at in np.ndindex(aucs.shape):
-        value, bound = histogram_auc(*counts.scores[at])
-        aucs[at], error = np.nan if value is None else value, max(error, bound)
-    return _compare(counts, reference, named, aucs, error)
-
-
-def _compare(counts: ArmCounts, reference: str, named: Sequence[str], aucs: Array, auc_error: float) -> Evaluation:
+    aucs, auc_error = (counts.aucs, 0.0) if counts.aucs is not None else _histogram_aucs(counts)
     if not set(named) <= set(counts.slices):
         raise ValueError(f"`named` must name slices. Received: {list(named)}; there are {list(counts.slices)}")
     beforehand = dict.fromkeys([ALL, *named])
@@ -188,19 +185,14 @@ def _slice_sums(counts: ArmCounts, arm: int, seed: int, at: int) -> SliceSums:
     )
 
 
-def _exact_aucs(arms: Mapping[str, list[Array]], rows: Rows, masks: Mapping[str, Array], progress: bool) -> Array:
-    """Maps kept logits and masks to (arms, seeds, slices), NaN where all labels are equal."""
-    models = [z for seeds in arms.values() for z in seeds]
-    aucs = np.full((len(models), len(masks)), np.nan)
-    for m, logits in enumerate(tqdm(models, desc="rank", unit="model", disable=not progress, delay=2)):
-        # Sorted once, and every slice is sorted too.
-        order = np.argsort(logits, kind="stable")
-        z, y, w = logits[order], rows.labels[order], rows.weights[order]
-        for s, mask in enumerate(masks.values()):
-            places = np.flatnonzero(mask[order])
-            value = sorted_auc(z[places], y[places], w[places])
-            aucs[m, s] = np.nan if value is None else value
-    return aucs.reshape(len(arms), -1, len(masks))
+def _histogram_aucs(counts: ArmCounts) -> tuple[Array, float]:
+    """AUCs (arms, seeds, slices), NaN where all labels are equal, and how far at most one is from the exact one."""
+    aucs = np.full(counts.predictions.shape, np.nan)
+    error = 0.0
+    for at in np.ndindex(aucs.shape):
+        value, bound = histogram_auc(*counts.scores[at])
+        aucs[at], error = np.nan if value is None else value, max(error, bound)
+    return aucs, error
 
 
 def _check_reference(reference: str, arms: Sequence[str]) -> None:

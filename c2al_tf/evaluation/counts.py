@@ -1,7 +1,7 @@
 """What an evaluation needs to know of the rows, as a value that adds up over shards and days."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..blocks import NUM_BLOCKS, deal_blocks
 from ..types import Array
-from .scoring import NUM_SCORES, Rows, log_losses, score_buckets
+from .scoring import NUM_SCORES, Rows, log_losses, score_buckets, sorted_auc
 
 ALL = "all"
 """Name of the slice that holds every row."""
@@ -32,7 +32,9 @@ class ArmCounts:
         block_rows: Rows per block, int64 of shape (blocks,).
         losses: Sums of the weighted log losses, of shape (arms, seeds, slices, blocks).
         predictions: Sums of the weighted predictions, of shape (arms, seeds, slices).
-        scores: Weights by label and score bucket, of shape (arms, seeds, slices, 2, `NUM_SCORES`).
+        scores: Weights by label and score bucket, of shape (arms, seeds, slices, 2, `NUM_SCORES`); (..., 0) where AUCs
+            are exact.
+        aucs: Exact AUCs (arms, seeds, slices), NaN where all labels are equal; None where rows are in several shards.
     """
 
     arms: tuple[str, ...]
@@ -47,6 +49,7 @@ class ArmCounts:
     losses: Array
     predictions: Array
     scores: Array
+    aucs: Array | None = None
 
     @property
     def num_seeds(self) -> int:
@@ -66,6 +69,8 @@ class ArmCounts:
         for name, value in mine.items():
             if theirs[name] != value:
                 raise ValueError(f"Counts add up only over the same {name}. Received: {value} and {theirs[name]}")
+        if self.aucs is not None or other.aucs is not None:
+            raise ValueError("Counts with exact AUCs are of all rows and do not add up. Count with exact=False")
         arrays = [f.name for f in dataclasses.fields(self) if isinstance(getattr(self, f.name), np.ndarray)]
         return dataclasses.replace(self, **{name: getattr(self, name) + getattr(other, name) for name in arrays})
 
@@ -84,6 +89,7 @@ def count_arms(
     row_numbers: Array | None = None,
     num_blocks: int = NUM_BLOCKS,
     seed: int = 0,
+    exact: bool = False,
     progress: bool = True,
 ) -> ArmCounts:
     """Sums up what `compare_arms` needs of a shard's rows.
@@ -98,14 +104,15 @@ def count_arms(
             `units` do; 0, 1, and so on if not given, which is right for all rows at once.
         num_blocks: Number of blocks that the rows are dealt into for resampling.
         seed: Of the dealing and the resampling.
+        exact: Whether these are all rows: AUCs are then exact, and the counts do not add up.
         progress: Whether to show a progress bar.
 
     Raises:
         ValueError: If a shape differs, or a value is out of range; the message names it.
     """
     rows = Rows.check(labels, weights)
-    arms = check_arms(logits, rows)
-    masks = check_slices(slices, rows)
+    arms = _check_arms(logits, rows)
+    masks = _check_slices(slices, rows)
     ids, numbers = (
         None if values is None else _check_ids(values, name, rows)
         for values, name in ((units, "`units`"), (row_numbers, "`row_numbers`"))
@@ -116,16 +123,18 @@ def count_arms(
     places = [np.flatnonzero(mask) for mask in masks.values()]
     shape = (len(arms), len(next(iter(arms.values()))), len(masks))
     losses, predictions = np.zeros((*shape, num_blocks)), np.zeros(shape)
-    scores = np.zeros((*shape, 2, NUM_SCORES))
+    scores = np.zeros((*shape, 2, 0 if exact else NUM_SCORES))
+    aucs = np.full(shape, np.nan)
     todo = [(a, k, z) for a, seeds in enumerate(arms.values()) for k, z in enumerate(seeds)]
     for a, k, z in tqdm(todo, desc="evaluate", unit="model", disable=not progress, delay=2):
         loss, prediction = log_losses(z, rows), rows.weights * expit(z)
-        cells = score_buckets(z) + NUM_SCORES * rows.labels.astype(np.int64)
         for s, at in enumerate(places):
             losses[a, k, s] = np.bincount(blocks[at], loss[at], minlength=num_blocks)
             predictions[a, k, s] = prediction[at].sum()
-            cell_weights = np.bincount(cells[at], rows.weights[at], minlength=2 * NUM_SCORES)
-            scores[a, k, s] = cell_weights.reshape(2, NUM_SCORES)
+        if exact:
+            aucs[a, k] = _exact_aucs(z, rows, masks)
+        else:
+            scores[a, k] = _count_scores(z, rows, places)
     return ArmCounts(
         arms=tuple(arms),
         slices=tuple(masks),
@@ -139,10 +148,57 @@ def count_arms(
         losses=losses,
         predictions=predictions,
         scores=scores,
+        aucs=aucs if exact else None,
     )
 
 
-def check_arms(logits: Mapping[str, Array], rows: Rows) -> dict[str, list[Array]]:
+def join_arms(counts: Mapping[str, Sequence[ArmCounts]]) -> ArmCounts:
+    """The counts of several arms, from those of each arm's seeds, one seed each, on the same rows and slices.
+
+    Raises:
+        ValueError: If they are of other rows or slices, or the arms have different numbers of seeds.
+    """
+    num_seeds = {arm: len(seeds) for arm, seeds in counts.items()}
+    if len(set(num_seeds.values())) != 1:
+        raise ValueError(f"Seeds are paired, so every arm needs the same number of them. Received: {num_seeds}")
+    first = next(iter(counts.values()))[0]
+    for arm, seeds in counts.items():
+        for other in seeds:
+            same = other.slices == first.slices and other.seed == first.seed
+            if not same or not np.array_equal(other.block_rows, first.block_rows):
+                raise ValueError(f"Arms must be counted on the same rows and slices. Received: others for arm {arm!r}")
+
+    def joined(name: str) -> Array:
+        return np.stack([np.stack([getattr(c, name)[0, 0] for c in seeds]) for seeds in counts.values()])
+
+    return dataclasses.replace(
+        first,
+        arms=tuple(counts),
+        losses=joined("losses"),
+        predictions=joined("predictions"),
+        scores=joined("scores"),
+        aucs=None if first.aucs is None else joined("aucs"),
+    )
+
+
+def _count_scores(z: Array, rows: Rows, places: Sequence[Array]) -> Array:
+    """Weights by slice, label and score bucket, (slices, 2, `NUM_SCORES`)."""
+    cells = score_buckets(z) + NUM_SCORES * rows.labels.astype(np.int64)
+    weights = [np.bincount(cells[at], rows.weights[at], minlength=2 * NUM_SCORES) for at in places]
+    return np.stack(weights).reshape(-1, 2, NUM_SCORES)
+
+
+def _exact_aucs(z: Array, rows: Rows, masks: Mapping[str, Array]) -> Array:
+    """Maps kept logits and masks to AUCs (slices,), NaN where all labels are equal."""
+    # Sorted once, and every slice is sorted too.
+    order = np.argsort(z, kind="stable")
+    z, y, w = z[order], rows.labels[order], rows.weights[order]
+    places = [np.flatnonzero(mask[order]) for mask in masks.values()]
+    values = [sorted_auc(z[at], y[at], w[at]) for at in places]
+    return np.array([np.nan if value is None else value for value in values])
+
+
+def _check_arms(logits: Mapping[str, Array], rows: Rows) -> dict[str, list[Array]]:
     """Maps each arm's logits to those of the kept rows, by seed; raises ValueError where some break a rule."""
     if not logits:
         raise ValueError("`logits` must hold at least one arm. Received: logits={}")
@@ -159,7 +215,7 @@ def check_arms(logits: Mapping[str, Array], rows: Rows) -> dict[str, list[Array]
     return arms
 
 
-def check_slices(slices: Mapping[str, Array], rows: Rows) -> dict[str, Array]:
+def _check_slices(slices: Mapping[str, Array], rows: Rows) -> dict[str, Array]:
     """Maps masks of all rows to masks of the kept ones, `all` first; raises ValueError where one breaks a rule."""
     masks = {ALL: np.ones(len(rows.labels), dtype=bool)}
     for name, values in slices.items():

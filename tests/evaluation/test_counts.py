@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from c2al_tf.evaluation import compare_arms, count_arms, evaluate_by_cohort
+from c2al_tf.evaluation import compare_arms, count_arms, evaluate_by_cohort, join_arms
 
 ROWS, SEEDS = 6000, 3
 
@@ -125,3 +125,27 @@ def test_bad_input(data):
         count_arms(logits, labels, slices, row_numbers=np.arange(3))
     with pytest.raises(ValueError, match=r"`reference` must name an arm. Received: 'none'; there are \['baseline', "):
         compare_arms(count_arms(logits, labels, slices), reference="none")
+
+
+def test_models_that_are_counted_one_by_one_join_to_arms(data):
+    logits, labels, slices, weights, users = data
+    parts = {
+        arm: [count_arms({arm: z}, labels, slices, weights=weights, units=users, exact=True) for z in seeds]
+        for arm, seeds in logits.items()
+    }
+    assert compare_arms(join_arms(parts)) == evaluate_by_cohort(logits, labels, slices, weights=weights, units=users)
+    with pytest.raises(
+        ValueError, match="every arm needs the same number of them. Received: {'baseline': 3, 'c2al': 2"
+    ):
+        join_arms(parts | {"c2al": parts["c2al"][:2]})
+    parts["other"][1] = count_arms({"other": logits["other"][1]}, labels, slices, weights=weights, exact=True)
+    with pytest.raises(ValueError, match="on the same rows and slices. Received: others for arm 'other'"):
+        join_arms(parts)
+
+
+def test_exact_counts_are_of_all_rows(data):
+    logits, labels, slices, _, _ = data
+    counts = count_arms(logits, labels, slices, exact=True)
+    assert counts.scores.size == 0, "no histogram is kept that nobody reads"
+    with pytest.raises(ValueError, match="Counts with exact AUCs are of all rows and do not add up"):
+        counts + counts

@@ -1,6 +1,6 @@
 """Raw columns to batches of (model inputs, labels, weight).
 
-`features` encodes model inputs, `labels` makes auxiliary labels, `packing` puts both into one matrix, `sharding` divides
-rows among workers, `stream` orders rows, `dataset` combines them into one `tf.data.Dataset`, `encoded` keeps packed rows
-for many passes, `priors` counts the positives of each task.
+`features` encodes model inputs, `labels` makes auxiliary labels, `packing` puts both into one matrix, `encoded` keeps
+it for many passes, `sharding` divides rows among workers, `stream` orders rows, `dataset` combines them into one
+`tf.data.Dataset`, `priors` counts the positives of each task.
 """
