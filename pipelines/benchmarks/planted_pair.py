@@ -20,7 +20,9 @@ from c2al_tf.types import Columns
 from ..datasets.synthetic_ads import planted_cohorts
 from ..run.config import load_config
 from ..run.folder import RunFolder
-from ..run.steps import discover_run, prepare_run, train_arm
+from ..run.steps import prepare_run
+from ..run.targets import discover_run
+from ..run.training import train_arm
 
 
 def find_planted_pair(config_file: Path, world: int, num_rows: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def _add_run_dir(parser: jsonargparse.ArgumentParser) -> None:
 
 def _add_train(parser: jsonargparse.ArgumentParser) -> None:
     _add_run_dir(parser)
-    parser.add_argument("--arm", choices=["baseline", "c2al"], required=True, help="which of the two models")
+    parser.add_argument("--arm", required=True, help="which of the run's arms: baseline or c2al, or one of `arms`")
 
 
 def _add_export(parser: jsonargparse.ArgumentParser) -> None:
@@ -54,6 +54,13 @@ def _run(values: Any) -> None:
     run_all(_configured(values))
 
 
+def _experiment(values: Any) -> None:
+    from ..experiments.experiment import run_experiment
+
+    _check_one_process("experiment")
+    run_experiment(_configured(values))
+
+
 def _prepare(values: Any) -> None:
     from ..run.steps import prepare_run
 
@@ -66,11 +73,13 @@ def _prepare(values: Any) -> None:
 def _train(values: Any) -> None:
     from c2al_tf.training.distribution import is_chief, make_strategy
 
-    from ..run.steps import train_arm
+    from ..run.training import train_arm
 
     run = _opened(values)
+    if values.arm not in run.arms:
+        raise ValueError(f"`--arm` must be one of the run's arms, {[*run.arms]}. Received: {values.arm}")
     strategy = make_strategy()
-    for seed in run.seeds:
+    for seed in run.seeds_of(values.arm):
         train_arm(run, seed, values.arm, strategy)
         if is_chief(strategy):
             print(run.model_file(seed, values.arm))
@@ -78,7 +87,7 @@ def _train(values: Any) -> None:
 
 def _discover(values: Any) -> None:
     from ..run.run import print_discovery
-    from ..run.steps import discover_run
+    from ..run.targets import discover_run
 
     _check_one_process("discover")
     run = _opened(values)
@@ -169,6 +178,16 @@ RUN_COMMANDS = {
         _add_config,
         _run,
     ),
+    "experiment": Command(
+        "Trains any number of arms over paired seeds and compares each with its reference, overall and by cohort, with "
+        "intervals: the `arms` of the configuration. Arms that train alike are trained once, also by another "
+        "experiment in the same folder. Writes results.parquet (arm, seed, slice, metric, value), results.json and "
+        "results.md. An interrupted experiment goes on where it stopped.",
+        _CONFIGURED,
+        "c2al experiment pipelines/experiments/census_lambdas.yaml --run-dir runs/census",
+        _add_config,
+        _experiment,
+    ),
     "prepare": Command(
         "Writes a data set's rows as Parquet, and the schema of their columns.",
         _CONFIGURED,
@@ -177,10 +196,10 @@ RUN_COMMANDS = {
         _prepare,
     ),
     "train": Command(
-        "Trains one arm for every seed: the baseline, or C2AL once the cohorts are found. It uses all GPUs of the "
-        "machine. On several machines: the same command on each, with TF_CONFIG and the run's folder shared; if one "
-        "stops, all do, and the same command goes on.",
-        "--run-dir DIR --arm {baseline,c2al}",
+        "Trains one arm for every seed: the baseline, or another one once the cohorts are found. It uses all GPUs of "
+        "the machine. On several machines: the same command on each, with TF_CONFIG and the run's folder shared; if "
+        "one stops, all do, and the same command goes on.",
+        "--run-dir DIR --arm ARM",
         "c2al train --run-dir runs/census --arm baseline",
         _add_train,
         _train,

@@ -14,6 +14,7 @@ from c2al_tf.fields import check_fields
 
 from ..datasets.files import Files
 from ..datasets.synthetic_ads import SyntheticAds
+from .arms import Arm, check_arms
 
 _SLICES = frozenset({"all", "rest"})
 """Slices of every evaluation: all test rows, and those in no targeted cohort."""
@@ -150,6 +151,7 @@ class RunConfig:
         cohorts: How the cohorts are found and how much they weigh.
         seeds: Number of paired seeds, each a baseline and a C2AL model with the same initialisation and row order.
         first_seed: The first of them.
+        arms: What is compared, by `c2al experiment`. Empty: the baseline, and C2AL on the cohorts above.
         unit: Column of an id (a user, say) whose rows are not independent: they are resampled together, in discovery
             and in evaluation. None: every row alone.
     """
@@ -161,6 +163,7 @@ class RunConfig:
     cohorts: CohortsConfig = field(default_factory=CohortsConfig)
     seeds: int = 3
     first_seed: int = 0
+    arms: tuple[Arm, ...] = ()
     unit: str | None = None
 
     def __post_init__(self) -> None:
@@ -168,6 +171,7 @@ class RunConfig:
         for name, least in (("seeds", 1), ("first_seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}. Received: {name}={getattr(self, name)}")
+        check_arms(self.arms, self.seeds)
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""

@@ -20,11 +20,13 @@ from c2al_tf.model import strip_auxiliary_heads
 from c2al_tf.types import Array
 
 from ..datasets.synthetic_ads import planted_cohorts, true_probabilities
-from .folder import ARMS, RunFolder
+from .arms import BASELINE, C2AL
+from .folder import RunFolder
 from .logits import split_logits
 
 _ATTENTION_BATCH, _ATTENTION_BATCHES = 256, 32
 _BINS = 80
+_ARMS = (BASELINE, C2AL)
 
 
 def write_details(run: RunFolder) -> dict[str, Any]:
@@ -33,16 +35,16 @@ def write_details(run: RunFolder) -> dict[str, Any]:
     exported = read_json(run.file("export.json"))
     seed = exported["seed"]
     models: dict[str, keras.Model] = {
-        arm: keras.saving.load_model(run.model_file(seed, arm), compile=False) for arm in ARMS
+        arm: keras.saving.load_model(run.model_file(seed, arm), compile=False) for arm in _ARMS
     }
-    histories = {arm: [read_json(run.model_folder(s, arm) / "history.json") for s in run.seeds] for arm in ARMS}
+    histories = {arm: [read_json(run.model_folder(s, arm) / "history.json") for s in run.seeds] for arm in _ARMS}
     details = {
         "title": run.config.title,
         "dataset": run.config.data.name,
         "seeds": run.config.seeds,
         "rows": {split: count_rows(split_files(run.path, split)) for split in ("train", "validation", "test")},
-        "training_seconds": {arm: [h["seconds"] for h in histories[arm]] for arm in ARMS},
-        "rows_per_second": {arm: [_rate(h) for h in histories[arm]] for arm in ARMS},
+        "training_seconds": {arm: [h["seconds"] for h in histories[arm]] for arm in _ARMS},
+        "rows_per_second": {arm: [_rate(h) for h in histories[arm]] for arm in _ARMS},
         "positives": histories["c2al"][0]["positives"],
         "parameters": {
             "baseline": models["baseline"].count_params(),
@@ -79,10 +81,10 @@ def _attention(run: RunFolder, models: dict[str, keras.Model]) -> dict[str, Any]
     weights = {arm: attention_weights(model, batches.take(_ATTENTION_BATCHES)) for arm, model in models.items()}
     attention: dict[str, Any] = {}
     for layer in weights["baseline"]:
-        values: dict[str, Array] = {arm: weights[arm][layer].ravel() for arm in ARMS}
+        values: dict[str, Array] = {arm: weights[arm][layer].ravel() for arm in _ARMS}
         low, high = np.quantile(np.concatenate(list(values.values())), [0.001, 0.999])
         edges = np.linspace(low, high, _BINS + 1)
-        counts = {arm: np.histogram(np.clip(values[arm], low, high), edges)[0].tolist() for arm in ARMS}
+        counts = {arm: np.histogram(np.clip(values[arm], low, high), edges)[0].tolist() for arm in _ARMS}
         attention[layer] = {"edges": edges.tolist(), **counts}
     return attention
 

@@ -19,6 +19,7 @@ from c2al_tf.model import build_model
 from c2al_tf.types import Array, Columns
 
 from ..datasets.files import matches
+from .arms import BASELINE, C2AL
 from .folder import RunFolder
 from .logits import file_logits, split_logits
 from .rows import EXPORT_SAMPLE, sample_rows
@@ -66,16 +67,16 @@ def export_run(run: RunFolder, seed: int) -> Export:
     records = raw_records(run)
     if records is None:
         sample = sample_rows(run)
-        logits = split_logits(run, seed, "c2al", "validation")[: _num_rows(sample)]
+        logits = split_logits(run, seed, C2AL, "validation")[: _num_rows(sample)]
     else:
         sample = records.columns
-        logits = file_logits(run, seed, "c2al", [records.path], len(records.examples), "records to be exported")
+        logits = file_logits(run, seed, C2AL, [records.path], len(records.examples), "records to be exported")
     exported = export_for_serving(
-        keras.saving.load_model(run.model_file(seed, "c2al"), compile=False),
+        keras.saving.load_model(run.model_file(seed, C2AL), compile=False),
         run.schema,
         run.export,
         sample=sample,
-        reference=keras.saving.load_model(run.model_file(seed, "baseline"), compile=False),
+        reference=keras.saving.load_model(run.model_file(seed, BASELINE), compile=False),
         expected=logits,
         encoder=FeatureEncoder(run.schema),
         examples=None if records is None else records.examples,

@@ -1,10 +1,10 @@
 """The folder of a run: where each thing that it decides, finds and makes is."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import jsonargparse
 import numpy as np
@@ -14,10 +14,9 @@ from c2al_tf.files import read_json, replace_file, write_json
 from c2al_tf.schema import Schema
 from c2al_tf.types import Array
 
+from .arms import BASELINE, C2AL, Arm, Choice
 from .config import RunConfig, load_config
 
-Arm: TypeAlias = Literal["baseline", "c2al"]
-ARMS: tuple[Arm, ...] = ("baseline", "c2al")
 _WRITTEN_BY = {
     "schema.json": "prepare",
     "cohorts.json": "discover",
@@ -40,7 +39,7 @@ class RunFolder:
 
     @classmethod
     def start(cls, path: Path, config: RunConfig) -> "RunFolder":
-        """Opens a folder for a configuration, new or as it was left. The number of seeds may have changed.
+        """Opens a folder for a configuration, new or as it was left; arms, lambdas and numbers of seeds may change.
 
         Raises:
             ValueError: If the folder holds a run of another configuration, or of another version whose configuration
@@ -50,8 +49,9 @@ class RunFolder:
         value = config.to_json()
         old = read_config(file).to_json() if (path / "schema.json").exists() else value
         if _fixed(old) != _fixed(value):
+            differences = _differences(_fixed(old), _fixed(value))
             raise ValueError(
-                f"{path} holds a run of another configuration; they differ in {_differences(old, value)}. "
+                f"{path} holds a run of another configuration; they differ in {differences}. "
                 "Choose another --run-dir, or remove the folder to start over"
             )
         write_json(file, value)
@@ -61,6 +61,17 @@ class RunFolder:
     def seeds(self) -> list[int]:
         """The seeds of the pairs."""
         return [self.config.first_seed + k for k in range(self.config.seeds)]
+
+    @functools.cached_property
+    def arms(self) -> dict[str, Arm]:
+        """The arms by name; of a run that names none the baseline and C2AL on the cohorts that it targets."""
+        arms = self.config.arms or (Arm(BASELINE), Arm(C2AL, cohorts=Choice()))
+        return {arm.name: arm for arm in arms}
+
+    def seeds_of(self, arm: str) -> list[int]:
+        """The seeds of an arm: the run's, or the first of them if it has fewer, or more."""
+        number = self.arms[arm].seeds or self.config.seeds
+        return [self.config.first_seed + k for k in range(number)]
 
     @property
     def export(self) -> Path:
@@ -103,11 +114,26 @@ class RunFolder:
             return bool(read_json(chosen)["jit_compile"])
         return self.config.training.jit_compile
 
-    def model_folder(self, seed: int, arm: Arm) -> Path:
-        """Where an arm's model of a seed is, with its history and predictions."""
-        return self.path / "seeds" / str(seed) / arm
+    def model_folder(self, seed: int, arm: str) -> Path:
+        """Where an arm's model of a seed is, with its history and predictions; arms that train alike share it."""
+        known = self._known_arms()
+        return self.path / "seeds" / str(seed) / known["folders"].get(known["arms"].get(arm, ""), arm)
 
-    def model_file(self, seed: int, arm: Arm) -> Path:
+    def claim_folder(self, arm: str, digest: str, write: bool = True) -> None:
+        """Gives an arm the folder of the models that are trained as `digest` says, its own name if it is free."""
+        known = self._known_arms()
+        free = arm not in known["folders"].values()
+        known["folders"].setdefault(digest, arm if free else f"{arm}-{digest[:8]}")
+        known["arms"][arm] = digest
+        if write and known != self._known_arms():
+            write_json(self.path / "arms.json", known)
+
+    def _known_arms(self) -> dict[str, dict[str, str]]:
+        """Digests by arm, and folders by digest."""
+        file = self.path / "arms.json"
+        return read_json(file) if file.exists() else {"arms": {}, "folders": {}}
+
+    def model_file(self, seed: int, arm: str) -> Path:
         """The trained model.
 
         Raises:
@@ -120,9 +146,10 @@ class RunFolder:
 
 
 def _fixed(config: dict[str, Any]) -> dict[str, Any]:
-    """What may not change in a folder: all but the number of seeds, and whether XLA compiles."""
+    """What may not change in a folder: all but the arms, their number of seeds, and whether XLA compiles."""
     training = {name: value for name, value in config["training"].items() if name != "jit_compile"}
-    return config | {"seeds": None, "training": training}
+    cohorts = {name: value for name, value in config["cohorts"].items() if name != "lambdas"}
+    return config | {"title": None, "seeds": None, "arms": None, "training": training, "cohorts": cohorts}
 
 
 def _read_discovery(file: Path) -> Discovery:
@@ -163,6 +190,12 @@ def save_array(path: Path, values: Array) -> None:
     """Writes an array, whole or not at all."""
     with replace_file(path) as temporary, temporary.open("wb") as file:
         np.save(file, values, allow_pickle=False)
+
+
+def save_arrays(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes several arrays as one `.npz` file, whole or not at all."""
+    with replace_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **values)
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[str]:

@@ -1,50 +1,59 @@
 """What a run's models predict: logits by the path of training, files to batches to the model."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import keras
 import numpy as np
 
-from c2al_tf.data.columns.readers import count_rows
+from c2al_tf.data.columns.readers import Paths, count_rows
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.dataset import make_dataset
+from c2al_tf.data.inputs.encoded import EncodedRows
 from c2al_tf.model import strip_auxiliary_heads
 from c2al_tf.training import predict
 from c2al_tf.types import Array
 
-from .folder import Arm, RunFolder, save_array
+from .folder import RunFolder, save_array
+from .rows import open_rows
 
 _BATCH = 8192
 
 
-def split_logits(run: RunFolder, seed: int, arm: Arm, split: str) -> Array:
+def split_logits(run: RunFolder, seed: int, arm: str, split: str) -> Array:
     """A model's primary logits on a split (rows,), computed once."""
     path = run.model_folder(seed, arm) / f"{split}_logits.npy"
     if not path.exists():
-        shards = split_files(run.path, split)
-        save_array(path, file_logits(run, seed, arm, shards, count_rows(shards), f"{split} rows"))
+        num_rows = count_rows(split_files(run.path, split))
+        save_array(path, file_logits(run, seed, arm, open_rows(run, split), num_rows, f"{split} rows"))
     return np.asarray(np.load(path))
 
 
-def file_logits(run: RunFolder, seed: int, arm: Arm, files: Sequence[Path], num_rows: int, rows: str) -> Array:
-    """A model's primary logits on the first rows of files (num_rows,).
+def save_logits(run: RunFolder, seed: int, arm: str, primary: keras.Model) -> None:
+    """Writes the logits of a model without auxiliary heads that is at hand, on the validation and the test rows."""
+    for split in ("validation", "test"):
+        num_rows = count_rows(split_files(run.path, split))
+        logits = _predict(run, primary, open_rows(run, split), num_rows, f"seed {seed}, {arm}: {split} rows")
+        save_array(run.model_folder(seed, arm) / f"{split}_logits.npy", logits)
+
+
+def file_logits(
+    run: RunFolder, seed: int, arm: str, rows: Paths | EncodedRows, num_rows: int, description: str
+) -> Array:
+    """A model's primary logits on the first of some rows (num_rows,).
 
     Args:
         run: The run.
         seed: The model's seed.
         arm: The model's arm.
-        files: Files of any format, with the schema's columns.
+        rows: Files of any format, with the schema's columns, or encoded rows.
         num_rows: Number of rows.
-        rows: What the progress bar calls them.
+        description: What the progress bar calls them.
     """
-    return predict(
-        _load_primary(run.model_file(seed, arm)),
-        make_dataset(files, run.schema, _BATCH).take(-(-num_rows // _BATCH)),
-        num_rows,
-        jit_compile=run.jit_compile is True,
-        description=f"seed {seed}, {arm}: {rows}",
-    )
+    model = strip_auxiliary_heads(keras.saving.load_model(run.model_file(seed, arm), compile=False))
+    return _predict(run, _share_program(model), rows, num_rows, f"seed {seed}, {arm}: {description}")
+
+
+def _predict(run: RunFolder, model: keras.Model, rows: Paths | EncodedRows, num_rows: int, description: str) -> Array:
+    batches = make_dataset(rows, run.schema, _BATCH).take(-(-num_rows // _BATCH))
+    return predict(model, batches, num_rows, jit_compile=run.jit_compile is True, description=description)
 
 
 _LAST: list[keras.Model] = []
@@ -56,13 +65,12 @@ def forget_program() -> None:
     _LAST.clear()
 
 
-def _load_primary(file: Path) -> keras.Model:
-    """A trained model without auxiliary heads, valid until the next one is loaded.
+def _share_program(model: keras.Model) -> keras.Model:
+    """A model with these values, whose program is compiled once: valid until the next one is shared.
 
-    Both arms and all seeds of a run have one architecture for serving. Only the first of them compiles a program; the
-    others put their weights into it.
+    Models of a run mostly have one architecture for serving. Only the first of them compiles a program; the others put
+    their weights into it.
     """
-    model = strip_auxiliary_heads(keras.saving.load_model(file, compile=False))
     if not _LAST or _LAST[0].get_config() != model.get_config():
         _LAST[:] = [model]
     else:

@@ -1,15 +1,71 @@
 """The prepared rows of a run, as raw columns."""
 
+import functools
+from pathlib import Path
+from typing import Any
+
 from c2al_tf.cohorts import CohortSizes, Cut, count_sizes
 from c2al_tf.data.columns.raw import concatenate
-from c2al_tf.data.columns.readers import read_columns
+from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.data.columns.shards import split_files
+from c2al_tf.data.inputs.encoded import EncodedRows, encode_rows
+from c2al_tf.data.inputs.labels import LabelDesign
+from c2al_tf.data.inputs.packing import Layout
+from c2al_tf.data.inputs.priors import TaskCounts, count_tasks
+from c2al_tf.data.preparation.source import SPLITS
+from c2al_tf.schema import Schema
 from c2al_tf.types import Columns
 
 from .folder import RunFolder
 
+MOST_ENCODED = 2**34
+"""Bytes of a split above which its rows are not kept encoded: each pass then reads and encodes the files."""
+
 EXPORT_SAMPLE = 4096
 """Validation rows with which an export is proved."""
+
+
+def encode_run(run: RunFolder) -> None:
+    """Encodes the rows of all splits once, for all models and epochs."""
+    width = Layout.of(run.schema).width
+    for split in SPLITS:
+        files = split_files(run.path, split)
+        if 4 * width * count_rows(files) <= MOST_ENCODED:
+            encode_rows(files, run.schema, _encoded(run.path, split))
+
+
+def open_rows(run: RunFolder, split: str) -> EncodedRows | list[Path]:
+    """The rows of a split for `make_dataset`: encoded if `encode_run` did so, else the files."""
+    there = _encoded(run.path, split).exists()
+    return _open(run.path, split, _version(run.path, split)) if there else split_files(run.path, split)
+
+
+def _encoded(folder: Path, split: str) -> Path:
+    return folder / "encoded" / split
+
+
+def _version(folder: Path, split: str) -> Any:
+    """Changes with the prepared rows of a folder."""
+    return tuple((path, path.stat().st_mtime_ns) for path in (folder / "schema.json", *split_files(folder, split)))
+
+
+@functools.lru_cache(maxsize=3)
+def _open(folder: Path, split: str, version: Any) -> EncodedRows:
+    # Kept with the memberships that it has read. `version` is part of the cache key alone.
+    schema = Schema.load(folder / "schema.json")
+    return encode_rows(split_files(folder, split), schema, _encoded(folder, split))
+
+
+def count_split(
+    run: RunFolder, split: str, cohorts: tuple[Any, ...] = (), design: LabelDesign = "conflict"
+) -> TaskCounts:
+    """Rows and positives of each task on a split, counted once for all seeds."""
+    return _count(run.path, split, _version(run.path, split), cohorts, design)
+
+
+@functools.lru_cache(maxsize=64)
+def _count(folder: Path, split: str, version: Any, cohorts: tuple[Any, ...], design: LabelDesign) -> TaskCounts:
+    return count_tasks(split_files(folder, split), Schema.load(folder / "schema.json"), cohorts, design)
 
 
 def read_split(run: RunFolder, split: str, names: set[str]) -> Columns:

@@ -18,11 +18,14 @@ from c2al_tf.training.distribution import make_strategy
 
 from ..prediction.predict import compare_served
 from ..report.report import write_report
+from .arms import BASELINE, C2AL
 from .details import write_details
-from .folder import ARMS, RunFolder
+from .folder import RunFolder
 from .logits import split_logits
 from .rows import sample_rows
-from .steps import discover_run, evaluate_run, export_best, prepare_run, train_arm
+from .steps import evaluate_run, export_best, prepare_run
+from .targets import discover_run
+from .training import train_arm
 
 # Where the output is no terminal, Rich would take it for one of 80 columns. Data may hold ":fire:".
 console = Console(width=None if sys.stdout.isatty() else 120, emoji=False)
@@ -34,11 +37,11 @@ def run_all(run: RunFolder) -> None:
     strategy = make_strategy()
     prepare_run(run)
     for seed in run.seeds:
-        train_arm(run, seed, "baseline", strategy)
+        train_arm(run, seed, BASELINE, strategy)
     discover_run(run)
     print_discovery(run)
     for seed in run.seeds:
-        train_arm(run, seed, "c2al", strategy)
+        train_arm(run, seed, C2AL, strategy)
     evaluate_run(run)
     exported = run.path / "export.json"
     if not exported.exists() or read_json(exported)["seed"] not in run.seeds:
@@ -57,7 +60,7 @@ def serve_once(run: RunFolder) -> dict[str, float]:
     seed, bound = exported["seed"], ExportFacts(**exported["facts"]).max_error
     sample = sample_rows(run)
     rows = len(next(iter(sample.values())))
-    logits = split_logits(run, seed, "c2al", "validation")[:rows]
+    logits = split_logits(run, seed, C2AL, "validation")[:rows]
     with Server(run.export) as server:
         served = compare_served(f"127.0.0.1:{server.grpc_port}", "default", sample, logits)
     if not served["max_error"] <= bound:
@@ -120,13 +123,13 @@ def print_metrics(run: RunFolder, truth: Mapping[str, float | None] | None = Non
     """Prints the arms' NE, overall and for the chosen cohorts, beside that of the true probabilities if known."""
     metrics = read_json(run.file("metrics.json"))
     table = Table(title=escape(run.config.title), caption=escape(metrics["interval"]), caption_justify="left")
-    for name in ("slice", "positives", *(f"NE {arm}" for arm in ARMS), "NE_diff [95 % interval]"):
+    for name in ("slice", "positives", *(f"NE {arm}" for arm in (BASELINE, C2AL)), "NE_diff [95 % interval]"):
         table.add_column(name, justify="left" if name == "slice" else "right")
     if truth:
         table.add_column("NE of the truth", justify="right")
     for name in ["all", *(cohort.name for cohort in run.cohorts), "rest"]:
         cells = [name, f"{metrics['baseline'][name]['positives']:,}"]
-        cells += [_number(metrics[arm][name]["ne"]) for arm in ARMS]
+        cells += [_number(metrics[arm][name]["ne"]) for arm in (BASELINE, C2AL)]
         cells.append(escape(_interval(metrics["ne_diff"][name])))
         table.add_row(*cells, *([_number(truth.get(name))] if truth else []))
     console.print(table)

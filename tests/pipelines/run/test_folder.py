@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from c2al_pipelines.run.arms import Arm
 from c2al_pipelines.run.config import CohortsConfig, DataConfig, RunConfig
 from c2al_pipelines.run.folder import RunFolder, save_array
 
@@ -40,14 +41,36 @@ def test_another_configuration_is_an_error_that_names_every_difference(tmp_path)
     (tmp_path / "schema.json").touch()
     before = (tmp_path / "config.json").read_bytes()
     training = dataclasses.replace(CONFIG.training, epochs=9)
-    cohorts = dataclasses.replace(CONFIG.cohorts, lambdas=(0.5,))
+    cohorts = dataclasses.replace(CONFIG.cohorts, divergence="kl")
     with pytest.raises(ValueError, match="holds a run of another configuration") as error:
         RunFolder.start(tmp_path, dataclasses.replace(CONFIG, training=training, cohorts=cohorts, unit="user"))
     assert (
-        "['cohorts.lambdas ([0.1] there, [0.5] now)', 'training.epochs (1 there, 9 now)', "
+        "[\"cohorts.divergence ('js' there, 'kl' now)\", 'training.epochs (1 there, 9 now)', "
         "\"unit (None there, 'user' now)\"]. Choose another --run-dir, or remove the folder to start over"
     ) in str(error.value)
     assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_other_lambdas_and_arms_go_on(tmp_path) -> None:
+    """Models are known by what their training read."""
+    RunFolder.start(tmp_path, CONFIG)
+    (tmp_path / "schema.json").touch()
+    cohorts = dataclasses.replace(CONFIG.cohorts, lambdas=(0.5,))
+    arms = (Arm("baseline"), Arm("static", model={"attention": "static"}))
+    run = RunFolder.start(tmp_path, dataclasses.replace(CONFIG, cohorts=cohorts, arms=arms))
+    assert list(run.arms) == ["baseline", "static"]
+
+
+def test_arms_that_train_alike_share_a_folder(tmp_path) -> None:
+    run = RunFolder.start(tmp_path, CONFIG)
+    run.claim_folder("c2al", "digest-one")
+    assert run.model_folder(6, "c2al") == tmp_path / "seeds" / "6" / "c2al"
+    run.claim_folder("again", "digest-one")
+    assert run.model_folder(6, "again") == tmp_path / "seeds" / "6" / "c2al"
+    run.claim_folder("c2al", "digest-two")
+    assert run.model_folder(6, "c2al") == tmp_path / "seeds" / "6" / "c2al-digest-t"
+    run.claim_folder("c2al", "digest-one")
+    assert run.model_folder(6, "c2al") == tmp_path / "seeds" / "6" / "c2al"
 
 
 def test_as_long_as_no_rows_are_prepared_the_configuration_may_change(tmp_path) -> None:

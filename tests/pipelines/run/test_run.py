@@ -15,7 +15,8 @@ from c2al_pipelines.datasets.synthetic_ads import SyntheticAds, planted_cohorts
 from c2al_pipelines.run.config import CohortsConfig, DataConfig, RunConfig, load_config
 from c2al_pipelines.run.folder import RunFolder
 from c2al_pipelines.run.run import print_metrics
-from c2al_pipelines.run.steps import discover_run, evaluate_run
+from c2al_pipelines.run.steps import evaluate_run
+from c2al_pipelines.run.targets import discover_run
 from scipy.special import expit
 
 from c2al_tf.cohorts import (

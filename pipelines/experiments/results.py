@@ -1,0 +1,160 @@
+"""Results of an experiment: one tidy table of every figure, and one of every arm with intervals."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.markup import escape
+from rich.table import Table
+from scipy.stats import t as student
+
+from c2al_tf.blocks import CONFIDENCE
+from c2al_tf.evaluation import ALL, Evaluation
+from c2al_tf.evaluation.intervals import NEDifference
+from c2al_tf.files import replace_file, write_json
+
+from ..run.arms import Arm
+from ..run.evaluation import REST
+from ..run.folder import RunFolder
+from ..run.run import console
+
+_FIGURES = ("rows", "positives", "ne", "log_loss", "auc", "calibration")
+
+
+@dataclass(frozen=True)
+class Result:
+    """An arm on the test rows.
+
+    Args:
+        arm: The arm.
+        seeds: Its paired seeds.
+        cohorts: The cohorts that have a task, in words.
+        evaluation: It against its reference.
+    """
+
+    arm: Arm
+    seeds: tuple[int, ...]
+    cohorts: tuple[str, ...]
+    evaluation: Evaluation
+
+    def difference(self, name: str) -> NEDifference:
+        """NE_diff on a slice."""
+        return self.evaluation.ne_diff[self.arm.name][name]
+
+
+def corrected(difference: NEDifference, num_arms: int) -> tuple[float | None, float | None]:
+    """The interval that holds for all arms at once, in 95 % of experiments (Bonferroni): the best of many is lucky."""
+    if difference.variation is None or difference.percent is None:
+        return None, None
+    variation = difference.variation
+    quantile = float(student.ppf(1 - (1 - CONFIDENCE) / (2 * max(num_arms, 1)), variation.degrees_of_freedom))
+    margin = 100 * quantile * math.sqrt(variation.variance)
+    return difference.percent - margin, difference.percent + margin
+
+
+def write_results(run: RunFolder, results: Sequence[Result]) -> None:
+    """Writes `results.parquet` (arm, seed, slice, metric, value), `results.json` and `results.md`."""
+    rows = [row for result in results for row in _tidy(result)]
+    # An arm that is the reference of several is in each one's evaluation.
+    columns = dict(
+        zip(("arm", "seed", "slice", "metric", "value"), zip(*dict.fromkeys(rows), strict=True), strict=True)
+    )
+    with replace_file(run.path / "results.parquet") as temporary:
+        pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), temporary)
+    write_json(run.path / "results.json", [_to_json(result, len(results)) for result in results])
+    with replace_file(run.path / "results.md") as temporary:
+        temporary.write_text(as_markdown(run, results))
+
+
+def _tidy(result: Result) -> Iterator[tuple[str, int, str, str, float | None]]:
+    for arm, slices in result.evaluation.metrics.items():
+        for name, by_seed in slices.items():
+            for seed, figures in zip(result.seeds, by_seed, strict=True):
+                for metric in _FIGURES:
+                    value = figures[metric]
+                    yield arm, seed, name, metric, None if value is None else float(value)
+    for name, difference in result.evaluation.ne_diff[result.arm.name].items():
+        for seed, percent in zip(result.seeds, difference.by_seed, strict=True):
+            yield result.arm.name, seed, name, "ne_diff", percent
+
+
+def _to_json(result: Result, num_arms: int) -> dict[str, Any]:
+    slices = {}
+    for name, difference in result.evaluation.ne_diff[result.arm.name].items():
+        low, high = corrected(difference, num_arms)
+        interval = {"percent": difference.percent, "low": difference.low, "high": difference.high}
+        slices[name] = interval | {"corrected_low": low, "corrected_high": high}
+    claims = result.evaluation.claims[result.arm.name]
+    return {
+        "arm": result.arm.name,
+        "reference": result.arm.reference,
+        "seeds": list(result.seeds),
+        "cohorts": list(result.cohorts),
+        "ne_diff": slices,
+        "better": list(claims.better),
+        "worse": list(claims.worse),
+    }
+
+
+def as_markdown(run: RunFolder, results: Sequence[Result]) -> str:
+    """Every arm's NE_diff overall and on the targeted cohorts, as a Markdown table."""
+    names = _shown(run)
+    lines = [
+        f"# {run.config.title}",
+        "",
+        f"NE_diff in percent against the reference arm, with 95 % intervals over paired seeds and rows; in brackets. "
+        f"*Overall, all arms at once*: the interval that holds for all {len(results)} arms together (Bonferroni).",
+        "",
+        "| " + " | ".join(["arm", "seeds", *(_title(name) for name in names), "overall, all arms at once"]) + " |",
+        "|" + "---|" * (len(names) + 3),
+    ]
+    for result in results:
+        cells = [_name(result), str(len(result.seeds)), *(_interval(result.difference(name)) for name in names)]
+        lines.append("| " + " | ".join([*cells, _bounds(*corrected(result.difference(ALL), len(results)))]) + " |")
+    lines += ["", "Cohorts with a task:", ""]
+    lines += [f"- {result.arm.name}: {'; '.join(result.cohorts)}" for result in results if result.cohorts]
+    return "\n".join(lines) + "\n"
+
+
+def print_results(run: RunFolder, results: Sequence[Result]) -> None:
+    """Prints what `results.md` holds."""
+    names = _shown(run)
+    table = Table(title=escape(run.config.title), caption="NE_diff in percent [95 % interval]", caption_justify="left")
+    for title in ("arm", "seeds", *(_title(name) for name in names)):
+        table.add_column(title, justify="left" if title == "arm" else "right")
+    for result in results:
+        cells = [escape(_interval(result.difference(name))) for name in names]
+        table.add_row(_name(result), str(len(result.seeds)), *cells)
+    console.print(table)
+    for result in results:
+        low, high = corrected(result.difference(ALL), len(results))
+        if low is not None and high is not None and (high < 0 or low > 0):
+            side = "better" if high < 0 else "worse"
+            console.print(
+                escape(f"Overall {side}, also among {len(results)} arms: {result.arm.name} {_bounds(low, high)}")
+            )
+
+
+def _shown(run: RunFolder) -> list[str]:
+    return [ALL, *(cohort.name for cohort in run.cohorts), REST]
+
+
+def _title(name: str) -> str:
+    return {ALL: "overall", REST: "everyone else"}.get(name, name)
+
+
+def _name(result: Result) -> str:
+    reference = result.arm.reference
+    return result.arm.name if reference == "baseline" else f"{result.arm.name} (against {reference})"
+
+
+def _interval(difference: NEDifference) -> str:
+    percent = "-" if difference.percent is None else f"{difference.percent:+.3f}"
+    return f"{percent} {_bounds(difference.low, difference.high)}"
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{low:+.3f}, {high:+.3f}]"

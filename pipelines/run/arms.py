@@ -1,0 +1,143 @@
+"""Arms: what is trained, and how each differs from the baseline. Frozen values, filled from YAML."""
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from c2al_tf.cohorts import Axis
+from c2al_tf.config import ModelConfig, TrainingConfig
+from c2al_tf.data.inputs.labels import LabelDesign
+from c2al_tf.fields import check_fields
+
+BASELINE, C2AL = "baseline", "c2al"
+"""The arms of a run, and of an experiment that names none."""
+
+Objective: TypeAlias = Literal["sum", "parallel", "orthogonal", "group_dro"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_Config = TypeVar("_Config", ModelConfig, TrainingConfig)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the cohorts of an arm are chosen.
+
+    Args:
+        by: `targeted`: those that the run targets, given or found. `rank`: the pair of that `rank` among the accepted
+            ones. `least`: the pair, of those large enough, that diverges least. `random`: rows drawn at random, as many
+            and with as many positives as each targeted cohort has.
+        number: Number of cohorts, with `targeted` ones that are found. None: the run's.
+        rank: Place of the pair, the most divergent first, from 0.
+        divergence: The measure that ranks. None: the run's.
+        axes: What to cut along, with cuts of its own. Empty: what the run cuts.
+        draw: Another number draws other rows, with `random`.
+        only: One of the pair alone gets a task. None: both.
+        guard: Whether a pair must pass the guard.
+    """
+
+    by: Literal["targeted", "rank", "least", "random"] = "targeted"
+    number: int | None = None
+    rank: int = 0
+    divergence: Literal["js", "kl", "wasserstein", "cosine"] | None = None
+    axes: tuple[Axis, ...] = ()
+    draw: int = 0
+    only: Literal["head", "tail"] | None = None
+    guard: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name, least in (("rank", 0), ("draw", 0), ("number", 2)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train, compared with its reference arm over paired seeds.
+
+    Args:
+        name: Its name in every table.
+        cohorts: How the cohorts that get an auxiliary task are chosen. None: no auxiliary task.
+        labels: What a cohort's task learns: `conflict` y 1[x in C] (the paper's), `membership` 1[x in C], or `masked` y
+            on members alone.
+        objective: How the losses are put together: `sum` (the paper's); of each auxiliary gradient only its part
+            `parallel` or `orthogonal` to the primary's; `group_dro`, which weighs cohorts by their loss, without tasks.
+        lambdas: Weight of the auxiliary losses, one for all or one for each. None: the run's.
+        total_lambda: Whether `lambdas` is shared among the cohorts: each has its part of it.
+        frozen: What of the attention is frozen at its initial values: the `weights` that make it, or nothing.
+        model: Keys of the model's configuration that differ from the run's.
+        training: Keys of the training's configuration that differ from the run's.
+        reference: The arm that it is compared with.
+        seeds: Number of paired seeds. None: the run's.
+    """
+
+    name: str
+    cohorts: Choice | None = None
+    labels: LabelDesign = "conflict"
+    objective: Objective = "sum"
+    lambdas: tuple[float, ...] | None = None
+    total_lambda: bool = False
+    frozen: Literal["weights"] | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    reference: str = BASELINE
+    seeds: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                "An arm's `name` must consist of letters, digits, `_`, `.` and `-`, and begin with a letter or digit. "
+                f"Received: name={self.name!r}"
+            )
+        check_fields(self)
+        if self.cohorts is None and (self.lambdas is not None or self.objective != "sum"):
+            raise ValueError(
+                f"Arm `{self.name}` has no cohorts, and so no lambda and no objective but the sum. Received: "
+                f"lambdas={self.lambdas}, objective={self.objective!r}"
+            )
+        if self.lambdas is not None and not all(0 <= weight < math.inf for weight in self.lambdas):
+            raise ValueError(f"`lambdas` must be finite and at least 0 each. Received: lambdas={self.lambdas}")
+        if self.seeds is not None and self.seeds < 1:
+            raise ValueError(f"`seeds` must be at least 1. Received: seeds={self.seeds}")
+        self.model_of(ModelConfig())
+        self.training_of(TrainingConfig())
+
+    def model_of(self, config: ModelConfig) -> ModelConfig:
+        """The model's configuration: the run's, with what differs here."""
+        return _with(config, self.model, f"arm `{self.name}`: `model`")
+
+    def training_of(self, config: TrainingConfig) -> TrainingConfig:
+        """The training's configuration: the run's, with what differs here."""
+        return _with(config, self.training, f"arm `{self.name}`: `training`")
+
+
+def check_arms(arms: tuple[Arm, ...], seeds: int) -> None:
+    """Raises ValueError unless arms have distinct names, and each its reference among them, with as many seeds."""
+    by_name = {arm.name: arm for arm in arms}
+    if len(by_name) < len(arms):
+        raise ValueError(f"Arms must have distinct names. Received: {[arm.name for arm in arms]}")
+    for arm in arms:
+        if arm.reference not in by_name:
+            raise ValueError(
+                f"`reference` of arm `{arm.name}` must be one of {[*by_name]}. Received: {arm.reference!r}"
+            )
+        own, other = (by_name[name].seeds or seeds for name in (arm.name, arm.reference))
+        if own > other:
+            raise ValueError(
+                f"Arm `{arm.name}` must have at most as many seeds as its reference `{arm.reference}`, {other}. "
+                f"Received: {own}"
+            )
+
+
+def _with(config: _Config, changes: dict[str, Any], where: str) -> _Config:
+    known: list[str] = [f.name for f in dataclasses.fields(config)]
+    unknown = sorted({*changes} - {*known})
+    if unknown:
+        raise ValueError(f"Unknown keys in {where}. Received: {unknown}; there are {known}")
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()
+    }
+    return dataclasses.replace(config, **values)

@@ -1,0 +1,166 @@
+"""Arms against their reference on the test rows: each model is counted once, arms are joined from the counts."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from c2al_tf.cohorts import GIVEN, Cohort
+from c2al_tf.data.columns.shards import split_files
+from c2al_tf.evaluation import ALL, ArmCounts, Evaluation, compare_arms, count_arms, join_arms
+from c2al_tf.types import Array
+
+from .folder import RunFolder, save_arrays
+from .logits import split_logits
+from .rows import read_split
+
+REST = "rest"
+"""Name of the slice of the rows that no targeted cohort holds."""
+
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class TestRows:
+    """The test rows, as an evaluation needs them.
+
+    Args:
+        labels: (rows,) in {0, 1}.
+        weights: (rows,), or None.
+        units: (rows,) ids whose rows are resampled together, or None.
+        slices: Name to mask (rows,): the targeted cohorts, everyone else, the other cohorts of every axis.
+        partitions: Names of slices that together hold every row once, by what they cut.
+        version: Changes with the files.
+    """
+
+    labels: Array
+    weights: Array | None
+    units: Array | None
+    slices: Mapping[str, Array]
+    partitions: Mapping[str, tuple[str, ...]]
+    version: str
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with what a count of these rows depends on."""
+        value = hashlib.sha256(self.version.encode())
+        for name, mask in self.slices.items():
+            value.update(name.encode() + np.packbits(mask).tobytes())
+        return value.hexdigest()
+
+
+def read_test_rows(run: RunFolder, more: Iterable[Cohort] = ()) -> TestRows:
+    """Reads the test rows of a run, with slices for its cohorts and for `more`."""
+    chosen = list(run.cohorts)
+    axes = {axis.name: [s.cohort for s in axis.cohorts] for axis in run.discovery.axes}
+    others = [cohort for cohorts in (*axes.values(), list(more)) for cohort in cohorts if cohort not in chosen]
+    columns = read_split(run, "test", _columns_of(run, [*chosen, *others]))
+    slices = {cohort.name: cohort.contains(columns) for cohort in chosen}
+    slices[REST] = ~np.logical_or.reduce(list(slices.values()))
+    slices |= {cohort.name: cohort.contains(columns) for cohort in others}
+    groups = {"targeted cohorts": [*(cohort.name for cohort in chosen), REST]}
+    for axis, cohorts in axes.items():
+        if axis == GIVEN:
+            continue
+        groups[axis] = [cohort.name for cohort in cohorts]
+        outside = ~np.logical_or.reduce([slices[member] for member in groups[axis]])
+        if outside.any():
+            slices[f"{axis}, other"] = outside
+            groups[axis].append(f"{axis}, other")
+    weight, unit = run.schema.weight, run.config.unit
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in split_files(run.path, "test")]
+    return TestRows(
+        columns[run.schema.labels[0]],
+        columns[weight] if weight else None,
+        columns[unit] if unit else None,
+        slices,
+        {group: tuple(names) for group, names in groups.items() if _is_partition([slices[name] for name in names])},
+        repr((stats, weight, unit)),
+    )
+
+
+def _columns_of(run: RunFolder, cohorts: Iterable[Cohort]) -> set[str]:
+    names = {name for cohort in cohorts for name in cohort.columns} | {run.schema.labels[0]}
+    return names | {name for name in (run.config.unit, run.schema.weight) if name}
+
+
+def _is_partition(masks: Sequence[Array]) -> bool:
+    return bool((np.sum(masks, axis=0) == 1).all())
+
+
+def evaluate_arm(
+    run: RunFolder, arm: str, reference: str, seeds: Sequence[int], rows: TestRows, named: Sequence[str]
+) -> Evaluation:
+    """Compares an arm with its reference on the test rows, over paired seeds.
+
+    Args:
+        run: The run.
+        arm: The arm.
+        reference: The arm that it is compared with.
+        seeds: The seeds of both.
+        rows: The test rows.
+        named: Slices that were named beforehand.
+
+    Raises:
+        RuntimeError: If NE_diff of a partition does not average to the overall one: a fault of the evaluation.
+    """
+    counts = join_arms({name: [count_model(run, seed, name, rows) for seed in seeds] for name in (reference, arm)})
+    _check_partitions(counts, rows.partitions)
+    return compare_arms(counts, reference=reference, named=named)
+
+
+def count_model(run: RunFolder, seed: int, arm: str, rows: TestRows) -> ArmCounts:
+    """The counts of one model on the test rows, kept beside it."""
+    file = run.model_folder(seed, arm) / "test_counts.npz"
+    logits = split_logits(run, seed, arm, "test")
+    found = _read_counts(file, rows.digest)
+    if found is None:
+        found = count_arms(
+            {arm: logits},
+            rows.labels,
+            rows.slices,
+            weights=rows.weights,
+            units=rows.units,
+            exact=True,
+            progress=False,
+        )
+        _write_counts(file, found, rows.digest)
+    return found
+
+
+def _check_partitions(counts: ArmCounts, partitions: Mapping[str, Sequence[str]]) -> None:
+    """Overall NE_diff is the mean of a partition's, weighted by the reference's log loss (METHOD section 4)."""
+    reference, arm = counts.losses.sum(axis=-1)
+    whole = counts.slices.index(ALL)
+    for name, slices in partitions.items():
+        at = [counts.slices.index(part) for part in slices if counts.rows[counts.slices.index(part)]]
+        differences = arm[:, at] / reference[:, at] - 1
+        mean = (reference[:, at] * differences).sum(axis=1) / reference[:, at].sum(axis=1)
+        if not np.allclose(mean, arm[:, whole] / reference[:, whole] - 1, rtol=0, atol=_TOLERANCE):
+            raise RuntimeError(f"NE_diff of {name} must average to the overall one, by seed. Received: {mean}")
+
+
+_ARRAYS = tuple(f.name for f in dataclasses.fields(ArmCounts) if f.name not in ("arms", "slices", "grouped", "seed"))
+
+
+def _write_counts(file: Path, counts: ArmCounts, digest: str) -> None:
+    values: dict[str, Any] = {name: getattr(counts, name) for name in _ARRAYS}
+    values |= {"slices": np.array(counts.slices), "grouped": counts.grouped, "seed": counts.seed, "digest": digest}
+    save_arrays(file, values)
+
+
+def _read_counts(file: Path, digest: str) -> ArmCounts | None:
+    """What `_write_counts` wrote of the same rows and slices; None if there is nothing such."""
+    if not file.exists():
+        return None
+    with np.load(file) as saved:
+        if str(saved["digest"]) != digest:
+            return None
+        arrays: dict[str, Any] = {name: saved[name] for name in _ARRAYS}
+        slices, grouped, seed = saved["slices"].tolist(), bool(saved["grouped"]), int(saved["seed"])
+    return ArmCounts(arms=("model",), slices=tuple(slices), grouped=grouped, seed=seed, **arrays)

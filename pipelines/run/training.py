@@ -1,0 +1,210 @@
+"""Trains arms: one compiled model for all seeds of an arm, on rows that were encoded once."""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from c2al_tf.data.inputs.dataset import make_dataset
+from c2al_tf.data.inputs.packing import primary_tasks
+from c2al_tf.data.inputs.priors import TaskCounts
+from c2al_tf.files import replace_file, write_json
+from c2al_tf.losses import Objective, weighted_sum_of_tasks
+from c2al_tf.model import build_model, strip_auxiliary_heads
+from c2al_tf.training import make_optimizer, train
+from c2al_tf.training.distribution import Strategy, is_chief, wait_for_all, worker_shard
+from c2al_tf.types import Array
+
+from .arms import Arm
+from .exporting import try_export
+from .folder import RunFolder
+from .logits import forget_program, save_logits
+from .rows import count_split, open_rows
+from .targets import arm_cohorts
+
+_NOT_TRAINED = ("jit_compile", "checkpoint_steps", "keep_checkpoints", "steps_per_execution")
+"""Keys of the training's configuration that change no weight but by rounding."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the training of an arm reads, beside the prepared rows and the seed.
+
+    Args:
+        arm: The arm.
+        cohorts: The cohorts that have a task.
+        lambdas: Weight of each one's loss.
+        digest: Of all that changes the weights: equal for models that are trained alike.
+    """
+
+    arm: Arm
+    cohorts: tuple[Any, ...]
+    lambdas: dict[str, float]
+    digest: str
+
+
+def describe_training(run: RunFolder, name: str) -> Trained:
+    """What the training of an arm reads.
+
+    Raises:
+        ValueError: If the cohorts are not found yet, or there are none such.
+    """
+    arm, config = run.arms[name], run.config
+    cohorts = arm_cohorts(run, arm)
+    weights = itertools.cycle(config.cohorts.lambdas if arm.lambdas is None else arm.lambdas)
+    lambdas = dict(zip((cohort.name for cohort in cohorts), weights, strict=False))
+    if arm.total_lambda:
+        lambdas = {cohort: weight / len(lambdas) for cohort, weight in lambdas.items()}
+    training = dataclasses.asdict(arm.training_of(config.training))
+    read = {
+        "cohorts": [cohort.to_json() for cohort in cohorts],
+        "lambdas": list(lambdas.values()),
+        "labels": arm.labels if cohorts else None,
+        "objective": arm.objective,
+        "frozen": arm.frozen,
+        "model": dataclasses.asdict(arm.model_of(config.model)),
+        "training": {key: value for key, value in training.items() if key not in _NOT_TRAINED},
+    }
+    digest = hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+    return Trained(arm, cohorts, lambdas, digest)
+
+
+def train_arm(run: RunFolder, seed: int, name: str, strategy: Strategy | None = None) -> None:
+    """Trains one arm of one seed: from the same initial values and row order as the other arms.
+
+    A model that was trained alike, under this arm's name or another's, is kept. Before the first model
+    of a run is trained its export is tried. On several workers all of them call this, with their strategy and one run
+    folder; the first one writes into it.
+
+    Raises:
+        ExportError: If a model of this configuration could not be exported.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    chief = is_chief(strategy)
+    trained = describe_training(run, name)
+    run.claim_folder(name, trained.digest, write=chief)
+    folder = run.model_folder(seed, name)
+    if chief and not any(run.path.glob("seeds/*/*/model.keras")):
+        try_export(run)
+    if not (folder / "model.keras").exists():
+        program, figures = _train_model(run, seed, trained, strategy)
+        if chief:
+            write_json(run.path / "compilation.json", {"jit_compile": figures["jit_compile"]})
+            write_json(folder / "history.json", figures)
+            with replace_file(folder / "model.keras") as temporary:
+                program.model.save(temporary)
+            if strategy.num_replicas_in_sync == 1:
+                save_logits(run, seed, name, program.primary)
+    if chief:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    wait_for_all(strategy)
+
+
+def _train_model(run: RunFolder, seed: int, trained: Trained, strategy: Strategy) -> tuple["_Program", dict[str, Any]]:
+    config, arm = run.config, trained.arm
+    training, folder = arm.training_of(config.training), run.model_folder(seed, arm.name)
+    counts = count_split(run, "train", trained.cohorts, arm.labels)
+    steps = -(-counts.rows // training.batch_size)
+    program = _program(run, seed, trained, counts, steps, strategy)
+    rows = functools.partial(
+        make_dataset,
+        schema=run.schema,
+        batch_size=training.batch_size,
+        cohorts=trained.cohorts,
+        design=arm.labels,
+        shard=worker_shard(strategy),
+    )
+    train_rows, validation_rows = open_rows(run, "train"), open_rows(run, "validation")
+
+    def batches(epoch: int, skip: int) -> tf.data.Dataset:
+        return rows(train_rows, shuffle=True, seed=seed, epoch=epoch, skip_batches=skip)
+
+    board = keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False)
+    history = train(
+        program.model,
+        batches,
+        program.objective,
+        steps_per_epoch=steps,
+        epochs=training.epochs,
+        validation=lambda: rows(validation_rows),
+        callbacks=[board] if is_chief(strategy) else [],
+        jit_compile=run.jit_compile,
+        steps_per_execution=training.steps_per_execution,
+        patience=training.patience,
+        checkpoints=folder / "checkpoints",
+        checkpoint_steps=training.checkpoint_steps,
+        keep_checkpoints=training.keep_checkpoints,
+        description=f"seed {seed}, {arm.name}",
+    )
+    counted = {"positives": dict(counts.positives), "batch_size": training.batch_size}
+    return program, dataclasses.asdict(history) | counted
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A model with its optimizer and objective, compiled once: another seed is other values in its variables.
+
+    Args:
+        key: What its graph depends on.
+        model: The model.
+        primary: The same without auxiliary heads: it shares the weights.
+        objective: The loss.
+        optimizer: Values that the optimizer's variables begin with.
+    """
+
+    key: Any
+    model: keras.Model
+    primary: keras.Model
+    objective: Objective
+    optimizer: list[Array]
+
+
+_LAST: list[_Program] = []
+"""The program that was trained last: the seeds of an arm come one after the other."""
+
+
+def _program(
+    run: RunFolder, seed: int, trained: Trained, counts: TaskCounts, steps: int, strategy: Strategy
+) -> _Program:
+    """The program of an arm, with the initial values of a seed."""
+    arm = trained.arm
+    training = arm.training_of(run.config.training)
+    keras.utils.set_random_seed(seed)
+    with strategy.scope():
+        fresh = build_model(
+            run.schema,
+            arm.model_of(run.config.model),
+            primary=list(primary_tasks(run.schema)),
+            cohorts=[cohort.name for cohort in trained.cohorts],
+            priors=counts.priors,
+        )
+    key = (run.path, trained.digest, strategy)
+    if not _LAST or _LAST[0].key != key:
+        forget_program()
+        _LAST.clear()
+        with strategy.scope():
+            fresh.compile(optimizer=make_optimizer(training, steps * training.epochs))
+            fresh.optimizer.build(fresh.trainable_variables)
+        initial = [np.array(variable) for variable in fresh.optimizer.variables]
+        _LAST.append(
+            _Program(key, fresh, strip_auxiliary_heads(fresh), weighted_sum_of_tasks(trained.lambdas), initial)
+        )
+        return _LAST[0]
+    program = _LAST[0]
+    _assign(program.model.variables, [variable.value for variable in fresh.variables])
+    _assign(program.model.optimizer.variables, program.optimizer)
+    return program
+
+
+def _assign(variables: Sequence[keras.Variable], values: Sequence[Any]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

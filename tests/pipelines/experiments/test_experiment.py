@@ -1,0 +1,132 @@
+"""An experiment of several arms in the folder of a finished run: what is trained there is not trained again."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from c2al_pipelines.experiments.results import corrected
+
+from c2al_tf.blocks import Variation
+from c2al_tf.evaluation.intervals import NEDifference
+from c2al_tf.files import read_json
+
+ARMS = [
+    {"name": "baseline"},
+    {"name": "c2al", "cohorts": {"by": "targeted"}},
+    {"name": "again", "cohorts": {"by": "targeted"}, "lambdas": [0.3]},
+    {"name": "random", "cohorts": {"by": "random"}, "seeds": 1},
+    {"name": "masked", "cohorts": {"by": "targeted"}, "labels": "masked", "lambdas": [1.0], "seeds": 1},
+    {"name": "static", "model": {"attention": "static"}, "seeds": 1},
+    {
+        "name": "static_tail",
+        "cohorts": {"only": "tail"},
+        "model": {"attention": "static"},
+        "reference": "static",
+        "seeds": 1,
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def experiment(finished, script, tmp_path_factory):
+    """The folder after `c2al experiment`, and what the command said."""
+    folder = tmp_path_factory.mktemp("experiment") / "run"
+    shutil.copytree(finished.path, folder)
+    words = [word for word in finished.words if not word.startswith("--run-dir")]
+    outcome = script("experiment", *words, f"--run-dir={folder}", f"--arms={json.dumps(ARMS)}")
+    assert outcome.status == 0, outcome.error[-3000:]
+    return folder, outcome, words
+
+
+def test_models_that_are_there_are_kept(experiment, finished) -> None:
+    folder, outcome, _ = experiment
+    for arm in ("baseline", "c2al"):
+        files = [path / "seeds" / "0" / arm / "model.keras" for path in (folder, finished.path)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    assert "seed 0, baseline" not in outcome.error
+    assert {path.name for path in (folder / "seeds" / "0").iterdir()} == {
+        *("baseline", "c2al", "random", "masked", "static", "static_tail")
+    }, "`again` is what `c2al` is"
+    assert "all models: 100%" in outcome.error
+
+
+def test_the_same_arm_has_the_figures_of_the_run(experiment, finished) -> None:
+    results = {result["arm"]: result for result in read_json(experiment[0] / "results.json")}
+    metrics = read_json(finished.path / "metrics.json")
+    for name, expected in metrics["ne_diff"].items():
+        found = results["c2al"]["ne_diff"][name]
+        assert [found[key] for key in ("percent", "low", "high")] == [expected[k] for k in ("percent", "low", "high")]
+    assert results["again"]["ne_diff"] == results["c2al"]["ne_diff"]
+    assert list(results) == [arm["name"] for arm in ARMS[1:]]
+    assert results["static_tail"]["reference"] == "static"
+
+
+def test_the_tidy_table(experiment) -> None:
+    table = pq.read_table(experiment[0] / "results.parquet").to_pandas()
+    assert list(table.columns) == ["arm", "seed", "slice", "metric", "value"]
+    assert not table.duplicated(["arm", "seed", "slice", "metric"]).any()
+    assert set(table.arm) == {arm["name"] for arm in ARMS}
+    value = table.set_index(["arm", "seed", "slice", "metric"]).value
+    ratio = value["c2al", 1, "all", "log_loss"] / value["baseline", 1, "all", "log_loss"]
+    assert value["c2al", 1, "all", "ne_diff"] == pytest.approx(100 * (ratio - 1), rel=1e-9)
+    assert set(table[table.arm == "random"].seed) == {0}
+
+
+def test_a_cohort_drawn_at_random_has_a_task_and_no_slice(experiment) -> None:
+    folder = experiment[0]
+    positives = read_json(folder / "seeds/0/random/history.json")["positives"]
+    real = read_json(folder / "seeds/0/c2al/history.json")["positives"]
+    for name, expected in zip(list(positives)[1:], list(real.values())[1:], strict=True):
+        found = positives[name]
+        assert name.startswith("random_")
+        assert abs(found - expected) < 5 * expected**0.5
+    assert "random_0" not in set(pq.read_table(folder / "results.parquet")["slice"].to_pylist())
+
+
+def test_again_trains_nothing(experiment, c2al) -> None:
+    folder, _, words = experiment
+    times = {path: path.stat().st_mtime_ns for path in (folder / "seeds").rglob("*") if path.is_file()}
+    results = (folder / "results.json").read_bytes()
+    outcome = c2al("experiment", *words, f"--run-dir={folder}", f"--arms={json.dumps(ARMS)}")
+    assert outcome.status == 0, outcome.error
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert (folder / "results.json").read_bytes() == results
+    assert "epoch" not in outcome.error
+
+
+def test_cohorts_that_cannot_be_chosen_fail_before_training(experiment, c2al, tmp_path) -> None:
+    folder, _, words = experiment
+    shutil.copytree(folder, tmp_path / "run")
+    arms = [
+        ARMS[0],
+        {"name": "new", "training": {"epochs": 2}},
+        {"name": "far", "cohorts": {"by": "rank", "rank": 999}},
+    ]
+    outcome = c2al("experiment", *words, f"--run-dir={tmp_path / 'run'}", f"--arms={json.dumps(arms)}")
+    assert outcome.status == 1
+    assert "Arm `far`: `rank` must be below the number of pairs" in outcome.error
+    assert not (tmp_path / "run" / "seeds" / "0" / "new").exists()
+
+
+def test_arms_in_a_file(experiment, c2al, tmp_path) -> None:
+    folder = shutil.copytree(experiment[0], tmp_path / "run")
+    config = read_json(folder / "config.json")
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(config | {"arms": ARMS[:2]}))
+    outcome = c2al("experiment", tmp_path / "e.yaml", f"--run-dir={folder}")
+    assert outcome.status == 0, outcome.error
+    assert [result["arm"] for result in read_json(folder / "results.json")] == ["c2al"]
+
+
+def test_the_interval_of_many_arms_is_wider() -> None:
+    """Student's 97.5 % and 99.75 % quantiles with 4 degrees of freedom."""
+    rng = np.random.default_rng(0)
+    variation = Variation(5, 1000, seeds=0.01**2, each=1e-12, rows=1e-12)
+    difference = NEDifference(-1.0, None, None, tuple(rng.normal(size=5)), variation)
+    low, high = corrected(difference, 1)
+    assert (high - low) / 2 == pytest.approx(2.776445 * 0.01 / 5**0.5 * 100, rel=1e-4)
+    low, high = corrected(difference, 10)
+    assert (high - low) / 2 == pytest.approx(5.597568 * 0.01 / 5**0.5 * 100, rel=1e-4)
+    assert corrected(NEDifference(None, None, None, ()), 3) == (None, None)

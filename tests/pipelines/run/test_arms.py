@@ -1,0 +1,55 @@
+import pytest
+from c2al_pipelines.run.arms import Arm, Choice
+from c2al_pipelines.run.config import DataConfig, RunConfig
+
+from c2al_tf.config import ModelConfig, TrainingConfig
+
+
+def test_an_arm_differs_from_the_run_in_what_it_names() -> None:
+    arm = Arm("wide", model={"shared_units": [8, 4]}, training={"epochs": 2})
+    assert arm.model_of(ModelConfig(num_blocks=3)) == ModelConfig(num_blocks=3, shared_units=(8, 4))
+    assert arm.training_of(TrainingConfig(batch_size=7)) == TrainingConfig(batch_size=7, epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "a b"}, "An arm's `name` must consist of letters.* Received: name='a b'"),
+        ({"labels": "mask"}, "`labels` must be one of 'conflict', 'membership', 'masked'. Received: labels='mask'"),
+        ({"lambdas": (0.1,)}, r"Arm `a` has no cohorts, and so no lambda .* Received: lambdas=\(0.1,\)"),
+        ({"cohorts": Choice(), "lambdas": (-1.0,)}, "`lambdas` must be finite and at least 0 each"),
+        ({"seeds": 0}, "`seeds` must be at least 1. Received: seeds=0"),
+        ({"model": {"blocks": 2}}, r"Unknown keys in arm `a`: `model`. Received: \['blocks'\]; there are .*num_blocks"),
+        ({"model": {"num_blocks": 0}}, "`num_blocks` must be at least 1. Received: num_blocks=0"),
+        ({"training": {"epochs": "two"}}, "`epochs` must be a whole number. Received: epochs='two'"),
+    ],
+)
+def test_an_arm_that_cannot_be(arguments, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Arm(**({"name": "a"} | arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rank": -1}, "`rank` must be at least 0"),
+        ({"number": 1}, "`number` must be at least 2"),
+        ({"by": "x"}, "`by`"),
+    ],
+)
+def test_a_choice_that_cannot_be(arguments, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Choice(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        ((Arm("a"),), r"`reference` of arm `a` must be one of \['a'\]. Received: 'baseline'"),
+        ((Arm("baseline"), Arm("a"), Arm("a")), r"Arms must have distinct names. Received: \['baseline', 'a', 'a'\]"),
+        ((Arm("baseline", seeds=2), Arm("a")), "Arm `a` must have at most as many seeds as .*, 2. Received: 3"),
+    ],
+)
+def test_arms_that_do_not_go_together(arms, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        RunConfig("t", DataConfig("census"), arms=arms, seeds=3)
