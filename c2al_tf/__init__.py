@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         FMAttention as FMAttention,
         HistoryAttention as HistoryAttention,
         TaskHead as TaskHead,
+        freeze_attention as freeze_attention,
     )
     from .losses import binary_cross_entropy as binary_cross_entropy, weighted_sum_of_tasks as weighted_sum_of_tasks
     from .metrics import NormalizedEntropy as NormalizedEntropy
@@ -85,6 +86,7 @@ _MODULES = {
         "FieldMixing",
         "HistoryAttention",
         "TaskHead",
+        "freeze_attention",
     ),
     "losses": ("binary_cross_entropy", "weighted_sum_of_tasks"),
     "metrics": ("NormalizedEntropy",),

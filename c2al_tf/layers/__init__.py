@@ -3,7 +3,12 @@
 from .cross import CrossLayer as CrossLayer
 from .dhen import DHENBlock as DHENBlock
 from .field_embedding import FieldEmbedding as FieldEmbedding
-from .fm_attention import FMAttention as FMAttention, fm_attention as fm_attention
+from .fm_attention import (
+    FMAttention as FMAttention,
+    attention_sparsity as attention_sparsity,
+    fm_attention as fm_attention,
+    freeze_attention as freeze_attention,
+)
 from .history_attention import HistoryAttention as HistoryAttention
 from .interactions import FieldMixing as FieldMixing
 from .named_inputs import NamedInputs as NamedInputs
