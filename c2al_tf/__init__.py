@@ -34,11 +34,14 @@ if TYPE_CHECKING:
     from .evaluation.scoring import slice_metrics as slice_metrics
     from .export import export_for_serving as export_for_serving
     from .layers import (
+        CrossLayer as CrossLayer,
         DHENBlock as DHENBlock,
         FieldEmbedding as FieldEmbedding,
         FieldMixing as FieldMixing,
         FMAttention as FMAttention,
+        HistoryAttention as HistoryAttention,
         TaskHead as TaskHead,
+        freeze_attention as freeze_attention,
     )
     from .losses import binary_cross_entropy as binary_cross_entropy, weighted_sum_of_tasks as weighted_sum_of_tasks
     from .metrics import NormalizedEntropy as NormalizedEntropy
@@ -77,7 +80,16 @@ _MODULES = {
     "evaluation": ("compare_arms", "count_arms", "evaluate_by_cohort"),
     "evaluation.scoring": ("slice_metrics",),
     "export": ("export_for_serving",),
-    "layers": ("DHENBlock", "FMAttention", "FieldEmbedding", "FieldMixing", "TaskHead"),
+    "layers": (
+        "CrossLayer",
+        "DHENBlock",
+        "FMAttention",
+        "FieldEmbedding",
+        "FieldMixing",
+        "HistoryAttention",
+        "TaskHead",
+        "freeze_attention",
+    ),
     "losses": ("binary_cross_entropy", "weighted_sum_of_tasks"),
     "metrics": ("NormalizedEntropy",),
     "model": ("add_cohort_heads", "build_model", "strip_auxiliary_heads"),

@@ -9,19 +9,24 @@ from .fields import check_fields
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The DHEN backbone and its task heads.
+    """The backbone and its task heads.
 
     Args:
         embedding_dim: d, the size of an embedding.
-        num_blocks: Number of DHEN blocks.
+        num_blocks: Number of DHEN blocks, of crosses (`dcn_v2`) or of self-attentions (`self_attention`).
         attention: Attention of the factorization machine: from the row (`attentive`) or a weight (`static`).
         num_outputs: k, the columns of the attention.
         attention_units: Units of the attention MLP's hidden layer.
         mixing_outputs: Linear combinations of the fields beside the factorization machine. 0: none.
         shared_units: Units of the layers between the last block and the task heads.
         head_units: Units of a task head's hidden layers.
-        dropout: Share of a block's outputs dropped in training, in [0, 1).
+        dropout: Share of a block's outputs dropped in training, in [0, 1); without blocks, of the embeddings.
         mixed_precision: Compute in bfloat16, with weights, logits and losses in float32.
+        backbone: What maps the fields to the shared representation; see `backbones`. `attention`, `num_outputs`,
+            `attention_units`, `mixing_outputs` and `density_penalty` are of `dhen`.
+        attention_heads: Attentions side by side in the multi-head attention of `self_attention` and
+            `history_attention`, each of embedding_dim / attention_heads units.
+        density_penalty: Weight of the sparsity of the attention in the loss; see `FMAttention`. 0: none.
     """
 
     embedding_dim: int = 16
@@ -34,10 +39,13 @@ class ModelConfig:
     head_units: tuple[int, ...] = (64,)
     dropout: float = 0.0
     mixed_precision: bool = False
+    backbone: Literal["dhen", "mlp", "dcn_v2", "self_attention", "history_attention"] = "dhen"
+    attention_heads: int = 2
+    density_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("embedding_dim", "num_blocks", "num_outputs", "attention_units"):
+        for name in ("embedding_dim", "num_blocks", "num_outputs", "attention_units", "attention_heads"):
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _check(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
         _check(self.mixing_outputs >= 0, "mixing_outputs", "at least 0", self.mixing_outputs)
@@ -45,6 +53,9 @@ class ModelConfig:
             units = getattr(self, name)
             _check(all(number >= 1 for number in units), name, "at least 1 each", units)
         _check(len(self.shared_units) >= 1, "shared_units", "at least one layer (its output is shared)", ())
+        _check(0 <= self.density_penalty < math.inf, "density_penalty", "finite and at least 0", self.density_penalty)
+        penalized = self.backbone == "dhen" or not self.density_penalty
+        _check(penalized, "density_penalty", f"0 for backbone={self.backbone!r}", self.density_penalty)
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,13 @@ from typing import Any
 
 import keras
 
+from .backbones import BACKBONES, REPRESENTATION as REPRESENTATION, Backbone, as_representation, field_embedding
 from .config import ModelConfig
 from .form import form_of, inputs_of, names_in, outputs_by_name, restore
 from .graph import all_layers, calls, squashing_operation, tensor_in_graph, tensors_of_layer
-from .layers import DHENBlock, FieldEmbedding, FieldMixing, FMAttention, NamedInputs, TaskHead
-from .schema import CategoricalFeature, NumericFeature, Schema
+from .layers import NamedInputs, TaskHead
+from .schema import Schema
 from .types import PRIMARY, TASK_NAME, Tensor
-
-REPRESENTATION = "representation"
-"""Name of the layer whose output `h` the task heads of `build_model` share."""
 
 
 def build_model(
@@ -23,21 +21,29 @@ def build_model(
     cohorts: Iterable[str] = (),
     priors: Mapping[str, float] | None = None,
     primary: Sequence[str] = (PRIMARY,),
+    backbone: Backbone | None = None,
 ) -> keras.Model:
-    """Builds the paper's model: field embeddings, DHEN blocks, a shared representation, one head per task.
+    """Builds a model: field embeddings, a backbone (the paper's is DHEN), a shared representation, one head per task.
 
     The shared layers and the primary heads are created first, so that after `keras.utils.set_random_seed(s)` they start
     from the same values with and without cohorts.
 
     Args:
         schema: The features; the model's inputs are `schema.inputs`.
-        config: Sizes.
+        config: The backbone and its sizes.
         cohorts: Names of the cohorts that get an auxiliary head each.
         priors: Share of positives by task, from which a head's bias starts.
         primary: Names of the primary tasks.
+        backbone: Your own in place of those of `backbones`: it maps X (batch, num_fields, dim), `config` and a dtype
+            policy to h (batch, units). `config.backbone="history_attention"` still pools the histories in X.
 
     Returns:
-        A functional model from `{input: (batch,) or (batch, length)}` to logits `{task: (batch, 1)}`.
+        A functional model from `{input: (batch,) or (batch, length)}` to logits `{task: (batch, 1)}`. The layer
+        `REPRESENTATION` makes h.
+
+    Raises:
+        ValueError: If the backbone is `history_attention` and no feature is multi-valued, or your own returns another
+            shape.
     """
     config = config or ModelConfig()
     priors = priors or {}
@@ -50,14 +56,8 @@ def build_model(
         )
         for name, column in schema.inputs.items()
     }
-    X = _field_embedding(schema, config.embedding_dim, dtype)(inputs)
-    for index in range(config.num_blocks):
-        X = _block(config, index, dtype)(X)
-    h = keras.layers.Flatten(name="flatten", dtype=dtype)(X)
-    *hidden, last = config.shared_units
-    for index, units in enumerate(hidden):
-        h = keras.layers.Dense(units, "relu", name=f"shared_{index}", dtype=dtype)(h)
-    h = keras.layers.Dense(last, "relu", name=REPRESENTATION, dtype=dtype)(h)
+    X = field_embedding(schema, config, dtype)(inputs)
+    h = as_representation((backbone or BACKBONES[config.backbone])(X, config, dtype), dtype)
     outputs = {
         task: TaskHead(config.head_units, priors.get(task), name=f"task_{task}", dtype=dtype)(h) for task in primary
     }
@@ -159,28 +159,6 @@ def check_logits(model: keras.Model) -> None:
                 f"of layer `{squashing.name}`, {type(squashing).__name__}. End the model before the sigmoid or "
                 "softmax (a Dense layer with activation=None), and apply it to the outputs in serving."
             )
-
-
-def _field_embedding(schema: Schema, dim: int, dtype: str) -> FieldEmbedding:
-    features = schema.features
-    return FieldEmbedding(
-        num_ids={feature.name: feature.num_ids for feature in features},
-        dim=dim,
-        values={f.name: f.value_input for f in features if isinstance(f, NumericFeature) and f.value_input},
-        combiners={f.name: f.combiner for f in features if isinstance(f, CategoricalFeature) and f.length},
-        shares={f.name: f.shares for f in features if isinstance(f, CategoricalFeature) and f.shares},
-        name="field_embedding",
-        dtype=dtype,
-    )
-
-
-def _block(config: ModelConfig, index: int, dtype: str) -> DHENBlock:
-    interactions: list[keras.layers.Layer] = [
-        FMAttention(config.num_outputs, config.attention, config.attention_units, name=f"fm_{index}", dtype=dtype)
-    ]
-    if config.mixing_outputs:
-        interactions.append(FieldMixing(config.mixing_outputs, name=f"mixing_{index}", dtype=dtype))
-    return DHENBlock(interactions, config.dropout, name=f"block_{index}", dtype=dtype)
 
 
 def _check_overrides(model: keras.Model, consequence: str, names: Collection[str] | None = None) -> None:

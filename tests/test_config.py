@@ -8,7 +8,7 @@ from c2al_tf.config import ModelConfig, TrainingConfig
 
 
 def test_defaults_keep_the_rules() -> None:
-    assert ModelConfig() == ModelConfig(16, 2, "attentive", 8, 32, 8, (64,), (64,), 0.0, False)
+    assert ModelConfig() == ModelConfig(16, 2, "attentive", 8, 32, 8, (64,), (64,), 0.0, False, "dhen", 2, 0.0)
     assert TrainingConfig() == TrainingConfig(
         1024, 1, 1e-3, "cosine", None, "auto", None, 1000, 3, 1, "adam", None, None
     )
@@ -21,6 +21,14 @@ def test_defaults_keep_the_rules() -> None:
         ({"num_blocks": 0}, r"`num_blocks` must be at least 1\. Received: num_blocks=0"),
         ({"num_outputs": -1}, r"`num_outputs` must be at least 1\. Received: num_outputs=-1"),
         ({"attention_units": 0}, r"`attention_units` must be at least 1\. Received: attention_units=0"),
+        ({"attention_heads": 0}, r"`attention_heads` must be at least 1\. Received: attention_heads=0"),
+        ({"backbone": "dlrm"}, r"`backbone` must be one of 'dhen', 'mlp', .* Received: backbone='dlrm'"),
+        ({"density_penalty": -1.0}, r"`density_penalty` must be finite and at least 0\. .*density_penalty=-1\.0"),
+        ({"density_penalty": math.nan}, r"`density_penalty` must be finite and at least 0\. .*density_penalty=nan"),
+        (
+            {"density_penalty": 1.0, "backbone": "mlp"},
+            r"`density_penalty` must be 0 for backbone='mlp'\. Received: density_penalty=1\.0",
+        ),
         ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\)\. Received: dropout=1\.0"),
         ({"dropout": -0.1}, r"`dropout` must be in \[0, 1\)\. Received: dropout=-0\.1"),
         ({"dropout": math.nan}, r"`dropout` must be in \[0, 1\)\. Received: dropout=nan"),

@@ -7,7 +7,7 @@ from c2al_tf.cohorts import Cohort, Interval
 from c2al_tf.config import ModelConfig
 from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.layers import TaskHead
-from c2al_tf.model import add_cohort_heads, build_model, check_logits, strip_auxiliary_heads
+from c2al_tf.model import REPRESENTATION, add_cohort_heads, build_model, check_logits, strip_auxiliary_heads
 from c2al_tf.schema import CategoricalFeature, Schema
 
 CONFIG = ModelConfig(embedding_dim=4, num_outputs=2, attention_units=4, shared_units=(8, 6), head_units=(5,))
@@ -93,6 +93,33 @@ def test_in_compile_and_fit(small_schema, small_rows, small_cohorts) -> None:
 def test_several_primary_tasks(small_schema) -> None:
     model = build_model(small_schema, CONFIG, primary=("click", "buy"), cohorts=("young",))
     assert list(strip_auxiliary_heads(model).output) == ["click", "buy"]
+
+
+def test_a_backbone_of_ones_own(small_schema, small_rows, tmp_path) -> None:
+    seen = []
+
+    def flat(X, config, dtype):
+        seen.append((tuple(X.shape), config, dtype))
+        return keras.layers.Flatten(name="flat")(X)
+
+    model = build_model(small_schema, CONFIG, cohorts=("young",), backbone=flat)
+    assert seen == [((None, len(small_schema.features), CONFIG.embedding_dim), CONFIG, "float32")]
+    h = model.get_layer(REPRESENTATION)
+    assert h.input is model.get_layer("flat").output
+    assert model.get_layer("task_young").input is model.get_layer("task_primary").input is h.output
+    stripped = strip_auxiliary_heads(model)
+    assert stripped.get_config() == build_model(small_schema, CONFIG, backbone=flat).get_config()
+    model.save(tmp_path / "model.keras")
+    x = encode(small_schema, small_rows(8))
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(x)["young"], model(x)["young"])
+
+
+def test_a_backbone_that_keeps_the_fields(small_schema) -> None:
+    with pytest.raises(ValueError, match=r"`backbone` must return a tensor .*\(batch, units\). Received: <KerasTensor"):
+        build_model(small_schema, CONFIG, backbone=lambda X, config, dtype: X)
+    with pytest.raises(ValueError, match=r"`backbone` must return a tensor .* Received: None"):
+        build_model(small_schema, CONFIG, backbone=lambda X, config, dtype: None)
 
 
 def test_features_that_share_embeddings() -> None:

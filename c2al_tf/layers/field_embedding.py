@@ -1,7 +1,7 @@
 """Embeddings of all fields of a row, gathered from one table."""
 
 from itertools import accumulate
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -16,8 +16,8 @@ MAX_ROWS = 2**31 - 1
 class FieldEmbedding(keras.layers.Layer):
     """Embeds every field of a row: its id from one table for all fields, its scaled value along a direction.
 
-        X[f] = table[offset(f) + id(f)] + value(f) * direction(f)          single-valued
-        X[f] = sum or mean over ids(f) != 0 of table[offset(f) + id]       multi-valued
+        X[f] = table[offset(f) + id(f)] + value(f) * direction(f)                   single-valued
+        X[f] = sum, mean or pooling over ids(f) != 0 of table[offset(f) + id]       multi-valued
 
     One table means one gather forward and one scatter backward, whatever the number of fields; fields that share a
     vocabulary can share its rows. Padding (id 0 of a multi-valued field) contributes nothing and learns nothing: its
@@ -29,7 +29,9 @@ class FieldEmbedding(keras.layers.Layer):
         num_ids: Number of ids of each field, by the name of its input.
         dim: Size of an embedding.
         values: Name of the input that holds a field's scaled value, by field. Fields without a value are left out.
-        combiners: `"sum"` or `"mean"` for every multi-valued field.
+        combiners: `"sum"`, `"mean"` or a layer for every multi-valued field. A layer pools the embeddings of the values
+            itself: it maps `{"embeddings": (batch, length, dim), "ids": (batch, length)}` to (batch, dim), as
+            `HistoryAttention` does.
         shares: By field the other field whose rows of the table it uses; both have as many ids, with the same meaning.
         embeddings_initializer: Initializer of the table and the directions.
 
@@ -43,7 +45,7 @@ class FieldEmbedding(keras.layers.Layer):
         num_ids: dict[str, int],
         dim: int,
         values: dict[str, str] | None = None,
-        combiners: dict[str, str] | None = None,
+        combiners: dict[str, str | keras.layers.Layer] | None = None,
         shares: dict[str, str] | None = None,
         embeddings_initializer: str = "uniform",
         **kwargs: Any,
@@ -91,9 +93,13 @@ class FieldEmbedding(keras.layers.Layer):
         both = sorted(set(self.values) & set(self.combiners))
         if both:
             raise ValueError(f"A multi-valued field has no scaled value. Received both for: {both}")
-        wrong = {name: combiner for name, combiner in self.combiners.items() if combiner not in ("sum", "mean")}
+        wrong = {
+            name: combiner
+            for name, combiner in self.combiners.items()
+            if not isinstance(combiner, keras.layers.Layer) and combiner not in ("sum", "mean")
+        }
         if wrong:
-            raise ValueError(f"`combiners` must be 'sum' or 'mean'. Received: {wrong}")
+            raise ValueError(f"`combiners` must be 'sum', 'mean' or a layer. Received: {wrong}")
         self._check_shares()
 
     def _check_shares(self) -> None:
@@ -110,7 +116,7 @@ class FieldEmbedding(keras.layers.Layer):
                 )
 
     def build(self, input_shape: dict[str, Shape]) -> None:
-        """Creates the table and the directions."""
+        """Creates the table, the directions and the weights of combiners that are layers."""
         self.table = self.add_weight(
             shape=(self.num_rows, self.dim),
             initializer=self.embeddings_initializer,
@@ -121,6 +127,9 @@ class FieldEmbedding(keras.layers.Layer):
             self.directions = self.add_weight(
                 shape=(len(self.values), self.dim), initializer=self.embeddings_initializer, name="directions"
             )
+        for name, combiner in self.combiners.items():
+            if not isinstance(combiner, str) and not combiner.built:
+                combiner.build({"embeddings": (*input_shape[name], self.dim), "ids": input_shape[name]})
 
     def call(self, inputs: dict[str, Tensor]) -> Tensor:
         """Maps ids (batch,) or (batch, length) and values (batch,) to (batch, num_fields, dim)."""
@@ -160,9 +169,34 @@ class FieldEmbedding(keras.layers.Layer):
         batch = next(iter(input_shape.values()))[0]
         return (batch, len(self.field_names), self.dim)
 
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, with combiners that are layers serialized."""
+        return super().get_config() | {
+            "num_ids": dict(self.num_ids),
+            "dim": self.dim,
+            "values": dict(self.values),
+            "combiners": {
+                name: combiner if isinstance(combiner, str) else keras.saving.serialize_keras_object(combiner)
+                for name, combiner in self.combiners.items()
+            },
+            "shares": dict(self.shares),
+            "embeddings_initializer": self.embeddings_initializer,
+        }
 
-def _combine(embeddings: Tensor, ids: Tensor, combiner: str) -> Tensor:
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The inverse of `get_config`."""
+        combiners = {
+            name: combiner if isinstance(combiner, str) else keras.saving.deserialize_keras_object(combiner)
+            for name, combiner in (config.get("combiners") or {}).items()
+        }
+        return cls(**config | {"combiners": combiners})
+
+
+def _combine(embeddings: Tensor, ids: Tensor, combiner: str | keras.layers.Layer) -> Tensor:
     """Maps (batch, length, dim) with its ids (batch, length) to (batch, 1, dim)."""
+    if not isinstance(combiner, str):
+        return ops.expand_dims(combiner({"embeddings": embeddings, "ids": ids}), 1)
     mask = ops.expand_dims(ops.cast(ops.not_equal(ids, 0), embeddings.dtype), -1)
     total = ops.sum(embeddings * mask, axis=1, keepdims=True)
     if combiner == "sum":

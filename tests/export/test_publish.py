@@ -1,3 +1,4 @@
+import dataclasses
 import shlex
 import shutil
 
@@ -9,6 +10,7 @@ from c2al_serving.config.model_config import ModelConfig as ServedModel
 from c2al_serving.interfaces.rest import answer
 from c2al_serving.lifecycle.models import Models
 
+from c2al_tf.backbones import BACKBONES
 from c2al_tf.config import ModelConfig
 from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.data.columns.wire import to_examples
@@ -16,6 +18,7 @@ from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.export import export_for_serving
 from c2al_tf.export.facts import ExportError, check_facts, inspect_export
+from c2al_tf.layers import freeze_attention
 from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.model import build_model
 from c2al_tf.saved_model import SavedModel
@@ -50,6 +53,23 @@ def exported(models, small_schema, small_rows, tmp_path_factory):
     base = tmp_path_factory.mktemp("export")
     arguments = {"sample": small_rows(200), "reference": models["baseline"], "encoder": FeatureEncoder(small_schema)}
     return export_for_serving(models["c2al"], small_schema, base, **arguments)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_is_served(backbone: str, small_schema, small_rows, tmp_path) -> None:
+    config = dataclasses.replace(CONFIG, backbone=backbone)
+    model = build_model(small_schema, config, cohorts=("young",))
+    if backbone == "dhen":  # also served as one that was never frozen or penalized
+        penalized = dataclasses.replace(config, density_penalty=1.0)
+        model = build_model(small_schema, penalized, cohorts=("young",))
+        freeze_attention(model, "activations")
+    arguments = {"sample": small_rows(20), "encoder": FeatureEncoder(small_schema)}
+    reference = build_model(small_schema, config)
+    exported = export_for_serving(model, small_schema, tmp_path, reference=reference, **arguments)
+    rows = small_rows(33, seed=9)
+    with SavedModel(exported.directory) as served:
+        logits = served.run(features(rows, small_schema))["logits"]
+    np.testing.assert_allclose(logits, logits_of(model, small_schema, rows), rtol=0, atol=1e-5)
 
 
 def features(rows: dict, schema) -> dict:

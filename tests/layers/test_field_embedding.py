@@ -71,7 +71,7 @@ def test_the_table_stays_float32_under_mixed_precision() -> None:
     [
         ({"dim": 0}, "`dim` must be at least 1. Received: dim=0"),
         ({"values": {"b": "b_value"}}, r"must name fields of `num_ids`. Received: \['b'\]"),
-        ({"combiners": {"a": "max"}}, "`combiners` must be 'sum' or 'mean'. Received: {'a': 'max'}"),
+        ({"combiners": {"a": "max"}}, "`combiners` must be 'sum', 'mean' or a layer. Received: {'a': 'max'}"),
         ({"combiners": {"a": "sum"}, "values": {"a": "v"}}, r"no scaled value. Received both for: \['a'\]"),
     ],
 )
