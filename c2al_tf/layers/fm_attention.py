@@ -155,14 +155,18 @@ def freeze_attention(model: keras.Model, what: Literal["weights", "activations"]
     """
     if what not in ("weights", "activations"):
         raise ValueError(f"`what` must be 'weights' or 'activations'. Received: what={what!r}")
-    layers = model._flatten_layers()
-    attentions = [layer for layer in layers if isinstance(layer, FMAttention)]
+    attentions = attention_layers(model)
     if not attentions:
-        kinds = sorted({type(layer).__name__ for layer in layers[1:]})
+        kinds = sorted({type(layer).__name__ for layer in model._flatten_layers()[1:]})
         raise ValueError(f"`model` must have an FMAttention. Received: a model of {kinds}")
     for layer in attentions:
         layer.trainable = False
         layer.stop_gradient = what == "activations"
+
+
+def attention_layers(model: keras.Model) -> list[FMAttention]:
+    """Every `FMAttention` of a model, wherever it is nested."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, FMAttention)]
 
 
 def _fields(input_shape: Shape) -> tuple[int, int]:

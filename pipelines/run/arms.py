@@ -67,7 +67,9 @@ class Arm:
             `parallel` or `orthogonal` to the primary's; `group_dro`, which weighs cohorts by their loss, without tasks.
         lambdas: Weight of the auxiliary losses, one for all or one for each. None: the run's.
         total_lambda: Whether `lambdas` is shared among the cohorts: each has its part of it.
-        frozen: What of the attention is frozen at its initial values: the `weights` that make it, or nothing.
+        frozen: What of the attention is frozen: the `weights` that make it, or its `activations` too: no gradient passes
+            through them; see `freeze_attention`. None: nothing.
+        frozen_at: The values at which it is frozen: the `initial` ones, or those that the `reference` ends with.
         model: Keys of the model's configuration that differ from the run's.
         training: Keys of the training's configuration that differ from the run's.
         reference: The arm that it is compared with.
@@ -80,7 +82,8 @@ class Arm:
     objective: Objective = "sum"
     lambdas: tuple[float, ...] | None = None
     total_lambda: bool = False
-    frozen: Literal["weights"] | None = None
+    frozen: Literal["weights", "activations"] | None = None
+    frozen_at: Literal["initial", "reference"] = "initial"
     model: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     reference: str = BASELINE

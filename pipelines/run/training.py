@@ -6,18 +6,18 @@ import hashlib
 import itertools
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
+from c2al_tf.objectives import GroupDRO, ProjectedTasks
 
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.packing import primary_tasks
 from c2al_tf.data.inputs.priors import TaskCounts
 from c2al_tf.files import replace_file, write_json
+from c2al_tf.layers.fm_attention import attention_layers, freeze_attention
 from c2al_tf.losses import Objective, weighted_sum_of_tasks
 from c2al_tf.model import build_model, strip_auxiliary_heads
 from c2al_tf.training import make_optimizer, train
@@ -41,8 +41,8 @@ class Trained:
 
     Args:
         arm: The arm.
-        cohorts: The cohorts that have a task.
-        lambdas: Weight of each one's loss.
+        cohorts: The cohorts that are chosen.
+        lambdas: Weight of each one's auxiliary loss.
         digest: Of all that changes the weights: equal for models that are trained alike.
     """
 
@@ -50,6 +50,24 @@ class Trained:
     cohorts: tuple[Any, ...]
     lambdas: dict[str, float]
     digest: str
+
+    @property
+    def tasks(self) -> tuple[Any, ...]:
+        """The cohorts that have a head."""
+        return () if self.arm.objective == "group_dro" else self.cohorts
+
+    @property
+    def members(self) -> tuple[Any, ...]:
+        """The cohorts whose membership the objective reads."""
+        return self.cohorts if self.arm.objective == "group_dro" else ()
+
+    def make_objective(self) -> Objective:
+        """The loss that the arm asks for."""
+        if self.arm.objective == "sum":
+            return weighted_sum_of_tasks(self.lambdas)
+        if self.arm.objective == "group_dro":
+            return GroupDRO([cohort.name for cohort in self.cohorts])
+        return ProjectedTasks(self.lambdas, self.arm.objective)
 
 
 def describe_training(run: RunFolder, name: str) -> Trained:
@@ -70,7 +88,7 @@ def describe_training(run: RunFolder, name: str) -> Trained:
         "lambdas": list(lambdas.values()),
         "labels": arm.labels if cohorts else None,
         "objective": arm.objective,
-        "frozen": arm.frozen,
+        "frozen": (arm.frozen, arm.frozen_at) if arm.frozen else None,
         "model": dataclasses.asdict(arm.model_of(config.model)),
         "training": {key: value for key, value in training.items() if key not in _NOT_TRAINED},
     }
@@ -112,14 +130,15 @@ def train_arm(run: RunFolder, seed: int, name: str, strategy: Strategy | None = 
 def _train_model(run: RunFolder, seed: int, trained: Trained, strategy: Strategy) -> tuple["_Program", dict[str, Any]]:
     config, arm = run.config, trained.arm
     training, folder = arm.training_of(config.training), run.model_folder(seed, arm.name)
-    counts = count_split(run, "train", trained.cohorts, arm.labels)
+    counts = count_split(run, "train", trained.tasks, arm.labels)
     steps = -(-counts.rows // training.batch_size)
     program = _program(run, seed, trained, counts, steps, strategy)
     rows = functools.partial(
         make_dataset,
         schema=run.schema,
         batch_size=training.batch_size,
-        cohorts=trained.cohorts,
+        cohorts=trained.tasks,
+        members=trained.members,
         design=arm.labels,
         shard=worker_shard(strategy),
     )
@@ -158,14 +177,14 @@ class _Program:
         model: The model.
         primary: The same without auxiliary heads: it shares the weights.
         objective: The loss.
-        optimizer: Values that the optimizer's variables begin with.
+        state: The variables of the optimizer and of the objective, with the values that they begin with.
     """
 
     key: Any
     model: keras.Model
     primary: keras.Model
     objective: Objective
-    optimizer: list[Array]
+    state: list[tuple[keras.Variable, Array]]
 
 
 _LAST: list[_Program] = []
@@ -176,35 +195,45 @@ def _program(
     run: RunFolder, seed: int, trained: Trained, counts: TaskCounts, steps: int, strategy: Strategy
 ) -> _Program:
     """The program of an arm, with the initial values of a seed."""
+    fresh = _initial_model(run, seed, trained, counts, strategy)
+    key = (run.path, trained.digest, strategy)
+    if _LAST and _LAST[0].key == key:
+        program = _LAST[0]
+        for variable, value in zip(program.model.variables, fresh.variables, strict=True):
+            variable.assign(value)
+        for variable, initial in program.state:
+            variable.assign(initial)
+        return program
+    _LAST.clear()
+    forget_program()
+    training, objective = trained.arm.training_of(run.config.training), trained.make_objective()
+    with strategy.scope():
+        fresh.compile(optimizer=make_optimizer(training, steps * training.epochs))
+        fresh.optimizer.build(fresh.trainable_variables)
+    state = [*fresh.optimizer.variables, *getattr(objective, "variables", ())]
+    begun = [(variable, keras.ops.convert_to_numpy(variable)) for variable in state]
+    _LAST.append(_Program(key, fresh, strip_auxiliary_heads(fresh), objective, begun))
+    return _LAST[0]
+
+
+def _initial_model(run: RunFolder, seed: int, trained: Trained, counts: TaskCounts, strategy: Strategy) -> keras.Model:
     arm = trained.arm
-    training = arm.training_of(run.config.training)
     keras.utils.set_random_seed(seed)
     with strategy.scope():
-        fresh = build_model(
+        model = build_model(
             run.schema,
             arm.model_of(run.config.model),
             primary=list(primary_tasks(run.schema)),
-            cohorts=[cohort.name for cohort in trained.cohorts],
+            cohorts=[cohort.name for cohort in trained.tasks],
             priors=counts.priors,
         )
-    key = (run.path, trained.digest, strategy)
-    if not _LAST or _LAST[0].key != key:
-        forget_program()
-        _LAST.clear()
-        with strategy.scope():
-            fresh.compile(optimizer=make_optimizer(training, steps * training.epochs))
-            fresh.optimizer.build(fresh.trainable_variables)
-        initial = [np.array(variable) for variable in fresh.optimizer.variables]
-        _LAST.append(
-            _Program(key, fresh, strip_auxiliary_heads(fresh), weighted_sum_of_tasks(trained.lambdas), initial)
-        )
-        return _LAST[0]
-    program = _LAST[0]
-    _assign(program.model.variables, [variable.value for variable in fresh.variables])
-    _assign(program.model.optimizer.variables, program.optimizer)
-    return program
-
-
-def _assign(variables: Sequence[keras.Variable], values: Sequence[Any]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+    if arm.frozen is None:
+        return model
+    freeze_attention(model, arm.frozen)
+    if arm.frozen_at == "reference":
+        reference = keras.saving.load_model(run.model_file(seed, arm.reference), compile=False)
+        values = {variable.path: variable for layer in attention_layers(reference) for variable in layer.variables}
+        for layer in attention_layers(model):
+            for variable in layer.variables:
+                variable.assign(values[variable.path])
+    return model
