@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         build_model as build_model,
         strip_auxiliary_heads as strip_auxiliary_heads,
     )
+    from .objectives import GroupDRO as GroupDRO, ProjectedTasks as ProjectedTasks
     from .optimizers import (
         FlatAdam as FlatAdam,
         LazyAdam as LazyAdam,
@@ -79,6 +80,7 @@ _MODULES = {
     "losses": ("binary_cross_entropy", "weighted_sum_of_tasks"),
     "metrics": ("NormalizedEntropy",),
     "model": ("add_cohort_heads", "build_model", "strip_auxiliary_heads"),
+    "objectives": ("GroupDRO", "ProjectedTasks"),
     "optimizers": ("FlatAdam", "LazyAdam", "RowWiseAdagrad", "SparseAdagrad"),
     "saved_model": ("SavedModel",),
     "schema": ("CategoricalFeature", "Column", "NumericFeature", "Schema"),

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ..form import outputs_by_name
-from ..losses import Objective
+from ..losses import Objective, state_of
 from ..model import check_logits
 from ..types import Tensor
 from .batches import Batches, epochs_of, grouped, num_steps
@@ -73,7 +73,7 @@ def train(
             are left out), `y` a label (batch,) or (batch, 1) or a dict of them by task, `weight` (batch,) or a dict of
             them. A dataset, or a function of (epoch, number of batches to skip), by which a resumed run gets the rows
             that an uninterrupted one would. A dataset that is shuffled anew each time resumes on other rows.
-        objective: The loss; see `losses.weighted_sum_of_tasks`.
+        objective: The loss; see `losses.weighted_sum_of_tasks` and the module `objectives`. Its state is not reset.
         steps_per_epoch: Batches of an epoch. None: all of them. Of a dataset that has more, as `fit` does, an epoch
             takes the next ones.
         epochs: Passes over the rows.
@@ -111,10 +111,10 @@ def train(
         raise ValueError('The model must be compiled with an optimizer: `model.compile("adam")`. Received: it is not')
     with strategy.scope():
         model.optimizer.build(model.trainable_variables)
-    state = Checkpoints(model, checkpoints, keep_checkpoints)
+    state = Checkpoints(model, checkpoints, keep_checkpoints, objective)
     history = History(**state.restore())
     history.jit_compile = without_trial(model, jit_compile, history.jit_compile)
-    check_agreement(model, dataclasses.asdict(history))
+    check_agreement(model, dataclasses.asdict(history), state_of(objective))
     steps = num_steps(batches, steps_per_epoch)
     following = epochs_of(batches, model, steps_per_epoch, class_weight)
     hooks = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs, steps=steps, verbose=0)
@@ -136,9 +136,8 @@ def train(
         if history.step == 0:
             reset_metrics(model)
         rows = following(history.epoch, history.step)
-        choose = functools.partial(
-            choose_compilation, model, compiled, num_steps=steps and (epochs - history.epoch) * steps
-        )
+        left = steps and (epochs - history.epoch) * steps
+        choose = functools.partial(choose_compilation, model, compiled, num_steps=left, state=state_of(objective))
         rows, jit_compile = _choose(rows, history, choose, save)
         step = compiled(jit_compile, steps_per_execution)
         rows = grouped(rows, steps_per_execution)

@@ -14,9 +14,10 @@ from ..types import PRIMARY, Array, Tensor
 from .batches import Weight, by_task, in_form, inputs_alone
 from .compiled_metrics import build_metrics, find_metrics, read_metrics, reset_metrics, update_metrics
 from .distribution import sum_over_workers
+from .gradients import added_losses
 from .history import add_sums, task_metrics
 from .program_cache import compiled_once
-from .step import added_losses, task_sums
+from .step import task_sums
 
 LOSS = ""
 """Stands for the objective among the sums by task, which all have names."""
