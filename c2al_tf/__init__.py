@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from .data.inputs.sharding import Shard as Shard
     from .data.preparation.prepare import prepare as prepare
     from .data.preparation.source import FeatureSpec as FeatureSpec, Source as Source
-    from .diagnostics import attention_weights as attention_weights
+    from .diagnostics import (
+        AttentionDiagnostics as AttentionDiagnostics,
+        attention_gradients as attention_gradients,
+        attention_weights as attention_weights,
+        measure_attention as measure_attention,
+    )
     from .evaluation import (
         compare_arms as compare_arms,
         count_arms as count_arms,
@@ -72,7 +77,7 @@ _MODULES = {
     "data.inputs.sharding": ("Shard",),
     "data.preparation.prepare": ("prepare",),
     "data.preparation.source": ("FeatureSpec", "Source"),
-    "diagnostics": ("attention_weights",),
+    "diagnostics": ("AttentionDiagnostics", "attention_gradients", "attention_weights", "measure_attention"),
     "evaluation": ("compare_arms", "count_arms", "evaluate_by_cohort"),
     "evaluation.scoring": ("slice_metrics",),
     "export": ("export_for_serving",),
