@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from .data.inputs.sharding import Shard as Shard
     from .data.preparation.prepare import prepare as prepare
     from .data.preparation.source import FeatureSpec as FeatureSpec, Source as Source
-    from .diagnostics import attention_weights as attention_weights
+    from .diagnostics import (
+        AttentionDiagnostics as AttentionDiagnostics,
+        attention_gradients as attention_gradients,
+        attention_weights as attention_weights,
+        measure_attention as measure_attention,
+    )
     from .evaluation import (
         compare_arms as compare_arms,
         count_arms as count_arms,
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
         build_model as build_model,
         strip_auxiliary_heads as strip_auxiliary_heads,
     )
+    from .objectives import GroupDRO as GroupDRO, ProjectedTasks as ProjectedTasks
     from .optimizers import (
         FlatAdam as FlatAdam,
         LazyAdam as LazyAdam,
@@ -76,7 +82,7 @@ _MODULES = {
     "data.inputs.sharding": ("Shard",),
     "data.preparation.prepare": ("prepare",),
     "data.preparation.source": ("FeatureSpec", "Source"),
-    "diagnostics": ("attention_weights",),
+    "diagnostics": ("AttentionDiagnostics", "attention_gradients", "attention_weights", "measure_attention"),
     "evaluation": ("compare_arms", "count_arms", "evaluate_by_cohort"),
     "evaluation.scoring": ("slice_metrics",),
     "export": ("export_for_serving",),
@@ -93,6 +99,7 @@ _MODULES = {
     "losses": ("binary_cross_entropy", "weighted_sum_of_tasks"),
     "metrics": ("NormalizedEntropy",),
     "model": ("add_cohort_heads", "build_model", "strip_auxiliary_heads"),
+    "objectives": ("GroupDRO", "ProjectedTasks"),
     "optimizers": ("FlatAdam", "LazyAdam", "RowWiseAdagrad", "SparseAdagrad"),
     "saved_model": ("SavedModel",),
     "schema": ("CategoricalFeature", "Column", "NumericFeature", "Schema"),

@@ -1,8 +1,8 @@
 """Checkpoints of a training run: a folder of files, each with every variable and where in the data the run stands.
 
 A checkpoint is a NumPy archive, say `000012-best-000009-8f3a2c11.npz`: its number, the number of the one with the best
-weights so far (0: none), and the CRC-32 of the file. `numpy.load` reads the arrays `model:<index>:<name>`,
-`optimizer:<index>:<name>` and `metrics:<index>:<name>` (compiled metrics), and as bytes `position.json`.
+weights so far (0: none), and the CRC-32 of the file. `numpy.load` reads the arrays `<owner>:<index>:<name>`, the owner
+being model, optimizer, metrics (the compiled ones) or objective (its state), and as bytes `position.json`.
 
 A reader compares the CRC-32 before it assigns anything. The CRC-32 detects every flipped byte and all but one in 2^32
 cases of other damage. A run resumes from its last checkpoint and may end with the best weights: it needs both intact.
@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..files import publish, temporary_file
+from ..losses import Objective, state_of
 from ..types import Array
 from .compiled_metrics import build_metrics
 
@@ -34,7 +35,7 @@ _PIECE = 2**24
 
 
 class Checkpoints:
-    """The variables of a run on disk: the model's, with its random generators' states, the optimizer's, the metrics'.
+    """The variables of a run on disk: the model's, with its random generators' states, and those of what trains it.
 
     A checkpoint appears whole or not at all, and older ones are removed only afterwards. The folder keeps the last
     `keep`, the one with the best weights, and the one that the run would resume from if that were damaged.
@@ -43,9 +44,12 @@ class Checkpoints:
         model: A compiled model.
         folder: The folder. None: nothing is written, and the best weights are kept in memory.
         keep: Number of the last checkpoints that are kept.
+        objective: The loss, whose state is saved with the variables of the optimizer and of the metrics.
     """
 
-    def __init__(self, model: keras.Model, folder: str | Path | None, keep: int = 3) -> None:
+    def __init__(
+        self, model: keras.Model, folder: str | Path | None, keep: int = 3, objective: Objective | None = None
+    ) -> None:
         if keep < 1:
             raise ValueError(f"`keep` must be at least 1. Received: keep={keep}")
         model.optimizer.build(model.trainable_variables)
@@ -58,6 +62,7 @@ class Checkpoints:
                 ("model", model.variables),
                 ("optimizer", model.optimizer.variables),
                 ("metrics", build_metrics(model)),
+                ("objective", state_of(objective)),
             )
             for index, variable in enumerate(variables)
         }
@@ -119,7 +124,7 @@ class Checkpoints:
         A damaged checkpoint is skipped with a warning, in favour of the one before it.
 
         Raises:
-            ValueError: If all checkpoints are damaged, or are of another model or optimizer.
+            ValueError: If all checkpoints are damaged, or are of another model, optimizer or objective.
         """
         files = self._sound()
         damages: list[str] = []
@@ -148,7 +153,7 @@ class Checkpoints:
         wanted = {(name, tuple(v.shape), np.dtype(v.dtype).itemsize) for name, v in self.variables.items()}
         if stored != wanted:
             raise ValueError(
-                f"{file.path}: the checkpoint is of another model or optimizer; they differ in "
+                f"{file.path}: the checkpoint is of another model, optimizer or objective; they differ in "
                 f"{sorted(stored ^ wanted)[:4]}. Remove the folder, or restore the configuration it was written under"
             )
 

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import keras
@@ -27,7 +27,11 @@ _log = logging.getLogger(__name__)
 
 
 def choose_compilation(
-    model: keras.Model, compiled: Callable[[bool], Step], batch: Any, num_steps: int | None = None
+    model: keras.Model,
+    compiled: Callable[[bool], Step],
+    batch: Any,
+    num_steps: int | None = None,
+    state: Sequence[keras.Variable] = (),
 ) -> bool:
     """Whether to compile the steps of a run with XLA.
 
@@ -40,9 +44,10 @@ def choose_compilation(
         compiled: The step of the run without XLA, and with it.
         batch: A batch of the run, `(x, y, weight)` as a step takes it.
         num_steps: Steps of the run; None: not known, taken for many.
+        state: The variables of the objective.
     """
     model.optimizer.build(model.trainable_variables)
-    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables, *state]
     if sum(math.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables) > MOST_BYTES:
         _log.info("XLA: used, the variables are too large to be copied for a trial")
         return True

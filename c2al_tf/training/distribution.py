@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -87,8 +87,8 @@ def wait_for_all(strategy: Strategy) -> None:
     _gather(strategy, np.zeros(1))
 
 
-def check_agreement(model: keras.Model, position: Mapping[str, Any]) -> None:
-    """Checks that all workers begin at one position, with the same variables.
+def check_agreement(model: keras.Model, position: Mapping[str, Any], state: Sequence[keras.Variable] = ()) -> None:
+    """Checks that all workers begin at one position, with the same variables and the same `state` of the objective.
 
     Raises:
         ValueError: If they do not.
@@ -96,7 +96,7 @@ def check_agreement(model: keras.Model, position: Mapping[str, Any]) -> None:
     strategy = model.distribute_strategy
     if worker_shard(strategy).count == 1:
         return
-    variables = [*model.variables, *model.optimizer.variables]
+    variables = [*model.variables, *model.optimizer.variables, *state]
     place = [position["epoch"], position["step"], zlib.crc32(json.dumps(position, sort_keys=True).encode())]
     all_places = _gather(strategy, np.array(place, np.int64))
     if (all_places != all_places[0]).any():

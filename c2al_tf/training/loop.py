@@ -13,16 +13,17 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ..form import outputs_by_name
-from ..losses import Objective
+from ..losses import Objective, state_of
 from ..model import check_logits
 from ..types import Tensor
 from .batches import Batches, epochs_of, grouped, num_steps
 from .checkpoint import Checkpoints
 from .compilation import JitCompile, choose_compilation, without_trial
-from .compiled_metrics import read_metrics, reset_metrics
+from .compiled_metrics import find_metrics, read_metrics, reset_metrics
 from .distribution import check_agreement, is_chief, lost_workers_named, wait_for_all
 from .history import History, best_epoch, is_out_of_patience, progress_text, warn_of_nan
 from .prediction import evaluate
+from .program_cache import compiled_once
 from .step import Step, compile_step, compile_steps
 
 SYNC_STEPS = 20
@@ -60,6 +61,11 @@ def train(
     `validation` (see `Shard`) and with one folder of checkpoints, on storage that all share; the first worker writes.
     If a worker ends, the others end within seconds. The same call by all of them then resumes from the last checkpoint.
 
+    A step is compiled once for a model, objective, optimizer and `jit_compile`: a second call with the same objects
+    compiles nothing, so that many seeds are trained with one model by assigning initial values to all variables. As in
+    `fit`, other changes of the model's layers or the optimizer (a rate of dropout, a schedule) take effect only with a
+    new optimizer.
+
     Args:
         model: A functional or Sequential model with logits (batch, 1) as its outputs: one, or a dict by task. It is
             compiled with an optimizer, and with metrics if wanted; the loss is `objective`.
@@ -67,7 +73,7 @@ def train(
             are left out), `y` a label (batch,) or (batch, 1) or a dict of them by task, `weight` (batch,) or a dict of
             them. A dataset, or a function of (epoch, number of batches to skip), by which a resumed run gets the rows
             that an uninterrupted one would. A dataset that is shuffled anew each time resumes on other rows.
-        objective: The loss; see `losses.weighted_sum_of_tasks`.
+        objective: The loss; see `losses.weighted_sum_of_tasks` and the module `objectives`. Its state is not reset.
         steps_per_epoch: Batches of an epoch. None: all of them. Of a dataset that has more, as `fit` does, an epoch
             takes the next ones.
         epochs: Passes over the rows.
@@ -105,10 +111,10 @@ def train(
         raise ValueError('The model must be compiled with an optimizer: `model.compile("adam")`. Received: it is not')
     with strategy.scope():
         model.optimizer.build(model.trainable_variables)
-    state = Checkpoints(model, checkpoints, keep_checkpoints)
+    state = Checkpoints(model, checkpoints, keep_checkpoints, objective)
     history = History(**state.restore())
     history.jit_compile = without_trial(model, jit_compile, history.jit_compile)
-    check_agreement(model, dataclasses.asdict(history))
+    check_agreement(model, dataclasses.asdict(history), state_of(objective))
     steps = num_steps(batches, steps_per_epoch)
     following = epochs_of(batches, model, steps_per_epoch, class_weight)
     hooks = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs, steps=steps, verbose=0)
@@ -118,8 +124,7 @@ def train(
     def metrics_so_far() -> dict[str, Any]:
         return history.metrics() | read_metrics(model, history.sums)
 
-    compiled = functools.cache(functools.partial(compile_step, model, objective))
-    several = functools.cache(functools.partial(compile_steps, num_steps=steps_per_execution))
+    compiled = functools.partial(_compiled_step, model, objective)
 
     save = functools.partial(_save, state, history, chief)
     timed = False  # the first reading includes compilation
@@ -131,11 +136,10 @@ def train(
         if history.step == 0:
             reset_metrics(model)
         rows = following(history.epoch, history.step)
-        choose = functools.partial(
-            choose_compilation, model, compiled, num_steps=steps and (epochs - history.epoch) * steps
-        )
+        left = steps and (epochs - history.epoch) * steps
+        choose = functools.partial(choose_compilation, model, compiled, num_steps=left, state=state_of(objective))
         rows, jit_compile = _choose(rows, history, choose, save)
-        step = several(compiled(jit_compile))
+        step = compiled(jit_compile, steps_per_execution)
         rows = grouped(rows, steps_per_execution)
         title = f"{description}, epoch {history.epoch + 1}/{epochs}"
         with tqdm(
@@ -167,6 +171,14 @@ def train(
     wait_for_all(strategy)  # All workers have now read it.
     hooks.on_train_end()
     return history
+
+
+def _compiled_step(model: keras.Model, objective: Objective, jit_compile: bool, num_steps: int = 1) -> Step:
+    """The step, or several in one call, compiled once for each of the objects that it depends on."""
+    trainable = tuple(layer.trainable for layer in model._flatten_layers())
+    key = ("step", objective, model.optimizer, find_metrics(model), trainable, jit_compile)
+    step = compiled_once(model, key, lambda model: compile_step(model, objective, jit_compile))
+    return compiled_once(model, (*key, num_steps), lambda _: compile_steps(step, num_steps))
 
 
 def _save(state: Checkpoints, history: History, chief: bool) -> None:

@@ -1,6 +1,5 @@
 """A trained model on rows: its metrics, or its logits."""
 
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,14 +14,13 @@ from ..types import PRIMARY, Array, Tensor
 from .batches import Weight, by_task, in_form, inputs_alone
 from .compiled_metrics import build_metrics, find_metrics, read_metrics, reset_metrics, update_metrics
 from .distribution import sum_over_workers
+from .gradients import added_losses
 from .history import add_sums, task_metrics
-from .step import added_losses, task_sums
+from .program_cache import compiled_once
+from .step import task_sums
 
 LOSS = ""
 """Stands for the objective among the sums by task, which all have names."""
-
-_COMPILED: weakref.WeakKeyDictionary[keras.Model, dict[Any, Callable[..., Any]]] = weakref.WeakKeyDictionary()
-"""The compiled functions of each model; an entry is dropped with its model."""
 
 
 def evaluate(
@@ -66,7 +64,7 @@ def evaluate(
 
         return score
 
-    # A model that is compiled anew has other metrics. The key holds them: an id could be given to others later.
+    # A model that is compiled anew has other metrics.
     key = ("evaluate", jit_compile, objective, find_metrics(model))
     score = _compiled(model, key, compile_for, batches.element_spec)
     sums: dict[str, list[float]] = {}
@@ -115,10 +113,5 @@ def predict(
 def _compiled(
     model: keras.Model, name: tuple[Any, ...], compile_for: Callable[[Any], Any], specs: Sequence[Any]
 ) -> Callable[..., Any]:
-    functions = _COMPILED.setdefault(model, {})
-    key = (*name, str(specs))
-    if key not in functions:
-        # A strong reference to the model would keep its entry in `_COMPILED` forever. The function is traced here, as
-        # TensorFlow warns of a function that is traced again for each of many models.
-        functions[key] = compile_for(weakref.proxy(model)).get_concrete_function(*specs)
-    return functions[key]
+    # Traced here, as TensorFlow warns of a function that is traced again for each of many models.
+    return compiled_once(model, (*name, str(specs)), lambda model: compile_for(model).get_concrete_function(*specs))

@@ -1,6 +1,6 @@
 """One step of training, compiled: forward, backward, update, and the sums that metrics are computed from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import keras
@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from ..losses import Objective, binary_cross_entropy, weight_of_task
 from ..types import Tensor
-from .batches import Weight, by_task
+from .batches import Weight
 from .compiled_metrics import update_metrics
+from .gradients import Gradients, combine_gradients, compute_gradients
 
 Step: TypeAlias = Callable[[Any, Mapping[str, Tensor], Weight], tuple[Tensor, dict[str, Tensor]]]
 """Maps a batch `(x, y, weight)` to the loss and each task's sums (log loss, label, weight)."""
@@ -27,7 +28,8 @@ def compile_step(model: keras.Model, objective: Objective, jit_compile: bool = T
 
     Args:
         model: A compiled model.
-        objective: The loss, a mean over rows under their weights.
+        objective: The loss, a mean over rows under their weights. Its state and its way to combine gradients, if it has
+            them (see `Objective`), are of the rows of all replicas.
         jit_compile: Compile with XLA. On one device it compiles the whole step; on several devices, one in each
             process, gradients and update apart, with communication between them; on several devices in one process
             only the gradients.
@@ -40,8 +42,8 @@ def compile_step(model: keras.Model, objective: Objective, jit_compile: bool = T
 
     @tf.function(autograph=False, jit_compile=jit_compile)
     def step(x: Any, y: Mapping[str, Tensor], weight: Weight) -> tuple[Tensor, dict[str, Tensor]]:
-        gradients, loss, sums = _gradients(model, objective, x, y, weight)
-        model.optimizer.apply(gradients, model.trainable_variables)
+        gradients, loss, sums, statistics = _pass(model, objective, x, y, weight)
+        _update(model, objective, gradients, statistics)
         return loss, sums
 
     return step
@@ -73,13 +75,13 @@ def _compile_replicated_step(model: keras.Model, objective: Objective, jit_compi
         if isinstance(weight, Mapping):
             raise ValueError(f"On several devices a row has one weight. Received: weights of {sorted(weight)}")
         total = tf.reduce_sum(weight)
-        return *_gradients(model, objective, x, y, weight, scale=total), total
+        return *_pass(model, objective, x, y, weight, scale=total), total
 
     @tf.function(autograph=False, jit_compile=jit_compile and num_local == 1)
-    def update(gradients: Sequence[Any], loss: Tensor, weight: Tensor) -> Tensor:
+    def update(gradients: Gradients, statistics: Mapping[str, Tensor], loss: Tensor, weight: Tensor) -> Tensor:
         share = 1 / tf.maximum(weight, 1e-12)
-        means = [None if total is None else tf.math.scalar_mul(share, total) for total in gradients]
-        model.optimizer.apply(means, model.trainable_variables)
+        means = tf.nest.map_structure(lambda g: None if g is None else tf.math.scalar_mul(share, g), gradients)
+        _update(model, objective, means, statistics)
         return loss * share
 
     @tf.function(autograph=False)
@@ -93,24 +95,26 @@ def _compile_replicated_step(model: keras.Model, objective: Objective, jit_compi
 
         everywhere = strategy.run(replica)
         here = tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], everywhere)
-        gradients, loss, sums, total_weight = here
-        return update(gradients, loss, total_weight), sums
+        gradients, loss, sums, statistics, total_weight = here
+        return update(gradients, statistics, loss, total_weight), sums
 
     return step
 
 
-def _gradients(
-    model: keras.Model, objective: Objective, x: Any, y: Mapping[str, Tensor], weight: Weight, scale: Tensor = 1.0
-) -> tuple[list[Any], Tensor, dict[str, Tensor]]:
-    """The gradients of `scale` times the loss, that loss, and the sums of each task."""
-    with tf.GradientTape() as tape:
-        logits = by_task(model(x, training=True))
-        loss, _ = objective(y, logits, weight)
-        loss = scale * (loss + added_losses(model))
-        scaled = model.optimizer.scale_loss(loss)
-    gradients = tape.gradient(scaled, model.trainable_variables)
+def _pass(
+    model: keras.Model, objective: Any, x: Any, y: Mapping[str, Tensor], weight: Weight, scale: Tensor = 1.0
+) -> tuple[Gradients, Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Forward and backward: the gradients of `scale` times the loss, that loss, each task's sums, the statistics."""
+    gradients, loss, logits = compute_gradients(model, objective, x, y, weight, scale)
     update_metrics(model, y, logits, weight)
-    return gradients, loss, task_sums(y, logits, weight)
+    statistics = objective.statistics(y, logits, weight) if hasattr(objective, "statistics") else {}
+    return gradients, loss, task_sums(y, logits, weight), statistics
+
+
+def _update(model: keras.Model, objective: Any, gradients: Gradients, statistics: Mapping[str, Tensor]) -> None:
+    model.optimizer.apply(combine_gradients(model, objective, gradients), model.trainable_variables)
+    if statistics:
+        objective.update(statistics)
 
 
 def _unstack(batches: Any) -> list[Any]:
@@ -135,11 +139,6 @@ def _sum_over_replicas(context: tf.distribute.ReplicaContext, values: Any) -> An
     present = [value for value in flat if value is not None]
     summed = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, present))
     return tf.nest.pack_sequence_as(values, [None if value is None else next(summed) for value in flat])
-
-
-def added_losses(model: keras.Model) -> Tensor:
-    """What layers add to the loss, of the forward pass just done: regularizers of weights and outputs, `add_loss`."""
-    return sum(tf.reduce_sum(tf.cast(added, tf.float32)) for added in model.losses)
 
 
 def task_sums(labels: Mapping[str, Tensor], logits: Mapping[str, Tensor], weight: Weight) -> dict[str, Tensor]:

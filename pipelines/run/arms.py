@@ -67,8 +67,8 @@ class Arm:
             `parallel` or `orthogonal` to the primary's; `group_dro`, which weighs cohorts by their loss, without tasks.
         lambdas: Weight of the auxiliary losses, one for all or one for each. None: the run's.
         total_lambda: Whether `lambdas` is shared among the cohorts: each has its part of it.
-        frozen: What of the attention is frozen: the `weights` that make it, or its `activations` too: no gradient passes
-            through them; see `freeze_attention`. None: nothing.
+        frozen: What of the attention is frozen: the `weights` that make it, or its `activations`, through which no
+            gradient passes then; see `freeze_attention`. None: nothing.
         frozen_at: The values at which it is frozen: the `initial` ones, or those that the `reference` ends with.
         model: Keys of the model's configuration that differ from the run's.
         training: Keys of the training's configuration that differ from the run's.

@@ -11,15 +11,16 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from c2al_tf.objectives import GroupDRO, ProjectedTasks
 
+from c2al_tf.config import TrainingConfig
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.packing import primary_tasks
 from c2al_tf.data.inputs.priors import TaskCounts
 from c2al_tf.files import replace_file, write_json
 from c2al_tf.layers.fm_attention import attention_layers, freeze_attention
-from c2al_tf.losses import Objective, weighted_sum_of_tasks
+from c2al_tf.losses import Objective, state_of, weighted_sum_of_tasks
 from c2al_tf.model import build_model, strip_auxiliary_heads
+from c2al_tf.objectives import GroupDRO, ProjectedTasks
 from c2al_tf.training import make_optimizer, train
 from c2al_tf.training.distribution import Strategy, is_chief, wait_for_all, worker_shard
 from c2al_tf.types import Array
@@ -44,12 +45,14 @@ class Trained:
         cohorts: The cohorts that are chosen.
         lambdas: Weight of each one's auxiliary loss.
         digest: Of all that changes the weights: equal for models that are trained alike.
+        graph: Of what changes the compiled step.
     """
 
     arm: Arm
     cohorts: tuple[Any, ...]
     lambdas: dict[str, float]
     digest: str
+    graph: str
 
     @property
     def tasks(self) -> tuple[Any, ...]:
@@ -61,13 +64,13 @@ class Trained:
         """The cohorts whose membership the objective reads."""
         return self.cohorts if self.arm.objective == "group_dro" else ()
 
-    def make_objective(self) -> Objective:
-        """The loss that the arm asks for."""
+    def make_objective(self, lambdas: dict[str, keras.Variable]) -> Objective:
+        """The loss that the arm asks for, with `lambdas` as the weights of the auxiliary losses."""
         if self.arm.objective == "sum":
-            return weighted_sum_of_tasks(self.lambdas)
+            return weighted_sum_of_tasks(lambdas)
         if self.arm.objective == "group_dro":
             return GroupDRO([cohort.name for cohort in self.cohorts])
-        return ProjectedTasks(self.lambdas, self.arm.objective)
+        return ProjectedTasks(lambdas, self.arm.objective)
 
 
 def describe_training(run: RunFolder, name: str) -> Trained:
@@ -92,8 +95,12 @@ def describe_training(run: RunFolder, name: str) -> Trained:
         "model": dataclasses.asdict(arm.model_of(config.model)),
         "training": {key: value for key, value in training.items() if key not in _NOT_TRAINED},
     }
-    digest = hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
-    return Trained(arm, cohorts, lambdas, digest)
+    graph = read | {"cohorts": [cohort.name for cohort in cohorts], "lambdas": None}
+    return Trained(arm, cohorts, lambdas, _digest(read), _digest(graph))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def train_arm(run: RunFolder, seed: int, name: str, strategy: Strategy | None = None) -> None:
@@ -177,6 +184,7 @@ class _Program:
         model: The model.
         primary: The same without auxiliary heads: it shares the weights.
         objective: The loss.
+        lambdas: Weights of the auxiliary losses.
         state: The variables of the optimizer and of the objective, with the values that they begin with.
     """
 
@@ -184,6 +192,7 @@ class _Program:
     model: keras.Model
     primary: keras.Model
     objective: Objective
+    lambdas: dict[str, keras.Variable]
     state: list[tuple[keras.Variable, Array]]
 
 
@@ -196,24 +205,34 @@ def _program(
 ) -> _Program:
     """The program of an arm, with the initial values of a seed."""
     fresh = _initial_model(run, seed, trained, counts, strategy)
-    key = (run.path, trained.digest, strategy)
+    key = (run.path, trained.graph, strategy)
     if _LAST and _LAST[0].key == key:
         program = _LAST[0]
         for variable, value in zip(program.model.variables, fresh.variables, strict=True):
             variable.assign(value)
         for variable, initial in program.state:
             variable.assign(initial)
-        return program
-    _LAST.clear()
-    forget_program()
-    training, objective = trained.arm.training_of(run.config.training), trained.make_objective()
+    else:
+        _LAST.clear()
+        forget_program()
+        program = _compile_program(key, fresh, trained, trained.arm.training_of(run.config.training), steps, strategy)
+        _LAST.append(program)
+    for cohort, weight in trained.lambdas.items():
+        program.lambdas[cohort].assign(weight)
+    return program
+
+
+def _compile_program(
+    key: Any, model: keras.Model, trained: Trained, training: TrainingConfig, steps: int, strategy: Strategy
+) -> _Program:
     with strategy.scope():
-        fresh.compile(optimizer=make_optimizer(training, steps * training.epochs))
-        fresh.optimizer.build(fresh.trainable_variables)
-    state = [*fresh.optimizer.variables, *getattr(objective, "variables", ())]
+        lambdas = {name: keras.Variable(0.0, trainable=False, name=f"lambda_{name}") for name in trained.lambdas}
+        objective = trained.make_objective(lambdas)
+        model.compile(optimizer=make_optimizer(training, steps * training.epochs))
+        model.optimizer.build(model.trainable_variables)
+    state = [*model.optimizer.variables, *state_of(objective)]
     begun = [(variable, keras.ops.convert_to_numpy(variable)) for variable in state]
-    _LAST.append(_Program(key, fresh, strip_auxiliary_heads(fresh), objective, begun))
-    return _LAST[0]
+    return _Program(key, model, strip_auxiliary_heads(model), objective, lambdas, begun)
 
 
 def _initial_model(run: RunFolder, seed: int, trained: Trained, counts: TaskCounts, strategy: Strategy) -> keras.Model:

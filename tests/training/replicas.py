@@ -6,19 +6,35 @@ import sys
 from pathlib import Path
 
 STEPS, BATCH, IDS = 100, 64, 400
+OBJECTIVES = ("sum", "projected", "dro")
 
 
-def fit(strategy=None, **arguments):
+def make_objective(name):
+    from c2al_tf.losses import weighted_sum_of_tasks
+    from c2al_tf.objectives import GroupDRO, ProjectedTasks
+
+    if name == "dro":
+        return GroupDRO(["rare"], eta=0.1)
+    return (
+        ProjectedTasks({"other": 0.3}, "orthogonal") if name == "projected" else weighted_sum_of_tasks({"other": 0.3})
+    )
+
+
+def variables(model, objective):
+    return [*model.weights, *model.optimizer.variables, *getattr(objective, "variables", ())]
+
+
+def fit(strategy=None, name="sum", **arguments):
     """Trains on rows whose weights differ between the halves of a batch; the last batch is mostly padding."""
     import keras
     import numpy as np
     import tensorflow as tf
 
     from c2al_tf.data.inputs.sharding import Shard
-    from c2al_tf.losses import weighted_sum_of_tasks
     from c2al_tf.optimizers import RowWiseAdagrad
     from c2al_tf.training import train
     from c2al_tf.training.distribution import worker_shard
+    from c2al_tf.types import member_of
 
     strategy = strategy or tf.distribute.get_strategy()
     shard: Shard = worker_shard(strategy)
@@ -27,8 +43,10 @@ def fit(strategy=None, **arguments):
         ids = keras.Input((6,), dtype="int32", name="ids")
         h = keras.layers.Flatten()(keras.layers.Embedding(2 * IDS, 8, name="embedding")(ids))
         h = keras.layers.Dense(16, "relu", name="hidden")(h)
-        model = keras.Model({"ids": ids}, {task: keras.layers.Dense(1, name=task)(h) for task in ("primary", "other")})
+        tasks = ("primary",) if name == "dro" else ("primary", "other")
+        model = keras.Model({"ids": ids}, {task: keras.layers.Dense(1, name=task)(h) for task in tasks})
         model.compile(optimizer=RowWiseAdagrad(0.05, global_clipnorm=0.05))
+        objective = make_objective(name)
 
     rng = np.random.default_rng(0)
     ids = rng.integers(0, IDS, (STEPS, BATCH, 6)).astype("int32")
@@ -41,11 +59,12 @@ def fit(strategy=None, **arguments):
         size = BATCH // shard.count
         own = slice(shard.index * size, (shard.index + 1) * size)
         labels = {"primary": label[skip:, own], "other": 1 - label[skip:, own]}
+        labels[member_of("rare")] = (ids[skip:, own, :1] < IDS // 10).astype("float32")
         return tf.data.Dataset.from_tensor_slices(({"ids": ids[skip:, own]}, labels, weight[skip:, own]))
 
-    objective = weighted_sum_of_tasks({"other": 0.3})
     batches = arguments.pop("batches", lambda epoch, skip: rows(skip))
-    return model, train(model, batches, objective, steps_per_epoch=STEPS, validation=rows, **arguments)
+    history = train(model, batches, objective, steps_per_epoch=STEPS, validation=rows, **arguments)
+    return model, history, objective
 
 
 def complaints(model) -> list[str]:
@@ -79,9 +98,11 @@ def main(mode: str, task: str, ports: str, output: str) -> None:
         from c2al_tf.training.distribution import make_strategy
 
         strategy = make_strategy()
-    model, history = fit(strategy, steps_per_execution=3)
-    values = [variable.numpy() for variable in (*model.weights, *model.optimizer.variables)]
-    np.savez(f"{output}.npz", *values)
+    epochs = {}
+    for name in reversed(OBJECTIVES):
+        model, history, objective = fit(strategy, name, steps_per_execution=3)
+        np.savez(f"{output}-{name}.npz", *(variable.numpy() for variable in variables(model, objective)))
+        epochs[name] = history.epochs
     said = []
     if mode == "workers":
         said = complaints(model)
@@ -92,7 +113,7 @@ def main(mode: str, task: str, ports: str, output: str) -> None:
             fit(strategy, batches=lambda epoch, skip: odd)
         except ValueError as error:
             said.append(str(error))
-    Path(f"{output}.json").write_text(json.dumps({"epochs": history.epochs, "said": said}))
+    Path(f"{output}.json").write_text(json.dumps({"epochs": epochs, "said": said}))
 
 
 if __name__ == "__main__":

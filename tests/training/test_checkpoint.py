@@ -255,7 +255,7 @@ def test_of_another_model_or_optimizer(other, difference, saved) -> None:
     folder, _ = saved
     other = other()
     before = values(other)
-    message = rf"the checkpoint is of another model or optimizer; they differ in \[.*{difference}.*Remove the folder"
+    message = rf"of another model, optimizer or objective; they differ in \[.*{difference}.*Remove the folder"
     with pytest.raises(ValueError, match=message):
         Checkpoints(other, folder).restore()
     assert values(other) == before

@@ -26,6 +26,7 @@ from c2al_tf.training.distribution import (
 )
 
 SCRIPT = Path(__file__).with_name("replicas.py")
+OBJECTIVES = ("sum", "projected", "dro")
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +61,24 @@ def replicas(tmp_path_factory, start_process, ports) -> dict[str, tuple[list[np.
                 for process in processes.values() if failed else ():
                     process.kill()
                 assert not failed, future.result()[0][-3000:]
-    return {name: (load(folder / f"{name}.npz"), json.loads((folder / f"{name}.json").read_text())) for name in calls}
+    return {
+        name: (
+            {objective: load(folder / f"{name}-{objective}.npz") for objective in OBJECTIVES},
+            json.loads((folder / f"{name}.json").read_text()),
+        )
+        for name in calls
+    }
 
 
 @pytest.fixture(scope="module")
-def alone() -> tuple[list[np.ndarray], list[dict[str, float]]]:
-    """Variables and figures of the same run in this process."""
-    model, history = runpy.run_path(str(SCRIPT))["fit"]()
-    return [variable.numpy() for variable in (*model.weights, *model.optimizer.variables)], history.epochs
+def alone() -> dict[str, tuple[list[np.ndarray], list[dict[str, float]]]]:
+    """By objective, variables and figures of the same runs in this process."""
+    script = runpy.run_path(str(SCRIPT))
+    found = {}
+    for name in OBJECTIVES:
+        model, history, objective = script["fit"](name=name)
+        found[name] = ([variable.numpy() for variable in script["variables"](model, objective)], history.epochs)
+    return found
 
 
 def load(path: Path) -> list[np.ndarray]:
@@ -75,21 +86,26 @@ def load(path: Path) -> list[np.ndarray]:
         return [file[name] for name in file.files]
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("name", ["worker0", "devices"])
-def test_replicas_compute_what_one_process_does(replicas, alone, name) -> None:
-    """Row-wise Adagrad on an embedding, a gradient clipped as a whole, and row weights that differ by replica."""
-    for ours, expected in zip(replicas[name][0], alone[0], strict=True):
+def test_replicas_compute_what_one_process_does(replicas, alone, name, objective) -> None:
+    """Row-wise Adagrad on an embedding, a gradient clipped as a whole, and row weights that differ by replica.
+
+    Also with the gradients of two tasks combined, and with an objective that has state.
+    """
+    values, epochs = alone[objective]
+    for ours, expected in zip(replicas[name][0][objective], values, strict=True):
         assert np.linalg.norm(ours.astype(float) - expected) <= 1e-5 * np.linalg.norm(expected.astype(float))
-    (figures,), (expected,) = replicas[name][1]["epochs"], alone[1]
+    (figures,), (expected,) = replicas[name][1]["epochs"][objective], epochs
     assert "val_loss" in expected  # which one process alone can say
     assert figures == {n: pytest.approx(value, rel=1e-5) for n, value in expected.items() if n != "val_loss"}
-    assert set(figures) == {"loss"} | {
-        f"{v}{t}_{m}" for v in ("", "val_") for t in ("primary", "other") for m in ("loss", "ne")
-    }
+    tasks = ("primary",) if objective == "dro" else ("primary", "other")
+    assert set(figures) == {"loss"} | {f"{v}{t}_{m}" for v in ("", "val_") for t in tasks for m in ("loss", "ne")}
 
 
-def test_workers_are_equal_to_the_bit(replicas) -> None:
-    for a, b in zip(replicas["worker0"][0], replicas["worker1"][0], strict=True):
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_workers_are_equal_to_the_bit(replicas, objective) -> None:
+    for a, b in zip(*(replicas[name][0][objective] for name in ("worker0", "worker1")), strict=True):
         np.testing.assert_array_equal(a, b)
     assert replicas["worker0"][1]["epochs"] == replicas["worker1"][1]["epochs"]
 

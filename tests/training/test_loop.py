@@ -121,7 +121,7 @@ def test_a_damaged_checkpoint_is_passed_over(fit, tmp_path, rows_in_order, diges
         resumed, history = fit(**resumable)
     assert digest(resumed) == digest(whole)
     assert history.epochs == expected.epochs
-    with pytest.raises(ValueError, match=r"the checkpoint is of another model or optimizer"):
+    with pytest.raises(ValueError, match=r"the checkpoint is of another model, optimizer or objective"):
         fit(checkpoints=tmp_path, lambdas={"young": 0.3, "old": 0.3})
 
 

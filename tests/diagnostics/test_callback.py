@@ -1,0 +1,84 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from c2al_tf.diagnostics import AttentionDiagnostics, attention_gradients, measure_attention
+from c2al_tf.losses import weighted_sum_of_tasks
+from c2al_tf.training import train
+
+
+class Logs(keras.callbacks.Callback):
+    """What a callback sees that follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches, self.epochs = [], []
+
+    def on_train_batch_end(self, batch: int, logs=None) -> None:
+        self.batches.append({name for name in logs if "/" in name})
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        self.epochs.append({name: value for name, value in logs.items() if "/" in name})
+
+
+def dataset(batch, number: int) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensors(batch).repeat(number)
+
+
+def test_rows_and_logs(model, batch, tmp_path) -> None:
+    objective = weighted_sum_of_tasks({"young": 0.3, "old": 0.3})
+    diagnostics = AttentionDiagnostics(batch, every=3, terms=objective.terms)
+    board = keras.callbacks.TensorBoard(str(tmp_path), write_graph=False)
+    callbacks = [diagnostics, logs := Logs(), board]
+    train(model, dataset(batch, 4), objective, epochs=2, callbacks=callbacks, jit_compile=False)
+    assert [bool(names) for names in logs.batches] == [False, False, True, False, False, True, False, False]
+    assert [row["step"] for row in diagnostics.gradients] == [3] * 6 + [6] * 6
+    assert [row["step"] for row in diagnostics.attention] == [3] * 3 + [6] * 3
+    last = [row for row in diagnostics.gradients if row["step"] == 6]
+    for row in last:
+        name = f"{row['layer']}/{row['task']}"
+        for measure in ("cosine", "parallel", "orthogonal", "norm", "primary_norm"):
+            assert logs.epochs[1][f"{name}/{measure}"] == row[measure]
+        assert logs.epochs[1][f"{name}/conflict"] == (row["cosine"] < 0)
+    assert logs.epochs[1]["fm:0/entropy"] == diagnostics.attention[3]["entropy"]
+    assert diagnostics.conflicts() == {
+        f"{row['layer']}/{row['task']}": np.mean(
+            [r["cosine"] < 0 for r in diagnostics.gradients if (r["layer"], r["task"]) == (row["layer"], row["task"])]
+        )
+        for row in last
+    }
+    assert list(tmp_path.rglob("events*"))
+
+
+def test_it_changes_no_bit_of_the_training(model, batch) -> None:
+    start = [np.array(variable) for variable in (*model.variables, *model.optimizer.variables)]
+    objective, results = weighted_sum_of_tasks(), []
+    for callbacks in ([], [AttentionDiagnostics(batch, every=1)]):
+        for variable, value in zip((*model.variables, *model.optimizer.variables), start, strict=False):
+            variable.assign(value)
+        train(model, dataset(batch, 3), objective, callbacks=callbacks, jit_compile=False)
+        results.append(model.get_weights())
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_it_measures_the_model_as_it_is(model, batch) -> None:
+    half = tuple(tf.nest.map_structure(lambda values: values[:16], each) for each in batch)
+    diagnostics = AttentionDiagnostics(tf.data.Dataset.from_tensor_slices(batch).batch(16), every=4)
+    train(model, dataset(batch, 4), weighted_sum_of_tasks(), callbacks=[diagnostics], jit_compile=False)
+    assert diagnostics.gradients == [{"step": 4, **row} for row in attention_gradients(model, half)]
+    assert diagnostics.attention == [{"step": 4, **row} for row in measure_attention(model, half[0])]
+
+
+def test_calls_of_several_steps(model, batch) -> None:
+    """Steps 1-3, 4-6 and 7: 2, 4 and 6 are reached within the first two calls."""
+    diagnostics = AttentionDiagnostics(batch, every=2)
+    arguments = {"steps_per_execution": 3, "jit_compile": False}
+    train(model, dataset(batch, 7), weighted_sum_of_tasks(), callbacks=[diagnostics], **arguments)
+    assert [row["step"] for row in diagnostics.attention] == [3] * 3 + [6] * 3
+
+
+def test_at_least_every_step(batch) -> None:
+    with pytest.raises(ValueError, match=r"`every` must be at least 1\. Received: every=0"):
+        AttentionDiagnostics(batch, every=0)

@@ -1,0 +1,126 @@
+import keras
+import numpy as np
+import pytest
+
+from c2al_tf.losses import state_of, weighted_sum_of_tasks
+from c2al_tf.objectives import SMALLEST_SHARE, GroupDRO, ProjectedTasks
+from c2al_tf.types import member_of
+
+ETA = 0.5
+LOGITS = {"primary": np.array([[0.3], [-1.0], [2.0], [0.5]], "float32")}
+LABELS = {
+    "primary": np.array([[1.0], [0.0], [0.0], [1.0]], "float32"),
+    member_of("young"): np.array([[1.0], [0.0], [0.0], [1.0]], "float32"),
+    member_of("old"): np.array([[0.0], [1.0], [0.0], [0.0]], "float32"),
+}
+WEIGHTS = np.array([1.0, 2.0, 0.5, 0.0], "float32")
+
+
+def losses_by_hand() -> np.ndarray:
+    p = 1 / (1 + np.exp(-LOGITS["primary"][:, 0].astype(float)))
+    return np.where(LABELS["primary"][:, 0] == 1, -np.log(p), -np.log(1 - p))
+
+
+def test_weights_of_groups_follow_the_formula() -> None:
+    """Groups young (rows 0 and 3, which has weight 0), old (row 1), everyone else (row 2)."""
+    objective = GroupDRO(["young", "old"], eta=ETA)
+    np.testing.assert_allclose(objective.q, np.full(3, 1 / 3), rtol=1e-6)
+    l_group = losses_by_hand()[:3]
+    q = np.full(3, 1 / 3)
+    for _ in range(3):
+        objective.update(objective.statistics(LABELS, LOGITS, WEIGHTS))
+        q = q * np.exp(ETA * l_group)
+        q /= q.sum()
+        np.testing.assert_allclose(objective.q, q, rtol=1e-5)
+
+
+def test_the_loss_is_of_the_groups_by_weight() -> None:
+    """First the mean loss; then sum_g q_g l_g with the shares of weight 1, 2 and 0.5 of 3.5 and of the first row's."""
+    objective = GroupDRO(["young", "old"], eta=ETA)
+    losses = losses_by_hand()
+    mean = np.average(losses, weights=WEIGHTS)
+    loss, by_task = objective(LABELS, LOGITS, WEIGHTS)
+    np.testing.assert_allclose(loss, mean, rtol=1e-5)
+    np.testing.assert_allclose(by_task["primary"], mean, rtol=1e-5)
+    objective.update(objective.statistics(LABELS, LOGITS, WEIGHTS))
+    shares = (WEIGHTS[:3] + 1 / 3) / 4.5
+    expected = np.sum(np.array(objective.q) / shares * WEIGHTS[:3] * losses[:3]) / 3.5
+    np.testing.assert_allclose(objective(LABELS, LOGITS, WEIGHTS)[0], expected, rtol=1e-5)
+    for _ in range(10_000):
+        objective.row_weights.assign_add(WEIGHTS[:3])
+        objective.total_weight.assign_add(3.5)
+    np.testing.assert_allclose(
+        objective(LABELS, LOGITS, WEIGHTS)[0], np.sum(np.array(objective.q) * losses[:3]), rtol=1e-3
+    )
+
+
+def test_a_rare_group_counts_as_one_of_the_smallest_share() -> None:
+    objective = GroupDRO(["young", "old"])
+    objective.row_weights.assign([1e-6, 0.4, 0.6])
+    labels = LABELS | {member_of("young"): np.ones((4, 1)), member_of("old"): np.zeros((4, 1))}
+    loss, by_task = objective(labels, LOGITS, WEIGHTS)
+    np.testing.assert_allclose(loss, by_task["primary"] / 3 / SMALLEST_SHARE, rtol=1e-5)
+
+
+def test_a_zero_weight_row_changes_nothing() -> None:
+    """Property 8."""
+    other = LOGITS | {"primary": LOGITS["primary"] + np.array([[0], [0], [0], [50]], "float32")}
+    states = []
+    for logits in (LOGITS, other):
+        objective = GroupDRO(["young", "old"])
+        loss, _ = objective(LABELS, logits, WEIGHTS)
+        objective.update(objective.statistics(LABELS, logits, WEIGHTS))
+        states.append([np.array(loss), *(np.array(variable) for variable in objective.variables)])
+    for a, b in zip(*states, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_group_that_a_batch_lacks() -> None:
+    objective = GroupDRO(["nobody"])
+    labels = LABELS | {member_of("nobody"): np.zeros((4, 1))}
+    objective.update(objective.statistics(labels, LOGITS, WEIGHTS))
+    rest = np.exp(0.01 * np.average(losses_by_hand(), weights=WEIGHTS))
+    np.testing.assert_allclose(objective.q, np.array([1, rest]) / (1 + rest), rtol=1e-5)
+
+
+def test_a_lambda_that_is_a_variable() -> None:
+    scale = keras.Variable(0.3)
+    labels = {task: LABELS["primary"] for task in ("primary", "tail")}
+    logits = {task: LOGITS["primary"] for task in labels}
+    objective = weighted_sum_of_tasks({"tail": scale})
+    for value in (0.3, 2.0):
+        scale.assign(value)
+        expected, _ = weighted_sum_of_tasks({"tail": value})(labels, logits, WEIGHTS)
+        np.testing.assert_array_equal(objective(labels, logits, WEIGHTS)[0], expected)
+
+
+def test_terms_add_up_to_the_loss() -> None:
+    labels = {task: LABELS["primary"] for task in ("primary", "tail")}
+    logits = {task: LOGITS["primary"] for task in labels}
+    for objective in (weighted_sum_of_tasks({"tail": 0.3}), ProjectedTasks({"tail": 0.3}, "parallel")):
+        loss, losses = objective(labels, logits, WEIGHTS)
+        terms = objective.terms(labels, logits, WEIGHTS)
+        np.testing.assert_allclose(terms["tail"], 0.3 * losses["tail"], rtol=1e-6)
+        np.testing.assert_array_equal(sum(terms.values()), loss)
+
+
+def test_state() -> None:
+    objective = GroupDRO(["young"])
+    assert [variable.name for variable in state_of(objective)] == ["log_q", "row_weights", "total_weight"]
+    assert list(state_of(weighted_sum_of_tasks())) == list(state_of(lambda *_: None)) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GroupDRO([]), r"`cohorts` must be names, at least one. Received: \[\]"),
+        (lambda: GroupDRO("young"), r"`cohorts` must be names, at least one. Received: 'young'"),
+        (lambda: GroupDRO(["young"], eta=0.0), r"`eta` must be positive. Received: eta=0.0"),
+        (lambda: ProjectedTasks({}, "half"), r"`part` must be 'parallel' or 'orthogonal'. Received: part='half'"),
+        (lambda: GroupDRO(["x"])(LABELS, LOGITS, WEIGHTS), r"must have membership .* without \['member:x'\]"),
+        (lambda: GroupDRO(["young"], primary="y")(LABELS, LOGITS, WEIGHTS), r"`primary` must be an output, one of"),
+    ],
+)
+def test_wrong_arguments(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
