@@ -83,12 +83,23 @@ def export_run(run: RunFolder, seed: int) -> Export:
     )
     facts = {"facts": dataclasses.asdict(exported.facts), "reference": dataclasses.asdict(exported.reference)}
     on = {} if records is None else {"records": str(records.path)}
-    entry = {"version": exported.directory.name, "seed": seed, "proof": exported.proof} | on | facts
+    model = str(run.model_folder(seed, C2AL).relative_to(run.path))
+    entry = {"version": exported.directory.name, "seed": seed, "model": model, "proof": exported.proof} | on | facts
     write_json(run.path / "export.json", entry)
     metrics = run.path / "metrics.json"
     if metrics.exists():
         write_json(metrics, read_json(metrics) | {"exported_seed": seed})
     return exported
+
+
+def is_exported(run: RunFolder) -> bool:
+    """Whether a model of the run's C2AL arm, as it is now, is exported."""
+    file = run.path / "export.json"
+    if not file.exists():
+        return False
+    exported = read_json(file)
+    seed = exported["seed"]
+    return seed in run.seeds and exported.get("model") == str(run.model_folder(seed, C2AL).relative_to(run.path))
 
 
 def raw_records(run: RunFolder) -> Records | None:

@@ -1,5 +1,7 @@
 """What a run's models predict: logits by the path of training, files to batches to the model."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 
@@ -47,8 +49,7 @@ def file_logits(
         num_rows: Number of rows.
         description: What the progress bar calls them.
     """
-    model = strip_auxiliary_heads(keras.saving.load_model(run.model_file(seed, arm), compile=False))
-    return _predict(run, _share_program(model), rows, num_rows, f"seed {seed}, {arm}: {description}")
+    return _predict(run, _load_primary(run.model_file(seed, arm)), rows, num_rows, f"seed {seed}, {arm}: {description}")
 
 
 def _predict(run: RunFolder, model: keras.Model, rows: Paths | EncodedRows, num_rows: int, description: str) -> Array:
@@ -65,12 +66,13 @@ def forget_program() -> None:
     _LAST.clear()
 
 
-def _share_program(model: keras.Model) -> keras.Model:
-    """A model with these values, whose program is compiled once: valid until the next one is shared.
+def _load_primary(file: Path) -> keras.Model:
+    """A trained model without auxiliary heads, valid until the next one is loaded.
 
     Models of a run mostly have one architecture for serving. Only the first of them compiles a program; the others put
     their weights into it.
     """
+    model = strip_auxiliary_heads(keras.saving.load_model(file, compile=False))
     if not _LAST or _LAST[0].get_config() != model.get_config():
         _LAST[:] = [model]
     else:

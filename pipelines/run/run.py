@@ -20,6 +20,7 @@ from ..prediction.predict import compare_served
 from ..report.report import write_report
 from .arms import BASELINE, C2AL
 from .details import write_details
+from .exporting import is_exported
 from .folder import RunFolder
 from .logits import split_logits
 from .rows import sample_rows
@@ -43,8 +44,7 @@ def run_all(run: RunFolder) -> None:
     for seed in run.seeds:
         train_arm(run, seed, C2AL, strategy)
     evaluate_run(run)
-    exported = run.path / "export.json"
-    if not exported.exists() or read_json(exported)["seed"] not in run.seeds:
+    if not is_exported(run):
         export_best(run)
     write_json(run.path / "served.json", serve_once(run))
     details = write_details(run)

@@ -13,7 +13,7 @@ from ..datasets import census, files, movielens, synthetic_ads
 from .arms import BASELINE, C2AL
 from .checks import check_columns, check_given, check_labels, check_types
 from .evaluation import evaluate_arm, read_test_rows
-from .exporting import export_run
+from .exporting import export_run, is_exported
 from .folder import RunFolder
 from .logits import split_logits
 from .rows import encode_run
@@ -71,8 +71,7 @@ def evaluate_run(run: RunFolder) -> Evaluation:
 
 def _exported_seed(run: RunFolder) -> int:
     """The seed whose model is exported; before the export the one that is by default."""
-    file = run.path / "export.json"
-    return int(read_json(file)["seed"]) if file.exists() else best_seed(run)
+    return int(read_json(run.path / "export.json")["seed"]) if is_exported(run) else best_seed(run)
 
 
 def best_seed(run: RunFolder) -> int:
