@@ -7,11 +7,10 @@ from typing import Any
 from tqdm import tqdm
 
 from c2al_tf.cohorts import Cohort
-from c2al_tf.evaluation import Evaluation
 from c2al_tf.training.distribution import Strategy, make_strategy
 
 from ..run.arms import BASELINE
-from ..run.evaluation import evaluate_arm, read_test_rows
+from ..run.evaluation import TestRows, evaluate_arm, read_test_rows
 from ..run.folder import RunFolder
 from ..run.run import console, print_discovery
 from ..run.steps import prepare_run
@@ -23,8 +22,9 @@ from .results import Result, print_results, write_results
 def run_experiment(run: RunFolder) -> list[Result]:
     """Trains what is not trained yet, evaluates every arm, writes `results.parquet`, `results.json`, `results.md`.
 
-    Baselines come first: cohorts are found in their predictions. Then every choice of cohorts is made, so that an arm
-    without any fails before hours of training. An interrupted experiment goes on where it stopped.
+    These are written anew after each arm, with the arms so far: a long grid can be read while it runs. Baselines come
+    first: cohorts are found in their predictions. Then every choice of cohorts is made, so that an arm without any
+    fails before hours of training. An interrupted experiment goes on where it stopped.
 
     Raises:
         ValueError: If an arm's cohorts cannot be chosen; the message names the arm.
@@ -39,10 +39,13 @@ def run_experiment(run: RunFolder) -> list[Result]:
         discover_run(run)
         for name in others:
             _check_cohorts(run, name)
-        _train(run, others, strategy, progress)
-    print_discovery(run)
-    results = evaluate_arms(run)
-    write_results(run, results)
+        print_discovery(run)
+        rows = _open_test_rows(run)
+        results: list[Result] = []
+        for name in others:
+            _train(run, [name], strategy, progress)
+            results.append(_evaluate(run, name, rows))
+            write_results(run, results)
     print_results(run, results)
     console.print(f"Results: {run.path / 'results.md'}, results.parquet beside it")
     console.print(f"Time:    {time.perf_counter() - start:.0f} s")
@@ -64,16 +67,16 @@ def _check_cohorts(run: RunFolder, name: str) -> None:
         raise ValueError(f"Arm `{name}`: {error}") from error
 
 
-def evaluate_arms(run: RunFolder) -> list[Result]:
-    """Every arm on the test rows, but the baseline: compared with its reference."""
-    cohorts = {name: arm_cohorts(run, arm) for name, arm in run.arms.items()}
-    own = [cohort for chosen in cohorts.values() for cohort in chosen if isinstance(cohort, Cohort)]
-    rows = read_test_rows(run, dict.fromkeys(own))
-    results = []
-    for name, arm in tqdm(run.arms.items(), desc="evaluate", unit="arm", delay=2):
-        if arm.reference != name:
-            tasks = [cohort for cohort in cohorts[name] if isinstance(cohort, Cohort)]
-            named = dict.fromkeys(cohort.name for cohort in (*run.cohorts, *tasks))
-            found: Evaluation = evaluate_arm(run, name, arm.reference, run.seeds_of(name), rows, list(named))
-            results.append(Result(arm, tuple(run.seeds_of(name)), tuple(map(str, cohorts[name])), found))
-    return results
+def _open_test_rows(run: RunFolder) -> TestRows:
+    """The test rows with slices for the cohorts of every arm."""
+    chosen = [cohort for arm in run.arms.values() for cohort in arm_cohorts(run, arm)]
+    return read_test_rows(run, dict.fromkeys(cohort for cohort in chosen if isinstance(cohort, Cohort)))
+
+
+def _evaluate(run: RunFolder, name: str, rows: TestRows) -> Result:
+    """An arm on the test rows, compared with its reference."""
+    arm, seeds = run.arms[name], run.seeds_of(name)
+    cohorts = arm_cohorts(run, arm)
+    slices = dict.fromkeys(cohort.name for cohort in (*run.cohorts, *cohorts) if cohort.name in rows.slices)
+    evaluation = evaluate_arm(run, name, arm.reference, seeds, rows, list(slices))
+    return Result(arm, tuple(seeds), tuple(map(str, cohorts)), evaluation)

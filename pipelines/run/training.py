@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import shutil
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,14 +122,17 @@ def train_arm(run: RunFolder, seed: int, name: str, strategy: Strategy | None = 
     if chief and not any(run.path.glob("seeds/*/*/model.keras")):
         try_export(run)
     if not (folder / "model.keras").exists():
+        start = time.perf_counter()
         program, figures = _train_model(run, seed, trained, strategy)
         if chief:
             write_json(run.path / "compilation.json", {"jit_compile": figures["jit_compile"]})
-            write_json(folder / "history.json", figures)
-            with replace_file(folder / "model.keras") as temporary:
-                program.model.save(temporary)
+            trained_at = time.perf_counter()
             if strategy.num_replicas_in_sync == 1:
                 save_logits(run, seed, name, program.primary)
+            times = {"scoring_seconds": time.perf_counter() - trained_at, "model_seconds": time.perf_counter() - start}
+            write_json(folder / "history.json", figures | times)
+            with replace_file(folder / "model.keras") as temporary:
+                program.model.save(temporary)
     if chief:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     wait_for_all(strategy)

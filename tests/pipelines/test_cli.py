@@ -162,7 +162,7 @@ def test_a_value_that_breaks_a_rule_is_one_message(c2al, config, tmp_path, words
         (("serve", "absent/export"), 1, "absent/export: no such folder; a base path with version folders"),
         (("predict", "absent.csv", "--output", "out.csv"), 1, "absent.csv: no such file"),
         (("predict", "rows.txt", "--output", "out.csv"), 1, "the name must end in one of .parquet, .csv"),
-        (("train", "--run-dir", "absent", "--arm", "c3al"), 2, "choose from 'baseline', 'c2al'"),
+        (("train", "--run-dir", "absent", "--arm", "c2al"), 1, "absent/config.json is not there"),
         (("train", "--run-dir", "absent"), 2, "arm"),
         (("prepare",), 2, "run_dir"),
         (("serve", "export", "--grpc-port", "http"), 2, "Expected a <class 'int'>. Got value: http"),
