@@ -16,6 +16,14 @@ ENOUGH_SEEDS = 5
 _UNSTABLE = 0.004
 
 
+_SHARES = {0.5: "half", 0.25: "a quarter", 0.2: "a fifth", 0.1: "a tenth", 0.05: "a twentieth", 0.01: "a hundredth"}
+
+
+def sampled_rows(share: float) -> str:
+    """What `negative_sampling` made of the training rows, in words."""
+    return f"all positives, and {_SHARES.get(share, f'{100 * share:.3g} %')} of the negatives at weight {1 / share:.3g}"
+
+
 @dataclass(frozen=True)
 class Difference:
     """NE_diff of a slice in percent, with its own 95 % interval; None where there is none.

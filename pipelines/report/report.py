@@ -13,7 +13,7 @@ from c2al_tf.cohorts import RULES, STABLE, UNSTABLE, Cohort, Discovery, Pair
 from c2al_tf.files import read_json, replace_file
 
 from .figures import attention_weights, forest, prediction_distributions
-from .findings import Difference, Slice, next_steps, verdict
+from .findings import Difference, Slice, next_steps, sampled_rows, verdict
 
 _MOST_SLICES_DRAWN = 40
 _MOST_PAIRS_OPEN = 10
@@ -66,6 +66,7 @@ def _content(
     """Everything that the template shows."""
     seeds = metrics_by_seed["seeds"]
     settings = config.get("cohorts", {})
+    negative_sampling = config.get("data", {}).get("negative_sampling")
     chosen = discovery.given or discovery.cohorts(settings.get("num_cohorts", 2))
     chosen_pairs = [pair for pair in discovery.pairs if set(pair.cohorts) <= set(chosen)]
     slices = _slices(metrics, discovery, chosen)
@@ -82,6 +83,7 @@ def _content(
         "config": config,
         "metrics": metrics,
         "seeds": seeds,
+        "sampled": sampled_rows(negative_sampling) if negative_sampling else None,
         "discovery": discovery,
         "chosen": chosen,
         "chosen_pairs": chosen_pairs,

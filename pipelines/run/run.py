@@ -12,11 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from c2al_tf.cohorts import GIVEN, RULES, STABLE, UNSTABLE, Discovery, Pair
+from c2al_tf.data.columns.readers import count_rows
+from c2al_tf.data.columns.shards import split_files
 from c2al_tf.export.facts import ExportError, ExportFacts
 from c2al_tf.files import read_json, write_json
 from c2al_tf.training.distribution import make_strategy
 
 from ..prediction.predict import compare_served
+from ..report.findings import sampled_rows
 from ..report.report import write_report
 from .details import write_details
 from .folder import ARMS, RunFolder
@@ -129,6 +132,9 @@ def print_metrics(run: RunFolder, truth: Mapping[str, float | None] | None = Non
         cells += [_number(metrics[arm][name]["ne"]) for arm in ARMS]
         cells.append(escape(_interval(metrics["ne_diff"][name])))
         table.add_row(*cells, *([_number(truth.get(name))] if truth else []))
+    if run.config.data.negative_sampling:
+        rows = count_rows(split_files(run.path, "train"))
+        console.print(f"Trained on {rows:,} rows: {sampled_rows(run.config.data.negative_sampling)}")
     console.print(table)
     for side in ("worse", "better") if run.config.seeds > 1 else ():
         names = [name for name in metrics[side] if name != "all"]

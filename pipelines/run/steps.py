@@ -68,7 +68,7 @@ def prepare_run(run: RunFolder) -> None:
     if not (run.path / "schema.json").exists():
         source = open_source(run)
         check_columns(run, source)
-        prepare(source, run.path)
+        prepare(source, run.path, negative_sampling=run.config.data.negative_sampling)
     check_types(run)
     if not (run.path / "cohorts.json").exists():
         check_labels(run)

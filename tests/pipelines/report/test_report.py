@@ -135,6 +135,17 @@ def test_page_has_its_parts(better):
     assert "A &lt;tiny&gt; run" in page
 
 
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.1, "a tenth of the negatives at weight 10"), (0.3, "30 % of the negatives at weight 3.33")]
+)
+def test_sampled_negatives_are_said_beside_the_rows(tmp_path, better, share, words):
+    assert "of the negatives" not in text_of(better[2])
+    make_run(tmp_path, {"else": 0.1})
+    config = read_json(tmp_path / "config.json")
+    write_json(tmp_path / "config.json", config | {"data": {"negative_sampling": share}})
+    assert f"8,000 for training ( all positives, and {words} ), " in text_of(read_report(tmp_path))
+
+
 def test_worse_cohorts_come_first(better):
     run_dir, _, page = better
     worse = read_json(run_dir / "metrics.json")["worse"]

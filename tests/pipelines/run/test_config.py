@@ -125,6 +125,11 @@ def test_given_values_keep_their_types(prepared, tmp_path, written, values) -> N
             r"`divergence` must be one of 'js', 'kl', 'wasserstein', 'cosine'",
         ),
         (lambda: DataConfig("cencus"), r"`name` must be one of 'synthetic_ads', 'census', .* Received: name='cencus'"),
+        (
+            lambda: DataConfig("census", negative_sampling=0.0),
+            r"`negative_sampling` must be in \(0, 1\], or null. Received: negative_sampling=0.0",
+        ),
+        (lambda: DataConfig("census", negative_sampling=10), r"must be in \(0, 1\].* negative_sampling=10"),
         (lambda: Guard(min_positives=0.5), r"`min_positives` must be a whole number. Received: min_positives=0.5"),
         (lambda: CohortsConfig(lambdas=(1.0, 2.0, 3.0)), r"Received: lambdas=\(1.0, 2.0, 3.0\)"),
         (lambda: CohortsConfig(num_cohorts=3, lambdas=(1.0, 2.0)), r"one for each of the 3 cohorts"),
