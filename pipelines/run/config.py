@@ -158,6 +158,8 @@ class RunConfig:
         first_seed: The first of them.
         unit: Column of an id (a user, say) whose rows are not independent: they are resampled together, in discovery
             and in evaluation. None: every row alone.
+        yardstick: Whether scikit-learn's gradient boosting is trained too, on at most a million rows, to say whether
+            the baseline is worth beating.
     """
 
     title: str
@@ -168,6 +170,7 @@ class RunConfig:
     seeds: int = 3
     first_seed: int = 0
     unit: str | None = None
+    yardstick: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -40,7 +40,7 @@ class RunFolder:
 
     @classmethod
     def start(cls, path: Path, config: RunConfig) -> "RunFolder":
-        """Opens a folder for a configuration, new or as it was left. The number of seeds may have changed.
+        """Opens a folder for a configuration, new or as it was left; the number of seeds and the yardstick may change.
 
         Raises:
             ValueError: If the folder holds a run of another configuration, or of another version whose configuration
@@ -120,9 +120,9 @@ class RunFolder:
 
 
 def _fixed(config: dict[str, Any]) -> dict[str, Any]:
-    """What may not change in a folder: all but the number of seeds, and whether XLA compiles."""
+    """What may not change in a folder: all but the number of seeds, the yardstick, and whether XLA compiles."""
     training = {name: value for name, value in config["training"].items() if name != "jit_compile"}
-    return config | {"seeds": None, "training": training}
+    return config | {"seeds": None, "yardstick": None, "training": training}
 
 
 def _read_discovery(file: Path) -> Discovery:

@@ -42,6 +42,7 @@ from .exporting import export_run, try_export
 from .folder import ARMS, Arm, RunFolder
 from .logits import forget_program, split_logits
 from .rows import read_split, training_sizes
+from .yardstick import measure_yardstick
 
 
 def open_source(run: RunFolder) -> Source:
@@ -191,7 +192,7 @@ def _default_axes(schema: Schema) -> tuple[Axis, ...]:
 def evaluate_run(run: RunFolder) -> Evaluation:
     """Compares the arms on the test rows, which nothing else reads; writes `metrics.json` and `metrics_by_seed.json`.
 
-    The seed to be exported is chosen by the validation NE.
+    The seed to be exported is chosen by the validation NE. If the configuration asks for the yardstick, it is measured.
     """
     logits: dict[str, Array] = {
         arm: np.stack([split_logits(run, seed, arm, "test") for seed in run.seeds]) for arm in ARMS
@@ -223,6 +224,8 @@ def evaluate_run(run: RunFolder) -> Evaluation:
         entry["seed"] = seed
     write_json(run.path / "metrics_by_seed.json", by_seed)
     write_json(run.path / "metrics.json", evaluation.to_json("c2al") | {"exported_seed": _exported_seed(run)})
+    if run.config.yardstick:
+        measure_yardstick(run)
     return evaluation
 
 

@@ -1,0 +1,110 @@
+"""Gradient boosting on the run's rows: a baseline that it beats proves nothing by getting better."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from c2al_tf.blocks import draw_rows
+from c2al_tf.data.columns.raw import concatenate, num_rows
+from c2al_tf.data.columns.readers import count_rows, read_columns
+from c2al_tf.data.columns.shards import split_files
+from c2al_tf.data.inputs.features import FeatureEncoder
+from c2al_tf.evaluation.scoring import slice_metrics
+from c2al_tf.files import read_json, write_json
+from c2al_tf.schema import CategoricalFeature, Schema
+from c2al_tf.types import Array, Columns
+
+from .folder import RunFolder
+
+MOST_ROWS = 1_000_000
+"""Training rows of the boosting, which holds them all in memory."""
+
+_MOST_CATEGORIES = 255
+# Another seed than those of blocks and of sampled negatives.
+_SEED = 2
+
+
+def measure_yardstick(run: RunFolder) -> dict[str, Any]:
+    """Writes `yardstick.json`: scikit-learn's gradient boosting on all test rows, the targeted cohorts and the rest.
+
+    It stops by its own rule, on a tenth of its training rows. Kept if it is there for the same cohorts.
+    """
+    file = run.path / "yardstick.json"
+    cohorts = {cohort.name: str(cohort) for cohort in run.cohorts}
+    if file.exists() and read_json(file)["cohorts"] == cohorts:
+        return dict(read_json(file))
+    files, encoder = split_files(run.path, "train"), FeatureEncoder(run.schema)
+    total = count_rows(files)
+    sampled = concatenate(list(_sampled(run, total)))
+    rows = {name: values[:MOST_ROWS] for name, values in sampled.items()}
+    model = _train(rows, encoder)
+    logits, test = [], []
+    for batch in read_columns(split_files(run.path, "test"), run.schema.columns):
+        logits.append(model.decision_function(encode(batch, encoder)))
+        test.append({name: batch[name] for name in _needed(run)})
+    yardstick = {
+        "model": "scikit-learn's HistGradientBoostingClassifier",
+        "trees": model.n_iter_,
+        "rows": num_rows(rows),
+        "total_rows": total,
+        "cohorts": cohorts,
+        "metrics": _metrics(run, np.concatenate(logits), concatenate(test)),
+    }
+    write_json(file, yardstick)
+    return yardstick
+
+
+def encode(columns: Columns, encoder: FeatureEncoder) -> Array:
+    """Maps raw columns to (rows, columns) float64: ids of categories, numbers as they are, NaN where there is none.
+
+    A multi-valued feature has a column per place.
+    """
+    ids = encoder({name: tf.constant(columns[name]) for name in encoder.columns})
+    parts = [
+        ids[feature.name].numpy() if isinstance(feature, CategoricalFeature) else columns[feature.name]
+        for feature in encoder.schema.features
+    ]
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1).astype(np.float64)
+
+
+def categorical_columns(schema: Schema) -> Array:
+    """Which columns of `encode` are categories to scikit-learn: those of at most 255 ids; more ids count as numbers."""
+    few = [isinstance(f, CategoricalFeature) and f.num_ids <= _MOST_CATEGORIES for f in schema.features]
+    return np.repeat(few, [f.column.length or 1 for f in schema.features])
+
+
+def _train(rows: Columns, encoder: FeatureEncoder) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier  # takes a second, which runs without it are spared
+
+    schema = encoder.schema
+    model = HistGradientBoostingClassifier(
+        max_iter=1000, early_stopping=True, categorical_features=categorical_columns(schema), random_state=0
+    )
+    weights = rows[schema.weight] if schema.weight else None
+    return model.fit(encode(rows, encoder), rows[schema.labels[0]], sample_weight=weights)
+
+
+def _sampled(run: RunFolder, total: int) -> Iterator[Columns]:
+    """Yields at most about `MOST_ROWS` training rows of a weight above 0, always the same ones."""
+    first_row = 0
+    for batch in read_columns(split_files(run.path, "train"), run.schema.columns):
+        kept = draw_rows(np.arange(first_row, first_row + num_rows(batch)), _SEED) * total < MOST_ROWS
+        if run.schema.weight:
+            kept &= batch[run.schema.weight] > 0
+        first_row += num_rows(batch)
+        yield {name: values[kept] for name, values in batch.items()}
+
+
+def _needed(run: RunFolder) -> set[str]:
+    names = {name for cohort in run.cohorts for name in cohort.columns} | {run.schema.labels[0]}
+    return names | ({run.schema.weight} if run.schema.weight else set())
+
+
+def _metrics(run: RunFolder, logits: Array, columns: Columns) -> dict[str, Any]:
+    members = {cohort.name: cohort.contains(columns) for cohort in run.cohorts}
+    slices = {"all": np.ones(len(logits), bool), **members, "rest": ~np.logical_or.reduce(list(members.values()))}
+    labels = columns[run.schema.labels[0]]
+    weights = columns[run.schema.weight] if run.schema.weight else np.ones(len(labels))
+    return {name: slice_metrics(logits[mask], labels[mask], weights[mask]) for name, mask in slices.items()}
