@@ -35,11 +35,9 @@ def measure_yardstick(run: RunFolder) -> dict[str, Any]:
     cohorts = {cohort.name: str(cohort) for cohort in run.cohorts}
     if file.exists() and read_json(file)["cohorts"] == cohorts:
         return dict(read_json(file))
-    files, encoder = split_files(run.path, "train"), FeatureEncoder(run.schema)
-    total = count_rows(files)
-    sampled = concatenate(list(_sampled(run, total)))
-    rows = {name: values[:MOST_ROWS] for name, values in sampled.items()}
-    model = _train(rows, encoder)
+    encoder, total = FeatureEncoder(run.schema), count_rows(split_files(run.path, "train"))
+    x, y, weights = map(np.concatenate, zip(*_sampled(run, encoder, total), strict=True))
+    model = _train(run.schema, x[:MOST_ROWS], y[:MOST_ROWS], weights[:MOST_ROWS])
     logits, test = [], []
     for batch in read_columns(split_files(run.path, "test"), run.schema.columns):
         logits.append(model.decision_function(encode(batch, encoder)))
@@ -47,7 +45,7 @@ def measure_yardstick(run: RunFolder) -> dict[str, Any]:
     yardstick = {
         "model": "scikit-learn's HistGradientBoostingClassifier",
         "trees": model.n_iter_,
-        "rows": num_rows(rows),
+        "rows": min(len(y), MOST_ROWS),
         "total_rows": total,
         "cohorts": cohorts,
         "metrics": _metrics(run, np.concatenate(logits), concatenate(test)),
@@ -75,26 +73,28 @@ def categorical_columns(schema: Schema) -> Array:
     return np.repeat(few, [f.column.length or 1 for f in schema.features])
 
 
-def _train(rows: Columns, encoder: FeatureEncoder) -> Any:
+def _train(schema: Schema, x: Array, y: Array, weights: Array) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier  # takes a second, which runs without it are spared
 
-    schema = encoder.schema
     model = HistGradientBoostingClassifier(
         max_iter=1000, early_stopping=True, categorical_features=categorical_columns(schema), random_state=0
     )
-    weights = rows[schema.weight] if schema.weight else None
-    return model.fit(encode(rows, encoder), rows[schema.labels[0]], sample_weight=weights)
+    return model.fit(x, y, sample_weight=weights)
 
 
-def _sampled(run: RunFolder, total: int) -> Iterator[Columns]:
-    """Yields at most about `MOST_ROWS` training rows of a weight above 0, always the same ones."""
+def _sampled(run: RunFolder, encoder: FeatureEncoder, total: int) -> Iterator[tuple[Array, Array, Array]]:
+    """Yields about `MOST_ROWS` training rows of a weight above 0, always the same: encoded, with labels and weights."""
     first_row = 0
     for batch in read_columns(split_files(run.path, "train"), run.schema.columns):
         kept = draw_rows(np.arange(first_row, first_row + num_rows(batch)), _SEED) * total < MOST_ROWS
-        if run.schema.weight:
-            kept &= batch[run.schema.weight] > 0
+        kept &= _weights(run, batch) > 0
         first_row += num_rows(batch)
-        yield {name: values[kept] for name, values in batch.items()}
+        rows = {name: values[kept] for name, values in batch.items()}
+        yield encode(rows, encoder), rows[run.schema.labels[0]], _weights(run, rows)
+
+
+def _weights(run: RunFolder, columns: Columns) -> Array:
+    return columns[run.schema.weight] if run.schema.weight else np.ones(num_rows(columns), np.float32)
 
 
 def _needed(run: RunFolder) -> set[str]:
@@ -106,5 +106,5 @@ def _metrics(run: RunFolder, logits: Array, columns: Columns) -> dict[str, Any]:
     members = {cohort.name: cohort.contains(columns) for cohort in run.cohorts}
     slices = {"all": np.ones(len(logits), bool), **members, "rest": ~np.logical_or.reduce(list(members.values()))}
     labels = columns[run.schema.labels[0]]
-    weights = columns[run.schema.weight] if run.schema.weight else np.ones(len(labels))
+    weights = _weights(run, columns)
     return {name: slice_metrics(logits[mask], labels[mask], weights[mask]) for name, mask in slices.items()}

@@ -12,7 +12,7 @@ from ...types import Columns
 from ..columns.raw import num_rows
 from ..columns.shards import write_shards
 from .learned_schema import SchemaLearner
-from .negatives import check_rate, check_share, sample_negatives, with_weight
+from .negatives import WEIGHT, check_rate, check_share, sample_negatives, with_weight
 from .source import SPLITS, Source
 
 
@@ -58,7 +58,7 @@ def prepare(
         for split, stream in streams.items():
             batches = _checked(stream, learner, split)
             if split == "train" and negative_sampling is not None:
-                batches = _sampled(batches, source.label, f"{source.weight}", negative_sampling)
+                batches = _sampled(batches, source.label, source.weight or WEIGHT, negative_sampling)
             if split == "train":
                 batches = _learned(batches, learner)
             write_shards(folder, split, batches, learner.draft.columns, rows_per_shard)
