@@ -29,7 +29,7 @@ _SEED = 2
 def measure_yardstick(run: RunFolder) -> dict[str, Any]:
     """Writes `yardstick.json`: scikit-learn's gradient boosting on all test rows, the targeted cohorts and the rest.
 
-    It stops by its own rule, on a tenth of its training rows. Kept if it is there for the same cohorts.
+    It has as many trees as improve it on a tenth of its training rows. Kept if it is there for the same cohorts.
     """
     file = run.path / "yardstick.json"
     cohorts = {cohort.name: str(cohort) for cohort in run.cohorts}
@@ -76,9 +76,12 @@ def categorical_columns(schema: Schema) -> Array:
 def _train(schema: Schema, x: Array, y: Array, weights: Array) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier  # takes a second, which runs without it are spared
 
-    model = HistGradientBoostingClassifier(
-        max_iter=1000, early_stopping=True, categorical_features=categorical_columns(schema), random_state=0
-    )
+    # Half of scikit-learn's rate: on Census NE 0.473, at its own 0.477.
+    arguments = {"learning_rate": 0.05, "categorical_features": categorical_columns(schema), "random_state": 0}
+    stopped = HistGradientBoostingClassifier(max_iter=2000, early_stopping=True, **arguments)
+    trees = stopped.fit(x, y, sample_weight=weights).n_iter_
+    # It has set a tenth of the rows aside: as many trees learn from all.
+    model = HistGradientBoostingClassifier(max_iter=trees, early_stopping=False, **arguments)
     return model.fit(x, y, sample_weight=weights)
 
 
