@@ -6,6 +6,7 @@ https://archive.ics.uci.edu/dataset/117/census+income+kdd
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,6 +18,7 @@ from c2al_tf.data.columns.arrow import from_arrow
 from c2al_tf.data.columns.raw import concatenate
 from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.data.preparation.source import FeatureSpec, Source
+from c2al_tf.fields import check_fields
 from c2al_tf.schema import Column
 from c2al_tf.types import Array, Columns
 
@@ -54,31 +56,57 @@ _COUNTED = ("age", "num_emp", "weeks_worked")
 _AMOUNTS = ("wage_per_hour", "capital_gains", "capital_losses", "stock_dividends")
 
 
-def _feature(name: str) -> FeatureSpec:
+@dataclass(frozen=True)
+class Census:
+    """How columns become features.
+
+    Args:
+        amount_buckets: Most buckets of wages, capital gains, capital losses and dividends, cut at their quantiles.
+            Nearly all amounts are 0, so that only fine quantiles tell the others apart.
+    """
+
+    amount_buckets: int = 1000
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.amount_buckets < 1:
+            raise ValueError(f"`amount_buckets` must be at least 1. Received: amount_buckets={self.amount_buckets}")
+
+    @property
+    def features(self) -> tuple[FeatureSpec, ...]:
+        """The features."""
+        names = (name for name in TEXT_COLUMNS if name not in ("instance_weight", LABEL))
+        return tuple(_feature(name, self.amount_buckets) for name in names)
+
+
+def _feature(name: str, amount_buckets: int) -> FeatureSpec:
     if name in _CODES:
         return FeatureSpec(name, "categorical", "int64")
     if name in _COUNTED:
         return FeatureSpec(name, "numeric", "float32", num_buckets=100)
     if name in _AMOUNTS:
-        # Nearly all of them are 0: only fine quantiles tell the others apart.
-        return FeatureSpec(name, "numeric", "float32", num_buckets=1000, scaling="log")
+        return FeatureSpec(name, "numeric", "float32", num_buckets=amount_buckets, scaling="log")
     # "Unknown" is common, and tells something.
     return FeatureSpec(name, "categorical", "string", missing="slot")
 
 
-FEATURES = tuple(_feature(name) for name in TEXT_COLUMNS if name not in ("instance_weight", LABEL))
+_DEFAULT = Census()
+FEATURES = _DEFAULT.features
 
 _LABELS = ("- 50000.", "50000+.")
 _BATCH_ROWS = 65_536
 
 
-def open_source(data: Path | None = None, *, cache: Path | None = None, validation_share: float = 0.1) -> Source:
+def open_source(
+    data: Path | None = None, *, cache: Path | None = None, validation_share: float = 0.1, parameters: Census = _DEFAULT
+) -> Source:
     """Opens the data set; without `data` it is downloaded.
 
     Args:
         data: Folder with the files of the UCI archive, or with `train.parquet` and `test.parquet`.
         cache: Folder for what is downloaded; `~/.cache/c2al/census` if not given.
         validation_share: Share of the training rows, chosen at random but always the same, to validate on.
+        parameters: How columns become features.
 
     Raises:
         ValueError: If a file is absent or malformed, or has not the official number of rows or positives.
@@ -102,7 +130,7 @@ def open_source(data: Path | None = None, *, cache: Path | None = None, validati
         "test": ("test", np.arange(COUNTS["test"][0])),
     }
     return Source(
-        features=FEATURES,
+        features=parameters.features,
         label=LABEL,
         axes=tuple((axis,) for axis in AXES),
         splits={name: stream(*split) for name, split in rows.items()},

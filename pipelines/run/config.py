@@ -13,6 +13,7 @@ from c2al_tf.config import ModelConfig, TrainingConfig
 from c2al_tf.data.preparation.negatives import check_share
 from c2al_tf.fields import check_fields
 
+from ..datasets.census import Census
 from ..datasets.files import Files
 from ..datasets.synthetic_ads import SyntheticAds
 
@@ -28,6 +29,7 @@ class DataConfig:
         name: `synthetic_ads` (generated), `census`, `movielens`, or `files` for your own.
         path: Folder of the files. None: `census` and `movielens` are downloaded.
         synthetic_ads: What is generated, with `name: synthetic_ads`.
+        census: How columns become features, with `name: census`.
         files: Your files, with `name: files`.
         negative_sampling: Share, in (0, 1], of the training rows with label 0 to be kept, at the inverse weight: where
             positives are rare, 0.1 gives nearly the information of all rows for a tenth of the time. Validation and
@@ -37,6 +39,7 @@ class DataConfig:
     name: Literal["synthetic_ads", "census", "movielens", "files"]
     path: Path | None = None
     synthetic_ads: SyntheticAds = field(default_factory=SyntheticAds)
+    census: Census = field(default_factory=Census)
     files: Files | None = None
     negative_sampling: float | None = None
 

@@ -51,7 +51,7 @@ def open_source(run: RunFolder) -> Source:
     if data.name == "synthetic_ads":
         return synthetic_ads.open_source(data.synthetic_ads)
     if data.name == "census":
-        return census.open_source(data.path)
+        return census.open_source(data.path, parameters=data.census)
     if data.name == "movielens":
         return movielens.open_source(data.path)
     if data.files is None:

@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 from c2al_pipelines.datasets import census
-from c2al_pipelines.datasets.census import LABEL, TEXT_COLUMNS, open_source, read_text
+from c2al_pipelines.datasets.census import LABEL, TEXT_COLUMNS, Census, open_source, read_text
 
 from c2al_tf.schema import Column
 
@@ -106,3 +106,11 @@ def test_text_gives_the_rows_of_the_parquet(folder, tmp_path):
     for name, column in parquet.items():
         assert text[name].dtype == column.dtype
         np.testing.assert_array_equal(text[name], column, err_msg=name)
+
+
+def test_amounts_have_as_many_buckets_as_wanted():
+    buckets = {feature.name: feature.num_buckets for feature in Census(amount_buckets=7).features}
+    assert [name for name, number in buckets.items() if number == 7] == list(census._AMOUNTS)
+    assert list(buckets) == [feature.name for feature in census.FEATURES]
+    with pytest.raises(ValueError, match="`amount_buckets` must be at least 1. Received: amount_buckets=0"):
+        Census(amount_buckets=0)
