@@ -29,6 +29,11 @@ def hash_rows(numbers: Array, seed: int = 0) -> Array:
     return _mix((numbers.astype(np.uint64) + np.uint64(1)) * _GOLDEN ^ stream)
 
 
+def draw_rows(numbers: Array, seed: int = 0) -> Array:
+    """Maps row numbers (rows,) to evenly distributed float64 (rows,) in [0, 1): what is below a share is a sample."""
+    return (hash_rows(numbers, seed) >> np.uint64(11)) * 2.0**-53
+
+
 def _mix(z: Array) -> Array:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

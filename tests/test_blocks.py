@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from c2al_tf.blocks import deal_blocks, hash_rows
+from c2al_tf.blocks import deal_blocks, draw_rows, hash_rows
 from c2al_tf.types import MISSING_INT
 
 
@@ -22,6 +22,13 @@ def test_evenly_distributed(numbers):
     assert np.square(counts - 100).sum() / 100 < 999 + 5 * 45
     bits = np.unpackbits(hashes.view(np.uint8)).reshape(-1, 64).mean(axis=0)
     np.testing.assert_allclose(bits, 0.5, atol=5 * 0.5 / 100_000**0.5)
+
+
+def test_rows_below_a_share_are_that_share():
+    drawn = draw_rows(np.arange(100_000), seed=1)
+    assert 0 <= drawn.min() < drawn.max() < 1
+    for share in (0.01, 0.1, 0.5):
+        assert np.mean(drawn < share) == pytest.approx(share, abs=4 * (share * (1 - share) / 100_000) ** 0.5)
 
 
 def test_seeds_are_independent():

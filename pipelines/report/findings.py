@@ -16,6 +16,41 @@ ENOUGH_SEEDS = 5
 _UNSTABLE = 0.004
 
 
+_SHARES = {0.5: "half", 0.25: "a quarter", 0.2: "a fifth", 0.1: "a tenth", 0.05: "a twentieth", 0.01: "a hundredth"}
+
+
+def sampled_rows(share: float) -> str:
+    """What `negative_sampling` made of the training rows, in words."""
+    return f"all positives, and {_SHARES.get(share, f'{100 * share:.3g} %')} of the negatives at weight {1 / share:.3g}"
+
+
+def yardstick_rows(yardstick: Mapping[str, Any]) -> str:
+    """What the yardstick is and was trained on, in words."""
+    rows, total = yardstick["rows"], yardstick["total_rows"]
+    some = "all" if rows == total else f"{rows:,} of the"
+    drawn = "" if rows == total else ", always the same ones"
+    return (
+        f"{yardstick['model']}, {yardstick['trees']} trees, trained on {some} {total:,} training rows{drawn}. "
+        "Ids of more than 255 values are numbers to it."
+    )
+
+
+def yardstick_warning(yardstick: Mapping[str, Any], baseline: Mapping[str, Any]) -> str | None:
+    """What to think of the comparison if the yardstick beats the baseline; None if it does not.
+
+    Args:
+        yardstick: What `yardstick.json` holds.
+        baseline: The baseline's figures on all test rows.
+    """
+    boosting = yardstick["metrics"]["all"]["ne"]
+    if boosting is None or baseline["ne"] is None or baseline["ne"] <= boosting:
+        return None
+    return (
+        f"The baseline is worse than gradient boosting (NE {baseline['ne']:.4f} against {boosting:.4f}). "
+        "A gain over a baseline that boosting beats convinces nobody: improve the baseline first."
+    )
+
+
 @dataclass(frozen=True)
 class Difference:
     """NE_diff of a slice in percent, with its own 95 % interval; None where there is none.

@@ -13,7 +13,7 @@ from c2al_tf.cohorts import RULES, STABLE, UNSTABLE, Cohort, Discovery, Pair
 from c2al_tf.files import read_json, replace_file
 
 from .figures import attention_weights, forest, prediction_distributions
-from .findings import Difference, Slice, next_steps, verdict
+from .findings import Difference, Slice, next_steps, sampled_rows, verdict, yardstick_rows, yardstick_warning
 
 _MOST_SLICES_DRAWN = 40
 _MOST_PAIRS_OPEN = 10
@@ -24,7 +24,8 @@ def write_report(run_dir: Path) -> Path:
     """Writes `report.html` from `metrics.json`, `metrics_by_seed.json`, `cohorts.json`, `config.json`, `details.json`.
 
     Args:
-        run_dir: The run's folder. Sections whose part of `details.json` is absent are left out.
+        run_dir: The run's folder, with `yardstick.json` if the configuration asks for it. Sections whose part of
+            `details.json` is absent are left out.
 
     Returns:
         The report's path. The page loads nothing from anywhere.
@@ -34,6 +35,7 @@ def write_report(run_dir: Path) -> Path:
     """
     run_dir = Path(run_dir)
     files = {name: _read(run_dir / f"{name}.json") for name in ("metrics", "metrics_by_seed", "config", "details")}
+    files["yardstick"] = _read(run_dir / "yardstick.json") if files["config"].get("yardstick") else None
     discovery = Discovery.from_json(_read(run_dir / "cohorts.json"))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -62,10 +64,12 @@ def _content(
     metrics_by_seed: Mapping[str, Any],
     config: Mapping[str, Any],
     details: Mapping[str, Any],
+    yardstick: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Everything that the template shows."""
     seeds = metrics_by_seed["seeds"]
     settings = config.get("cohorts", {})
+    negative_sampling = config.get("data", {}).get("negative_sampling")
     chosen = discovery.given or discovery.cohorts(settings.get("num_cohorts", 2))
     chosen_pairs = [pair for pair in discovery.pairs if set(pair.cohorts) <= set(chosen)]
     slices = _slices(metrics, discovery, chosen)
@@ -82,6 +86,7 @@ def _content(
         "config": config,
         "metrics": metrics,
         "seeds": seeds,
+        "sampled": sampled_rows(negative_sampling) if negative_sampling else None,
         "discovery": discovery,
         "chosen": chosen,
         "chosen_pairs": chosen_pairs,
@@ -105,6 +110,7 @@ def _content(
         "other_pairs": [p for p in accepted[_MOST_PAIRS_OPEN:] if p not in chosen_pairs],
         "refused_pairs": [p for p in discovery.pairs if not p.accepted and p not in chosen_pairs],
         "refusals": [(RULES[rule], count) for rule, count in discovery.refusals.most_common()],
+        "yardstick": _yardstick(yardstick, slices) if yardstick else None,
         "planted": _planted(details.get("planted"), slices),
         "figures": {
             "predictions": prediction_distributions(_histograms(discovery, chosen, details)),
@@ -191,6 +197,16 @@ def _planted(planted: Mapping[str, Any] | None, slices: Sequence[Slice]) -> dict
     bayes = planted.get("bayes_ne") or {}
     rows = [(s, bayes[s.name]) for s in slices if s.name in bayes]
     return {**planted, "rows": sorted(rows, key=lambda row: row[0].name != "all")}
+
+
+def _yardstick(yardstick: Mapping[str, Any], slices: Sequence[Slice]) -> dict[str, Any]:
+    """What gradient boosting reaches, beside the baseline."""
+    by_name = {s.name: s for s in slices}
+    return {
+        "words": yardstick_rows(yardstick),
+        "warning": yardstick_warning(yardstick, by_name["all"].baseline),
+        "rows": [(by_name[name], metrics) for name, metrics in yardstick["metrics"].items() if name in by_name],
+    }
 
 
 def _label(cohort: Cohort) -> str:

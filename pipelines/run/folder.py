@@ -39,7 +39,7 @@ class RunFolder:
 
     @classmethod
     def start(cls, path: Path, config: RunConfig) -> "RunFolder":
-        """Opens a folder for a configuration, new or as it was left; arms, lambdas and numbers of seeds may change.
+        """Opens a folder for a configuration, new or as it was left; what `_fixed` leaves out may change.
 
         Raises:
             ValueError: If the folder holds a run of another configuration, or of another version whose configuration
@@ -146,10 +146,11 @@ class RunFolder:
 
 
 def _fixed(config: dict[str, Any]) -> dict[str, Any]:
-    """What may not change in a folder: all but the arms, their number of seeds, and whether XLA compiles."""
+    """What may not change in a folder: all but arms, lambdas, numbers of seeds, yardstick, and whether XLA compiles."""
     training = {name: value for name, value in config["training"].items() if name != "jit_compile"}
     cohorts = {name: value for name, value in config["cohorts"].items() if name != "lambdas"}
-    return config | {"title": None, "seeds": None, "arms": None, "training": training, "cohorts": cohorts}
+    free = dict.fromkeys(("title", "seeds", "arms", "yardstick"))
+    return config | free | {"training": training, "cohorts": cohorts}
 
 
 def _read_discovery(file: Path) -> Discovery:

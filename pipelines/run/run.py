@@ -12,11 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from c2al_tf.cohorts import GIVEN, RULES, STABLE, UNSTABLE, Discovery, Pair
+from c2al_tf.data.columns.readers import count_rows
+from c2al_tf.data.columns.shards import split_files
 from c2al_tf.export.facts import ExportError, ExportFacts
 from c2al_tf.files import read_json, write_json
 from c2al_tf.training.distribution import make_strategy
 
 from ..prediction.predict import compare_served
+from ..report.findings import sampled_rows, yardstick_rows, yardstick_warning
 from ..report.report import write_report
 from .arms import BASELINE, C2AL
 from .details import write_details
@@ -132,11 +135,31 @@ def print_metrics(run: RunFolder, truth: Mapping[str, float | None] | None = Non
         cells += [_number(metrics[arm][name]["ne"]) for arm in (BASELINE, C2AL)]
         cells.append(escape(_interval(metrics["ne_diff"][name])))
         table.add_row(*cells, *([_number(truth.get(name))] if truth else []))
+    if run.config.data.negative_sampling:
+        rows = count_rows(split_files(run.path, "train"))
+        console.print(f"Trained on {rows:,} rows: {sampled_rows(run.config.data.negative_sampling)}")
     console.print(table)
     for side in ("worse", "better") if run.config.seeds > 1 else ():
         names = [name for name in metrics[side] if name != "all"]
         console.print(escape(f"Cohorts that got {side}: {', '.join(names) or 'none beyond chance'}"))
     console.print(escape(metrics["claims"]))
+    if run.config.yardstick:
+        _print_yardstick(read_json(run.path / "yardstick.json"), metrics["baseline"])
+
+
+def _print_yardstick(yardstick: Mapping[str, Any], baseline: Mapping[str, Any]) -> None:
+    """Prints what gradient boosting reaches, beside the baseline."""
+    table = Table(title="Gradient boosting as a yardstick", caption=yardstick_rows(yardstick), caption_justify="left")
+    table.add_column("slice")
+    figures = {"ne": "NE", "log_loss": "log loss", "auc": "AUC"}
+    for name in figures.values():
+        table.add_column(f"{name} baseline", justify="right")
+        table.add_column(f"{name} boosting", justify="right")
+    for name, boosting in yardstick["metrics"].items():
+        table.add_row(name, *(_number(model[key]) for key in figures for model in (baseline[name], boosting)))
+    console.print(table)
+    if warning := yardstick_warning(yardstick, baseline["all"]):
+        console.print(f"[red]{warning}[/]")
 
 
 def print_summary(run: RunFolder, details: Mapping[str, Any]) -> None:

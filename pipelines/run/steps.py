@@ -17,6 +17,7 @@ from .exporting import export_run, is_exported
 from .folder import RunFolder
 from .logits import split_logits
 from .rows import encode_run
+from .yardstick import measure_yardstick
 
 
 def open_source(run: RunFolder) -> Source:
@@ -43,7 +44,7 @@ def prepare_run(run: RunFolder) -> None:
     if not (run.path / "schema.json").exists():
         source = open_source(run)
         check_columns(run, source)
-        prepare(source, run.path)
+        prepare(source, run.path, negative_sampling=run.config.data.negative_sampling)
     encode_run(run)
     check_types(run)
     if not (run.path / "cohorts.json").exists():
@@ -54,7 +55,7 @@ def prepare_run(run: RunFolder) -> None:
 def evaluate_run(run: RunFolder) -> Evaluation:
     """Compares the arms on the test rows, which nothing else reads; writes `metrics.json` and `metrics_by_seed.json`.
 
-    The seed to be exported is chosen by the validation NE.
+    The seed to be exported is chosen by the validation NE. If the configuration asks for the yardstick, it is measured.
     """
     for arm in (BASELINE, C2AL):
         for seed in run.seeds:
@@ -66,6 +67,8 @@ def evaluate_run(run: RunFolder) -> Evaluation:
         entry["seed"] = seed
     write_json(run.path / "metrics_by_seed.json", by_seed)
     write_json(run.path / "metrics.json", evaluation.to_json(C2AL) | {"exported_seed": _exported_seed(run)})
+    if run.config.yardstick:
+        measure_yardstick(run)
     return evaluation
 
 

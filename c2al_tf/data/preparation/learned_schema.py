@@ -80,7 +80,9 @@ class SchemaLearner:
         weight = self.draft.weight
         counted = slice(None) if weight is None else rows[weight] > 0
         for name, learner in self._learners.items():
-            learner.update(rows[name][counted])
+            values = rows[name][counted]
+            if len(values):
+                learner.update(values)
 
     def schema(self) -> Schema:
         """The schema of all rows so far."""

@@ -12,29 +12,44 @@ from ...types import Columns
 from ..columns.raw import num_rows
 from ..columns.shards import write_shards
 from .learned_schema import SchemaLearner
+from .negatives import WEIGHT, check_rate, check_share, sample_negatives, with_weight
 from .source import SPLITS, Source
 
 
-def prepare(source: Source, directory: str | Path, *, rows_per_shard: int = 1_000_000, progress: bool = True) -> Schema:
+def prepare(
+    source: Source,
+    directory: str | Path,
+    *,
+    rows_per_shard: int = 1_000_000,
+    negative_sampling: float | None = None,
+    progress: bool = True,
+) -> Schema:
     """Writes `data/<split>-<shard>.parquet` and `schema.json` into a folder, and returns the schema.
 
-    Each split is read once. The schema is learnt from `"train"` alone. The folder `data` appears whole, in the place of
-    an older one, or not at all.
+    Each split is read once. The schema is learnt from the rows of `"train"` that are written, and from no others: with
+    `negative_sampling` too, a value of a vocabulary is in at least `min_count` rows that a model trains on. The folder
+    `data` appears whole, in the place of an older one, or not at all.
 
     Args:
         source: Where the rows come from.
         directory: The folder.
         rows_per_shard: Most rows per file.
+        negative_sampling: Share, in (0, 1], of the training rows with label 0 to be kept, always the same ones, at the
+            inverse weight. All other rows stay as they are; without a weight of their own they get a weight of 1.
+            None: every row is kept.
         progress: Whether to show progress bars.
 
     Raises:
-        ValueError: If a split is missing or empty, or a row breaks a rule (see `checks`).
+        ValueError: If a split is missing or empty, a row breaks a rule (see `checks`), also one that is not kept, or
+            negatives are to be sampled where they are fewer than the positives.
     """
+    check_share(negative_sampling)
     if sorted(source.splits) != sorted(SPLITS):
         raise ValueError(f"A source must have the splits {list(SPLITS)}. Received: {sorted(source.splits)}")
     if rows_per_shard < 1:
         raise ValueError(f"`rows_per_shard` must be at least 1. Received: rows_per_shard={rows_per_shard}")
     directory = Path(directory)
+    source = source if negative_sampling is None else with_weight(source)
     streams = {split: _stream(source, split, progress) for split in SPLITS}
     first = next(streams["train"])
     learner = SchemaLearner(source, first)
@@ -42,6 +57,10 @@ def prepare(source: Source, directory: str | Path, *, rows_per_shard: int = 1_00
     with replace_directory(directory / "data") as folder:
         for split, stream in streams.items():
             batches = _checked(stream, learner, split)
+            if split == "train" and negative_sampling is not None:
+                batches = _sampled(batches, source.label, source.weight or WEIGHT, negative_sampling)
+            if split == "train":
+                batches = _learned(batches, learner)
             write_shards(folder, split, batches, learner.draft.columns, rows_per_shard)
     schema = learner.schema()
     schema.save(directory / "schema.json")
@@ -65,8 +84,20 @@ def _stream(source: Source, split: str, progress: bool) -> Iterator[Columns]:
 def _checked(stream: Iterator[Columns], learner: SchemaLearner, split: str) -> Iterator[Columns]:
     first_row = 0
     for batch in stream:
-        rows = learner.check(batch, split, first_row)
-        if split == "train":
-            learner.learn(rows)
-        yield rows
-        first_row += num_rows(rows)
+        yield learner.check(batch, split, first_row)
+        first_row += num_rows(batch)
+
+
+def _sampled(batches: Iterator[Columns], label: str, weight: str, share: float) -> Iterator[Columns]:
+    rows = positives = 0
+    for batch in batches:
+        yield sample_negatives(batch, label, weight, share, first_row=rows)
+        rows += num_rows(batch)
+        positives += int(batch[label].sum())
+    check_rate(positives, rows)
+
+
+def _learned(batches: Iterator[Columns], learner: SchemaLearner) -> Iterator[Columns]:
+    for batch in batches:
+        learner.learn(batch)
+        yield batch

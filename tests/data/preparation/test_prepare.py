@@ -299,6 +299,15 @@ def test_rows_of_weight_0_teach_nothing_but_stay(source, splits, tmp_path):
         prepare(dataclasses.replace(source, splits=wrong, weight="weight"), tmp_path / "b", progress=False)
 
 
+def test_a_batch_of_weight_0_alone_teaches_nothing(source, splits):
+    weighted = [
+        {**batch, "weight": np.full(len(batch["age"]), number, np.float32)}
+        for number, batch in enumerate(splits["train"])
+    ]
+    schema = build_schema(weighted, dataclasses.replace(source, weight="weight"))
+    assert dataclasses.replace(schema, weight=None) == build_schema(splits["train"][1:], source)
+
+
 def test_task_counts_of_weighted_rows(tmp_path, monkeypatch):
     """By weight: positives 1 + 4 of 1 + 2 + 4 + 3; the young's is the first row alone."""
     monkeypatch.setattr("c2al_tf.data.inputs.priors.FEW_POSITIVES", 1)

@@ -24,6 +24,9 @@ from c2al_pipelines.datasets.synthetic_ads import (
 )
 
 from c2al_tf.data.columns.checks import check_columns
+from c2al_tf.data.columns.raw import concatenate
+from c2al_tf.data.columns.readers import read_columns
+from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.preparation.prepare import prepare
 
 SMALL = SyntheticAds(num_rows=3 * BLOCK_ROWS + 10, validation_rows=100, test_rows=400_000)
@@ -229,6 +232,21 @@ def test_prepare_gives_the_model_the_cohorts_as_buckets(tmp_path):
     head, tail = planted_cohorts(small)
     assert user_value.boundaries[0] == pytest.approx(tail.conditions[0].high, rel=0.03)
     assert user_value.boundaries[-1] == pytest.approx(head.conditions[0].low, rel=0.03)
+
+
+def test_negatives_are_sampled_as_the_log_is_drawn(tmp_path):
+    """A longer log begins with the rows of a shorter one, also sampled."""
+    rows = []
+    for blocks in (1, 3):
+        log = SyntheticAds(num_rows=blocks * BLOCK_ROWS, validation_rows=50, test_rows=50, click_rate=0.02)
+        schema = prepare(open_source(log), tmp_path, negative_sampling=0.1, progress=False)
+        rows.append(concatenate(list(read_columns(split_files(tmp_path, "train"), schema.columns))))
+    clicks = _rows(log, "train")[0]["click"]
+    assert rows[1]["click"].sum() == clicks.sum()
+    assert len(rows[1]["click"]) == pytest.approx(clicks.sum() + 0.1 * (1 - clicks).sum(), rel=0.03)
+    assert rows[1][schema.weight].sum() == pytest.approx(len(clicks), rel=0.03)
+    for name, column in rows[0].items():
+        np.testing.assert_array_equal(rows[1][name][: len(column)], column)
 
 
 @pytest.mark.parametrize(

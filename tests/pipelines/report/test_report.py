@@ -135,6 +135,34 @@ def test_page_has_its_parts(better):
     assert "A &lt;tiny&gt; run" in page
 
 
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.1, "a tenth of the negatives at weight 10"), (0.3, "30 % of the negatives at weight 3.33")]
+)
+def test_sampled_negatives_are_said_beside_the_rows(tmp_path, better, share, words):
+    assert "of the negatives" not in text_of(better[2])
+    make_run(tmp_path, {"else": 0.1})
+    config = read_json(tmp_path / "config.json")
+    write_json(tmp_path / "config.json", config | {"data": {"negative_sampling": share}})
+    assert f"8,000 for training ( all positives, and {words} ), " in text_of(read_report(tmp_path))
+
+
+@pytest.mark.parametrize(("ne", "worse"), [(0.5, True), (0.99, False)])
+def test_the_yardstick_stands_beside_the_baseline(tmp_path, better, ne, worse):
+    assert "gradient boosting" not in better[2]
+    make_run(tmp_path, {"else": 0.1})
+    write_json(tmp_path / "config.json", read_json(tmp_path / "config.json") | {"yardstick": True})
+    with pytest.raises(ValueError, match=r"The report needs yardstick.json"):
+        write_report(tmp_path)
+    metrics = {"all": {"ne": ne, "log_loss": 0.31, "auc": 0.777}, "rest": {"ne": None, "log_loss": None, "auc": None}}
+    about = {"model": "Boosting", "trees": 7, "rows": 1000, "total_rows": 8000}
+    write_json(tmp_path / "yardstick.json", about | {"metrics": metrics})
+    text = text_of(read_report(tmp_path))
+    assert "Boosting, 7 trees, trained on 1,000 of the 8,000 training rows, always the same ones." in text
+    assert f"{ne:.4f}" in text
+    assert "0.7770" in text
+    assert text.count("a gain over a baseline that boosting beats convinces nobody".capitalize()) == (2 if worse else 0)
+
+
 def test_worse_cohorts_come_first(better):
     run_dir, _, page = better
     worse = read_json(run_dir / "metrics.json")["worse"]

@@ -62,7 +62,7 @@ def prepared(c2al, monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
 def test_every_configuration_is_read_and_survives_the_run_folder(prepared, tmp_path, name) -> None:
     config = prepared(CONFIGS / f"{name}.yaml")
-    assert config.data.name.startswith({"demo": "synthetic_ads"}.get(name, name))
+    assert config.data.name.startswith({"demo": "synthetic_ads"}.get(name, name.partition("_")[0]))
     assert commands._opened(Namespace(run_dir=tmp_path / "run")).config == config
 
 
@@ -125,6 +125,11 @@ def test_given_values_keep_their_types(prepared, tmp_path, written, values) -> N
             r"`divergence` must be one of 'js', 'kl', 'wasserstein', 'cosine'",
         ),
         (lambda: DataConfig("cencus"), r"`name` must be one of 'synthetic_ads', 'census', .* Received: name='cencus'"),
+        (
+            lambda: DataConfig("census", negative_sampling=0.0),
+            r"`negative_sampling` must be in \(0, 1\], or null. Received: negative_sampling=0.0",
+        ),
+        (lambda: DataConfig("census", negative_sampling=10), r"must be in \(0, 1\].* negative_sampling=10"),
         (lambda: Guard(min_positives=0.5), r"`min_positives` must be a whole number. Received: min_positives=0.5"),
         (lambda: CohortsConfig(lambdas=(1.0, 2.0, 3.0)), r"Received: lambdas=\(1.0, 2.0, 3.0\)"),
         (lambda: CohortsConfig(num_cohorts=3, lambdas=(1.0, 2.0)), r"one for each of the 3 cohorts"),

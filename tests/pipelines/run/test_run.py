@@ -172,6 +172,26 @@ def test_metrics_of_one_seed_say_nothing_of_cohorts(tmp_path, capsys, seeds) -> 
     assert ("beyond chance" in says) is (seeds > 1)
 
 
+@pytest.mark.parametrize("worse", [False, True])
+def test_the_yardstick_is_shown_beside_the_baseline(tmp_path, capsys, worse) -> None:
+    figures = {"positives": 5, "ne": 0.8, "log_loss": 0.25, "auc": 0.75}
+    boosting = {"ne": 0.7 if worse else 0.9, "log_loss": 0.2125, "auc": 0.8125}
+    about = {"model": "Boosting", "trees": 7, "rows": 9, "total_rows": 9}
+    yardstick = about | {"metrics": dict.fromkeys(("all", "rest"), boosting)}
+    discovery = discover(["a", "b"])
+    slices = ("all", *(cohort.name for cohort in discovery.cohorts()), "rest")
+    differences = {name: {"percent": 1.0, "low": 0.5, "high": 1.5} for name in slices}
+    metrics = {arm: dict.fromkeys(slices, figures) for arm in ARMS} | {"ne_diff": differences}
+    write_json(tmp_path / "metrics.json", metrics | {"better": [], "worse": [], "interval": "i", "claims": "c"})
+    write_json(tmp_path / "cohorts.json", discovery.to_json())
+    write_json(tmp_path / "yardstick.json", yardstick)
+    print_metrics(RunFolder(tmp_path, RunConfig("t", DataConfig("census"), yardstick=True)))
+    says = " ".join(capsys.readouterr().out.split())
+    for text in ("0.8125", "0.2125", "Boosting, 7 trees, trained on all 9 training rows"):
+        assert text in says
+    assert ("that boosting beats convinces nobody" in says) is worse
+
+
 def test_metrics_have_the_form_that_is_promised(finished) -> None:
     metrics = json.loads((finished.path / "metrics.json").read_text(), parse_constant=pytest.fail)
     called = {"better", "worse", "claims"}
