@@ -36,7 +36,7 @@ bench: .venv/installed .venv/bench-installed .venv-bench/torch-installed .venv-b
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check jax==0.10.2 && touch $@ || echo "JAX could not be installed"
 
 test: .venv/installed  ## Run the tests, without those marked slow.
-	.venv/bin/python -m pytest --numprocesses auto --dist loadfile
+	.venv/bin/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # `make test-lowest` leaves out what is long: statistics, trained models, benchmarks. The rest touches every package.
 LONG_TESTS = tests/cohorts/test_chance.py tests/cohorts/test_discovery.py tests/evaluation/test_claims.py \

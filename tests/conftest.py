@@ -31,6 +31,34 @@ def pytest_configure() -> None:
     ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1)
 
 
+# The files that take longest, the longest first: with `--dist loadfile` one that begins late would keep one worker busy
+# when the others have nothing left to do.
+LONGEST = (
+    "pipelines/run/test_run.py",
+    "training/test_loop.py",
+    "training/test_fit.py",
+    "training/test_distribution.py",
+    "pipelines/run/test_records_run.py",
+    "export/test_publish.py",
+    "pipelines/benchmarks/serving_proofs/test_fuzz.py",
+    "pipelines/datasets/test_generate.py",
+    "optimizers/test_sparse_optimizer.py",
+    "export/test_proof.py",
+    "evaluation/test_claims.py",
+    "test_model.py",
+    "test_saved_model.py",
+    "cohorts/test_discovery.py",
+    "pipelines/commands/test_verify_export.py",
+    "training/test_compilation.py",
+    "test_readme.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
 @pytest.fixture(autouse=True)
 def no_process_is_left() -> Iterator[None]:
     """Kills the processes that a test has started and not ended: that test fails, and no other is blamed for them."""
@@ -54,6 +82,10 @@ def no_process_is_left() -> Iterator[None]:
 def _children() -> set[int]:
     """Of this process; those of `multiprocessing` that have ended are joined, and its resource tracker stays."""
     multiprocessing.active_children()
+    try:  # mostly there is none, and TensorFlow has a hundred threads to look through
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return set()
     pids = set()
     for thread in Path("/proc/self/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended

@@ -10,6 +10,8 @@ from c2al_tf.layers import TaskHead
 from c2al_tf.model import REPRESENTATION, add_cohort_heads, build_model, check_logits, strip_auxiliary_heads
 from c2al_tf.schema import CategoricalFeature, Schema
 
+from .untuned import UNTUNED
+
 CONFIG = ModelConfig(embedding_dim=4, num_outputs=2, attention_units=4, shared_units=(8, 6), head_units=(5,))
 
 
@@ -314,7 +316,7 @@ def test_inputs_are_read_by_name_whatever_else_comes(jit_compile: bool, tmp_path
     for each in (model, keras.saving.load_model(tmp_path / "model.keras")):
         losses = dict.fromkeys(y, "mse")
         each.compile(keras.optimizers.SGD(0.0), losses, {"primary": 1.0, "rich": 0.0}, jit_compile=jit_compile)
-        data = tf.data.Dataset.from_tensors((AGE_AND_WEEKS, y))
+        data = tf.data.Dataset.from_tensors((AGE_AND_WEEKS, y)).with_options(UNTUNED)
         np.testing.assert_array_equal(each(AGE_AND_WEEKS)["primary"], y["primary"])
         np.testing.assert_array_equal(each.predict(AGE_AND_WEEKS, verbose=0)["primary"], y["primary"])
         assert each.evaluate(data, verbose=0, return_dict=True)["primary_loss"] == 0
@@ -366,7 +368,7 @@ def test_strings_that_nothing_reads_under_xla(inputs: str) -> None:
     model = add_cohort_heads(age_and_weeks() if inputs == "dict" else theirs("list"), "h", ("rich",))
     x = {x.name: tf.ones((2, x.shape[1])) for x in model.inputs} | {"city": tf.constant(["rome", "bonn"])}
     y = {name: tf.ones((2, 1)) for name in model.output}
-    data = tf.data.Dataset.from_tensors((x, y))
+    data = tf.data.Dataset.from_tensors((x, y)).with_options(UNTUNED)
     model.compile("sgd", dict.fromkeys(y, "mse"), jit_compile=True)
     for run in (lambda: model.fit(data, shuffle=False, verbose=0), lambda: model.predict(data, verbose=0)):
         with pytest.raises(ValueError, match="must be dropped before a step .*keep=model.*Received: `city`"):

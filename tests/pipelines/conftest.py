@@ -128,21 +128,35 @@ def small_words() -> Callable[..., list[str]]:
 
 
 @pytest.fixture(scope="session")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory, small_words: Callable[..., list[str]], script: Callable[..., Outcome]
-) -> FinishedRun:
-    """One whole run, in a process of its own. Tests read it; those that write copy it first.
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]:
+    """`made_once(name, make)`: a path of that name and what `make(path)` returned.
 
     The workers of pytest-xdist share it: whoever needs it first makes it.
     """
     folder = tmp_path_factory.getbasetemp()
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-    path, record = folder / "finished", folder / "finished.json"
-    words = small_words(path)
-    with (folder / "finished.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not record.exists():
-            outcome = script("run", *words)
-            assert outcome.status == 0, outcome.error[-3000:]
-            record.write_text(json.dumps(dataclasses.asdict(outcome)))
-    return FinishedRun(path, tuple(words), Outcome(**json.loads(record.read_text())))
+
+    def once(name: str, make: Callable[[Path], Any]) -> tuple[Path, Any]:
+        path, record = folder / name, folder / f"{name}.json"
+        with (folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not record.exists():
+                record.write_text(json.dumps(make(path)))
+        return path, json.loads(record.read_text())
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def finished(
+    made_once: Callable[..., tuple[Path, Any]], small_words: Callable[..., list[str]], script: Callable[..., Outcome]
+) -> FinishedRun:
+    """One whole run, in a process of its own. Tests read it; those that write copy it first."""
+
+    def make(path: Path) -> dict[str, Any]:
+        outcome = script("run", *small_words(path))
+        assert outcome.status == 0, outcome.error[-3000:]
+        return dataclasses.asdict(outcome)
+
+    path, outcome = made_once("finished", make)
+    return FinishedRun(path, tuple(small_words(path)), Outcome(**outcome))

@@ -22,7 +22,7 @@ BATCH, STEPS = 64, 16
 def fit(small_schema, small_file, small_cohorts):
     """Trains a model; with XLA where a test is about it, as XLA compiles for longer than all steps take."""
 
-    def fit(*, lambdas=None, epochs=2, dropout=0.0, seed=0, mixed_precision=False, jit_compile=False, **arguments):
+    def fit(*, lambdas=None, epochs=2, dropout=0.0, seed=0, mixed_precision=False, **arguments):
         cohorts = small_cohorts if lambdas is not None else ()
         config = ModelConfig(**{**vars(CONFIG), "dropout": dropout, "mixed_precision": mixed_precision})
         keras.utils.set_random_seed(seed)
@@ -45,10 +45,8 @@ def fit(small_schema, small_file, small_cohorts):
             model,
             batches,
             weighted_sum_of_tasks(lambdas or {}),
-            steps_per_epoch=STEPS,
             epochs=epochs,
-            jit_compile=jit_compile,
-            **arguments,
+            **({"steps_per_epoch": STEPS, "jit_compile": False} | arguments),
         )
         return model, history
 

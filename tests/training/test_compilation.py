@@ -15,6 +15,8 @@ from c2al_tf.training import compilation, loop, train
 from c2al_tf.training.batches import in_form
 from c2al_tf.training.step import compile_step
 
+from ..untuned import UNTUNED
+
 
 def make_model() -> keras.Model:
     keras.utils.set_random_seed(0)
@@ -28,22 +30,22 @@ def make_model() -> keras.Model:
 def rows() -> tf.data.Dataset:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(32, 3)).astype("float32"), rng.integers(0, 2, 32)
-    return tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(8).with_options(UNTUNED)
 
 
 @pytest.mark.parametrize("worthwhile", [0.0, 1e9])
 def test_trying_changes_no_variable(worthwhile: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, moving statistics, the state of dropout, the optimizer's and the metrics'."""
     monkeypatch.setattr(compilation, "WORTHWHILE_SECONDS", worthwhile)
-    results = {}
-    for jit_compile in ("auto", False, True):
+
+    def trained(jit_compile: bool | str) -> tuple[bool, list[np.ndarray]]:
         model = make_model()
         history = train(model, rows(), weighted_sum_of_tasks(), epochs=2, jit_compile=jit_compile)
-        results[jit_compile] = [*model.get_weights(), np.array([epoch["mae"] for epoch in history.epochs])]
-        if jit_compile == "auto":
-            chosen = history.jit_compile
-    for ours, expected in zip(results["auto"], results[chosen], strict=True):
-        np.testing.assert_array_equal(ours, expected)
+        return history.jit_compile, [*model.get_weights(), np.array([epoch["mae"] for epoch in history.epochs])]
+
+    chosen, ours = trained("auto")
+    for value, expected in zip(ours, trained(chosen)[1], strict=True):
+        np.testing.assert_array_equal(value, expected)
 
 
 def choose(num_steps: int | None, seconds: dict[bool, float] | None = None) -> bool:

@@ -61,12 +61,14 @@ def contender(tmp_path: Path) -> Callable[..., Contender]:
 
 
 @pytest.fixture(scope="session")
-def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from .serving_proofs.publisher import publish_small  # TensorFlow, which most of these tests do without
+def base_path(made_once: Callable[..., tuple[Path, Any]]) -> Path:
+    def make(path: Path) -> int:
+        from .serving_proofs.publisher import publish_small  # TensorFlow, which most of these tests do without
 
-    path = tmp_path_factory.mktemp("served")
-    publish_small(path, seed=0)
-    return path
+        path.mkdir()
+        return publish_small(path, seed=0)
+
+    return made_once("served", make)[0]
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import signal
+import types
 from pathlib import Path
 from typing import Any
 
@@ -359,8 +360,8 @@ def test_another_configuration_in_the_same_folder_is_an_error(finished, c2al) ->
 
 
 def test_step_by_step_gives_the_same(finished, c2al, tmp_path) -> None:
-    """Seed 0 is trained here; the models of seed 1 are there already."""
-    copy_run(finished, tmp_path, "seeds/1")
+    """Seed 0 is trained here; the models of seed 1 and the export are there already."""
+    copy_run(finished, tmp_path, "seeds/1", "export", "export.json")
     run = ("--run-dir", tmp_path)
     words = [word for word in finished.words if not word.startswith("--run-dir")]
     steps = (
@@ -369,7 +370,6 @@ def test_step_by_step_gives_the_same(finished, c2al, tmp_path) -> None:
         (("discover", *run), "Chosen: user_value in top 5 %"),
         (("train", *run, "--arm", "c2al"), str(tmp_path / "seeds/1/c2al/model.keras")),
         (("evaluate", *run), "Cohorts that got worse"),
-        (("export", *run), str(tmp_path / "export/1")),
         (("report", *run), str(tmp_path / "report.html")),
     )
     for step, says in steps:
@@ -419,6 +419,16 @@ def test_a_step_before_its_time_names_the_one_to_run_first(finished, c2al, tmp_p
     expected = first if "DIR" in first else f"{first} --run-dir DIR"
     assert f"Run `{expected.replace('DIR', str(folder))}` first" in outcome.error
     assert outcome.error.count("c2al: ") == 1
+
+
+def test_without_a_seed_the_best_one_is_exported(finished, c2al, monkeypatch) -> None:
+    """As in the whole run, which leaves the choice to `export_best`, too."""
+
+    def export_best(run: RunFolder, seed: int | None = None) -> types.SimpleNamespace:
+        return types.SimpleNamespace(directory=f"{run.path}, {seed}")
+
+    monkeypatch.setattr("c2al_pipelines.run.steps.export_best", export_best)
+    assert c2al("export", "--run-dir", finished.path).output == f"{finished.path}, None\n"
 
 
 def test_another_seed_can_be_exported(finished, c2al, tmp_path) -> None:
