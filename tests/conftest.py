@@ -35,6 +35,7 @@ def pytest_configure() -> None:
 # when the others have nothing left to do.
 LONGEST = (
     "pipelines/run/test_run.py",
+    "pipelines/experiments/test_experiment.py",
     "training/test_loop.py",
     "training/test_fit.py",
     "training/test_distribution.py",

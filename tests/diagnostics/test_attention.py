@@ -6,7 +6,7 @@ import tensorflow as tf
 from c2al_tf.config import ModelConfig
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.diagnostics import attention_weights, measure_attention
-from c2al_tf.diagnostics.attention import attention_layers
+from c2al_tf.diagnostics.attention import named_layers
 from c2al_tf.diagnostics.measures import measures_of, share_near_zero
 from c2al_tf.layers import FMAttention
 from c2al_tf.model import build_model
@@ -38,7 +38,7 @@ def test_a_model_without_attention() -> None:
 
 def test_every_attention_is_found(model, batch) -> None:
     """In the graph, in a layer's list and in a nested model; two have one name."""
-    layers = attention_layers(model)
+    layers = named_layers(model)
     assert sorted(layers) == ["fm:0", "fm:1", "inner"]
     assert layers["fm:0"] is model.get_layer("fm")
     rows = tf.data.Dataset.from_tensors(batch).repeat(2)
@@ -52,15 +52,15 @@ def test_every_attention_is_found(model, batch) -> None:
 
 def test_measures(model, batch) -> None:
     """Of the hidden units, two are switched off, and all weights of one that none of the outputs needs are 0."""
-    layer = attention_layers(model)["fm:1"]
+    layer = named_layers(model)["fm:1"]
     layer.hidden.bias.assign([-100.0, -100.0, 0.0, 0.0, 0.0])
     layer.weights_out.kernel.assign(np.array(layer.weights_out.kernel) * np.array([[0], [1], [1], [1], [1]]))
     rows = {row["layer"]: row for row in measure_attention(model, batch[0])}
     first, nested, static = (rows[name] for name in ("fm:0", "fm:1", "inner"))
     X = batch[0]["X"]
-    for row, each in ((first, attention_layers(model)["fm:0"]), (nested, layer)):
+    for row, each in ((first, named_layers(model)["fm:0"]), (nested, layer)):
         assert measures_of(np.array(each.attention(X))) == {name: row[name] for name in measures_of(np.ones((2, 2)))}
-    assert static == {"layer": "inner", **measures_of(np.array(attention_layers(model)["inner"].static_attention))}
+    assert static == {"layer": "inner", **measures_of(np.array(named_layers(model)["inner"].static_attention))}
     assert nested["dead_units"] == 2 / 5
     kernels = [np.array(kernel).ravel() for kernel in (layer.hidden.kernel, layer.weights_out.kernel)]
     assert nested["weights_near_zero"] == share_near_zero(np.concatenate(kernels)) >= 8 / sum(map(len, kernels))

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from c2al_tf.diagnostics import attention_gradients
-from c2al_tf.diagnostics.attention import attention_layers
+from c2al_tf.diagnostics.attention import named_layers
 from c2al_tf.diagnostics.gradients import compare
 from c2al_tf.losses import weighted_sum_of_tasks
 
@@ -26,7 +26,7 @@ def gradients_by_hand(model: keras.Model, batch) -> dict[str, dict[str, np.ndarr
     X, w = tf.constant(x["X"], tf.float64), weight.astype("float64")
     layers = {
         name: [tf.Variable(np.array(weight, np.float64)) for weight in layer.trainable_variables]
-        for name, layer in attention_layers(model).items()
+        for name, layer in named_layers(model).items()
     }
     order = {"fm:0": "fm:0", "tower": "inner", "nested": "fm:1"}
     found: dict[str, dict[str, np.ndarray]] = {name: {} for name in layers}
@@ -47,7 +47,7 @@ def test_of_every_layer_and_task(model, batch) -> None:
     expected = gradients_by_hand(model, batch)
     rows = attention_gradients(model, batch, weighted_sum_of_tasks({"young": 0.3, "old": 2.0}).terms)
     assert [(row["layer"], row["task"]) for row in rows] == [
-        (layer, task) for layer in attention_layers(model) for task in ("young", "old")
+        (layer, task) for layer in named_layers(model) for task in ("young", "old")
     ]
     for row in rows:
         scale = {"young": 0.3, "old": 2.0}[row["task"]]

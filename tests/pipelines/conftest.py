@@ -5,12 +5,14 @@ import dataclasses
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from c2al_serving.requests.model_client import ModelClient
 
@@ -160,3 +162,30 @@ def finished(
 
     path, outcome = made_once("finished", make)
     return FinishedRun(path, tuple(small_words(path)), Outcome(**outcome))
+
+
+def _position(checkpoints: Path) -> tuple[int, int]:
+    """Epoch and step of the newest checkpoint."""
+    newest = max(checkpoints.glob("[0-9]*.npz"), default=None)
+    if newest is None:
+        return 0, 0
+    with np.load(newest) as arrays:
+        saved = json.loads(arrays["position.json"])
+    return saved["epoch"], saved["step"]
+
+
+@pytest.fixture
+def end_at(until: Callable[[Callable[[], object]], None]) -> Callable[..., str]:
+    """Sends a signal once a checkpoint is within an epoch; returns what the process said on stderr."""
+
+    def end(starting: Any, checkpoints: Path, epoch: int, number: signal.Signals) -> str:
+        with starting as process:
+            until(lambda: _position(checkpoints) >= (epoch, 1) or process.poll() is not None)
+            assert process.poll() is None, process.stderr.read()
+            process.send_signal(number)
+            error = process.communicate()[1]
+        assert process.returncode == (1 if number == signal.SIGINT else -number)
+        assert not (checkpoints.parent / "model.keras").exists()
+        return error
+
+    return end

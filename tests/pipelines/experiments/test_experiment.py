@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -130,3 +131,26 @@ def test_the_interval_of_many_arms_is_wider() -> None:
     low, high = corrected(difference, 10)
     assert (high - low) / 2 == pytest.approx(5.597568 * 0.01 / 5**0.5 * 100, rel=1e-4)
     assert corrected(NEDifference(None, None, None, ()), 3) == (None, None)
+
+
+@pytest.mark.slow
+def test_arms_with_state_or_masks_resume_after_a_kill(start_script, script, small_words, tmp_path, end_at) -> None:
+    """To the same bits: group weights and the memberships of masked labels survive."""
+    arms = [
+        {"name": "baseline"},
+        {"name": "dro", "cohorts": {"by": "targeted"}, "objective": "group_dro"},
+        {"name": "masked", "cohorts": {"by": "targeted"}, "labels": "masked"},
+    ]
+    settings = {"training__batch_size": 50, "training__epochs": 2, "training__checkpoint_steps": 20, "seeds": 1}
+    paths = [tmp_path / "unbroken", tmp_path / "killed"]
+    unbroken, killed = (small_words(path, arms=json.dumps(arms), model__dropout=0.1, **settings) for path in paths)
+    outcome = script("experiment", *unbroken)
+    assert outcome.status == 0, outcome.error[-2000:]
+    for arm, epoch in (("dro", 0), ("dro", 1), ("masked", 1)):
+        checkpoints = paths[1] / "seeds" / "0" / arm / "checkpoints"
+        end_at(start_script("experiment", *killed), checkpoints, epoch, signal.SIGKILL)
+    assert script("experiment", *killed).status == 0
+    for arm in ("dro", "masked"):
+        logits = [np.load(path / "seeds" / "0" / arm / "test_logits.npy") for path in paths]
+        np.testing.assert_array_equal(*logits)
+    assert read_json(paths[0] / "results.json") == read_json(paths[1] / "results.json")

@@ -447,32 +447,6 @@ def test_another_seed_can_be_exported(finished, c2al, tmp_path) -> None:
     assert read_json(folder / "metrics.json")["exported_seed"] == other
 
 
-def position(checkpoints: Path) -> tuple[int, int]:
-    """Epoch and step of the newest checkpoint."""
-    newest = max(checkpoints.glob("[0-9]*.npz"), default=None)
-    if newest is None:
-        return 0, 0
-    with np.load(newest) as arrays:
-        saved = json.loads(arrays["position.json"])
-    return saved["epoch"], saved["step"]
-
-
-@pytest.fixture
-def end_at(until):
-    """Sends a signal once a checkpoint is within an epoch; returns what the process said on stderr."""
-
-    def end(starting, checkpoints: Path, epoch: int, number: signal.Signals) -> str:
-        with starting as process:
-            until(lambda: position(checkpoints) >= (epoch, 1) or process.poll() is not None)
-            assert process.poll() is None, process.stderr.read()
-            process.send_signal(number)
-            error = process.communicate()[1]
-        assert process.returncode == (1 if number == signal.SIGINT else -number)
-        return error
-
-    return end
-
-
 def weights(path: Path, arm: str) -> list[np.ndarray]:
     import c2al_tf.model  # noqa: F401  registers what the file is made of
 
@@ -493,7 +467,6 @@ def test_a_killed_run_ends_where_an_unbroken_one_ends(start_script, script, smal
     ):
         folder = paths["killed"] / "seeds" / "0" / arm
         error = end_at(start_script("run", *killed), folder / "checkpoints", epoch, number)
-        assert position(folder / "checkpoints")[0] < 2
         assert not (folder / "model.keras").exists()
         if number == signal.SIGINT:
             assert error.endswith("c2al: interrupted. The same command goes on where this one stopped.\n")
