@@ -1,7 +1,6 @@
 """Files, or rows that were encoded once, to batches of (model inputs, labels, weight)."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import tensorflow as tf
 
@@ -12,7 +11,7 @@ from ..columns.readers import Paths, as_paths
 from .encoded import EncodedRows
 from .features import FeatureEncoder
 from .labels import LabelDesign, check_columns_present, check_design, check_names
-from .packing import Layout, pack_files, primary_tasks, split_rows
+from .packing import Layout, pack_files, primary_tasks, row_splitter
 from .sharding import WHOLE, Shard
 from .stream import Order, PackedRows, read_blocks
 
@@ -90,12 +89,11 @@ def make_dataset(
             files, columns, pack, layout.width, order, batches_per_block=per_block, csv_format=csv_format
         )
 
-    def split(packed_rows: tf.Tensor) -> tuple[Any, ...]:
-        return split_rows(packed_rows, layout, [c.name for c in cohorts], design, [c.name for c in members])
-
+    names, told = (tuple(cohort.name for cohort in given) for given in (cohorts, members))
+    split = row_splitter(layout, size, names, design, told)
     specs = tf.TensorSpec((None, size, layout.width), tf.int32)
     dataset = tf.data.Dataset.from_generator(blocks, output_signature=specs).unbatch()
-    dataset = dataset.map(split, num_parallel_calls=2, deterministic=True)
+    dataset = dataset.map(lambda rows: split(rows), num_parallel_calls=2, deterministic=True)
     options = tf.data.Options()
     # Autotuning is off: its thread sleeps for up to a minute, and closing an iterator waits for it.
     options.autotune.enabled = False

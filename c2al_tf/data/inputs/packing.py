@@ -1,5 +1,6 @@
 """Encoded rows packed into one int32 matrix, floats bit-cast: shuffling one tensor is faster than one per column."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,6 +114,19 @@ def _spec(column: Column) -> tf.TensorSpec | Coded:
     if column.dtype == "string":
         return Coded(tf.TensorSpec((None,), tf.string), tf.TensorSpec(shape, tf.int32))
     return tf.TensorSpec(shape, TF_TYPES[column.dtype])
+
+
+@functools.lru_cache(maxsize=64)
+def row_splitter(
+    layout: Layout, num_rows: int, cohorts: tuple[str, ...], design: LabelDesign, members: tuple[str, ...]
+) -> Callable[[tf.Tensor], Any]:
+    """`split_rows` for batches of packed rows (num_rows, width), traced once: every epoch makes a dataset."""
+
+    def split(packed_rows: tf.Tensor) -> Any:
+        return split_rows(packed_rows, layout, cohorts, design, members)
+
+    spec = tf.TensorSpec((num_rows, layout.width), tf.int32)
+    return tf.function(split, autograph=False).get_concrete_function(spec)
 
 
 def split_rows(
