@@ -92,7 +92,9 @@ class GroupDRO:
         # The logarithm: a group whose weight rounds to 0 could not come back.
         self.log_q = keras.Variable([0.0] * num_groups, trainable=False, dtype="float32", name="log_q")
         # One row, dealt equally to all groups, before the first batch.
-        self.row_weights = keras.Variable([1 / num_groups] * num_groups, False, dtype="float32", name="row_weights")
+        self.row_weights = keras.Variable(
+            [1 / num_groups] * num_groups, trainable=False, dtype="float32", name="row_weights"
+        )
         self.total_weight = keras.Variable(1.0, trainable=False, dtype="float32", name="total_weight")
 
     @property

@@ -23,7 +23,7 @@ from .compiled_metrics import find_metrics, read_metrics, reset_metrics
 from .distribution import check_agreement, is_chief, lost_workers_named, wait_for_all
 from .history import History, best_epoch, is_out_of_patience, progress_text, warn_of_nan
 from .prediction import evaluate
-from .program_cache import compiled_once
+from .program_cache import Identity, compiled_once
 from .step import Step, compile_step, compile_steps
 
 SYNC_STEPS = 20
@@ -176,7 +176,7 @@ def train(
 def _compiled_step(model: keras.Model, objective: Objective, jit_compile: bool, num_steps: int = 1) -> Step:
     """The step, or several in one call, compiled once for each of the objects that it depends on."""
     trainable = tuple(layer.trainable for layer in model._flatten_layers())
-    key = ("step", objective, model.optimizer, find_metrics(model), trainable, jit_compile)
+    key = ("step", Identity(objective), model.optimizer, find_metrics(model), trainable, jit_compile)
     step = compiled_once(model, key, lambda model: compile_step(model, objective, jit_compile))
     return compiled_once(model, (*key, num_steps), lambda _: compile_steps(step, num_steps))
 

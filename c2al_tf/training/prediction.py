@@ -16,7 +16,7 @@ from .compiled_metrics import build_metrics, find_metrics, read_metrics, reset_m
 from .distribution import sum_over_workers
 from .gradients import added_losses
 from .history import add_sums, task_metrics
-from .program_cache import compiled_once
+from .program_cache import Identity, compiled_once
 from .step import task_sums
 
 LOSS = ""
@@ -65,7 +65,7 @@ def evaluate(
         return score
 
     # A model that is compiled anew has other metrics.
-    key = ("evaluate", jit_compile, objective, find_metrics(model))
+    key = ("evaluate", jit_compile, Identity(objective), find_metrics(model))
     score = _compiled(model, key, compile_for, batches.element_spec)
     sums: dict[str, list[float]] = {}
     for x, y, weight in batches:

@@ -6,6 +6,20 @@ from typing import Any, TypeVar
 
 import keras
 
+
+class Identity:
+    """A part of a key that equals itself alone, of an object that may have an equality of its own."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identity) and other.value is self.value
+
+
 _Program = TypeVar("_Program", bound=Callable[..., Any])
 
 _PROGRAMS: weakref.WeakKeyDictionary[keras.Model, dict[Hashable, Any]] = weakref.WeakKeyDictionary()

@@ -1,7 +1,6 @@
 """The grid of an experiment: every arm and seed that is not trained yet, then one table of all arms."""
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -12,10 +11,11 @@ from c2al_tf.training.distribution import Strategy, make_strategy
 from ..run.arms import BASELINE
 from ..run.evaluation import TestRows, evaluate_arm, read_test_rows
 from ..run.folder import RunFolder
+from ..run.recipe import describe_training
 from ..run.run import console, print_discovery
 from ..run.steps import prepare_run
 from ..run.targets import arm_cohorts, discover_run
-from ..run.training import describe_training, train_arm
+from ..run.training import train_arm
 from .results import Result, print_results, write_results
 
 
@@ -35,7 +35,7 @@ def run_experiment(run: RunFolder) -> list[Result]:
     others = [name for name in run.arms if name != BASELINE]
     total = sum(len(run.seeds_of(name)) for name in run.arms)
     with tqdm(total=total, desc="all models", unit="model") as progress:
-        _train(run, [BASELINE], strategy, progress)
+        _train(run, BASELINE, strategy, progress)
         discover_run(run)
         for name in others:
             _check_cohorts(run, name)
@@ -43,7 +43,7 @@ def run_experiment(run: RunFolder) -> list[Result]:
         rows = _open_test_rows(run)
         results: list[Result] = []
         for name in others:
-            _train(run, [name], strategy, progress)
+            _train(run, name, strategy, progress)
             results.append(_evaluate(run, name, rows))
             write_results(run, results)
     print_results(run, results)
@@ -52,12 +52,11 @@ def run_experiment(run: RunFolder) -> list[Result]:
     return results
 
 
-def _train(run: RunFolder, names: Sequence[str], strategy: Strategy, progress: "tqdm[Any]") -> None:
-    """Trains arms, the seeds of each one after the other: they share its compiled program."""
-    for name in names:
-        for seed in run.seeds_of(name):
-            train_arm(run, seed, name, strategy)
-            progress.update()
+def _train(run: RunFolder, name: str, strategy: Strategy, progress: "tqdm[Any]") -> None:
+    """Trains the seeds of an arm one after the other: they share its compiled program."""
+    for seed in run.seeds_of(name):
+        train_arm(run, seed, name, strategy)
+        progress.update()
 
 
 def _check_cohorts(run: RunFolder, name: str) -> None:

@@ -31,7 +31,7 @@ class Result:
     Args:
         arm: The arm.
         seeds: Its paired seeds.
-        cohorts: The cohorts that have a task, in words.
+        cohorts: The cohorts that are chosen, in words.
         evaluation: It against its reference.
     """
 
@@ -46,8 +46,11 @@ class Result:
 
 
 def corrected(difference: NEDifference, num_arms: int) -> tuple[float | None, float | None]:
-    """The interval that holds for all arms at once, in 95 % of experiments (Bonferroni): the best of many is lucky."""
-    if difference.variation is None or difference.percent is None:
+    """The interval that holds for all arms at once, in 95 % of experiments (Bonferroni): the best of many is lucky.
+
+    None with one seed: how much another changes is not known.
+    """
+    if difference.variation is None or difference.percent is None or difference.variation.num_seeds == 1:
         return None, None
     variation = difference.variation
     quantile = float(student.ppf(1 - (1 - CONFIDENCE) / (2 * max(num_arms, 1)), variation.degrees_of_freedom))
@@ -64,7 +67,7 @@ def write_results(run: RunFolder, results: Sequence[Result]) -> None:
     )
     with replace_file(run.path / "results.parquet") as temporary:
         pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), temporary)
-    write_json(run.path / "results.json", [_to_json(result, len(results)) for result in results])
+    write_json(run.path / "results.json", [_to_json(result, _num_arms(run)) for result in results])
     with replace_file(run.path / "results.md") as temporary:
         temporary.write_text(as_markdown(run, results))
 
@@ -105,16 +108,17 @@ def as_markdown(run: RunFolder, results: Sequence[Result]) -> str:
     lines = [
         f"# {run.config.title}",
         "",
-        f"NE_diff in percent against the reference arm, with 95 % intervals over paired seeds and rows; in brackets. "
-        f"*Overall, all arms at once*: the interval that holds for all {len(results)} arms together (Bonferroni).",
+        "NE_diff in percent against the reference arm [95 % interval over paired seeds and rows; of one seed over rows "
+        "alone]. *Overall, all arms at once*: the interval that holds for all "
+        f"{_num_arms(run)} arms together (Bonferroni).",
         "",
         "| " + " | ".join(["arm", "seeds", *(_title(name) for name in names), "overall, all arms at once"]) + " |",
         "|" + "---|" * (len(names) + 3),
     ]
     for result in results:
         cells = [_name(result), str(len(result.seeds)), *(_interval(result.difference(name)) for name in names)]
-        lines.append("| " + " | ".join([*cells, _bounds(*corrected(result.difference(ALL), len(results)))]) + " |")
-    lines += ["", "Cohorts with a task:", ""]
+        lines.append("| " + " | ".join([*cells, _bounds(*corrected(result.difference(ALL), _num_arms(run)))]) + " |")
+    lines += ["", "Cohorts that are chosen:", ""]
     lines += [f"- {result.arm.name}: {'; '.join(result.cohorts)}" for result in results if result.cohorts]
     return "\n".join(lines) + "\n"
 
@@ -130,12 +134,17 @@ def print_results(run: RunFolder, results: Sequence[Result]) -> None:
         table.add_row(_name(result), str(len(result.seeds)), *cells)
     console.print(table)
     for result in results:
-        low, high = corrected(result.difference(ALL), len(results))
+        low, high = corrected(result.difference(ALL), _num_arms(run))
         if low is not None and high is not None and (high < 0 or low > 0):
             side = "better" if high < 0 else "worse"
             console.print(
-                escape(f"Overall {side}, also among {len(results)} arms: {result.arm.name} {_bounds(low, high)}")
+                escape(f"Overall {side}, also among {_num_arms(run)} arms: {result.arm.name} {_bounds(low, high)}")
             )
+
+
+def _num_arms(run: RunFolder) -> int:
+    """Arms that are compared with a reference, also those to come."""
+    return max(len(run.arms) - 1, 1)
 
 
 def _shown(run: RunFolder) -> list[str]:

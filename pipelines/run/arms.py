@@ -52,6 +52,19 @@ class Choice:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}")
+        read = {"targeted": {"number", "only"}, "random": {"draw", "only"}}.get(self.by, _READ_OF_PAIRS)
+        ignored = sorted(f.name for f in dataclasses.fields(self) if f.name not in read and not self._is_default(f))
+        if ignored or (self.number and self.only):
+            raise ValueError(
+                f"With `by: {self.by}` a choice reads {sorted(read)}, and not `number` together with `only`. "
+                f"Received: {self}"
+            )
+
+    def _is_default(self, field: "dataclasses.Field[Any]") -> bool:
+        return field.name == "by" or getattr(self, field.name) == field.default
+
+
+_READ_OF_PAIRS = {"rank", "divergence", "axes", "only", "guard"}
 
 
 @dataclass(frozen=True)
@@ -101,8 +114,14 @@ class Arm:
                 f"Arm `{self.name}` has no cohorts, and so no lambda and no objective but the sum. Received: "
                 f"lambdas={self.lambdas}, objective={self.objective!r}"
             )
-        if self.lambdas is not None and not all(0 <= weight < math.inf for weight in self.lambdas):
+        if self.lambdas is not None and not (self.lambdas and all(0 <= weight < math.inf for weight in self.lambdas)):
             raise ValueError(f"`lambdas` must be finite and at least 0 each. Received: lambdas={self.lambdas}")
+        if self.objective == "group_dro" and (self.lambdas is not None or self.labels != "conflict"):
+            raise ValueError(f"Arm `{self.name}`: `group_dro` has no auxiliary tasks, so no `lambdas` and no `labels`.")
+        if self.frozen_at == "reference" and self.frozen is None:
+            raise ValueError(f"Arm `{self.name}`: `frozen_at` needs `frozen`. Received: frozen=None")
+        if "jit_compile" in self.training:
+            raise ValueError(f"Arm `{self.name}`: `jit_compile` is the run's. Received: training={self.training}")
         if self.seeds is not None and self.seeds < 1:
             raise ValueError(f"`seeds` must be at least 1. Received: seeds={self.seeds}")
         self.model_of(ModelConfig())
@@ -118,15 +137,22 @@ class Arm:
 
 
 def check_arms(arms: tuple[Arm, ...], seeds: int) -> None:
-    """Raises ValueError unless arms have distinct names, and each its reference among them, with as many seeds."""
+    """Raises ValueError unless arms have distinct names, and each its reference before it, with as many seeds.
+
+    The baseline is among them, has no cohorts and is its own reference; no other arm is its own.
+    """
     by_name = {arm.name: arm for arm in arms}
     if len(by_name) < len(arms):
         raise ValueError(f"Arms must have distinct names. Received: {[arm.name for arm in arms]}")
+    if arms and (BASELINE not in by_name or by_name[BASELINE].cohorts or by_name[BASELINE].reference != BASELINE):
+        raise ValueError(f"Arms need one named `{BASELINE}`, without cohorts. Received: {[*by_name]}")
+    before = {BASELINE: None}
     for arm in arms:
-        if arm.reference not in by_name:
+        if arm.name != BASELINE and arm.reference not in before:
             raise ValueError(
-                f"`reference` of arm `{arm.name}` must be one of {[*by_name]}. Received: {arm.reference!r}"
+                f"`reference` of arm `{arm.name}` must be one of {[*before]}, before it. Received: {arm.reference!r}"
             )
+        before[arm.name] = None
         own, other = (by_name[name].seeds or seeds for name in (arm.name, arm.reference))
         if own > other:
             raise ValueError(

@@ -66,15 +66,13 @@ def choose(choice: Choice, discovery: Discovery, targeted: Sequence[Cohort], mea
     Raises:
         ValueError: If no pair is left, or there is none of that rank.
     """
-    if choice.by == "targeted" and choice == Choice(only=choice.only):
-        return _only(choice, targeted)
-    if choice.by == "targeted" and choice.number:
-        return discovery.cohorts(choice.number)
+    if choice.by == "targeted":
+        return discovery.cohorts(choice.number) if choice.number else _only(choice, targeted)
     pairs = ranked_pairs(choice, discovery, measure)
     if len(pairs) <= choice.rank:
+        passing = " that pass the guard" if choice.guard and choice.by == "rank" else ""
         raise ValueError(
-            f"`rank` must be below the number of pairs, {len(pairs)}{' that pass the guard' if choice.guard else ''}. "
-            f"Received: rank={choice.rank}"
+            f"`rank` must be below the number of pairs, {len(pairs)}{passing}. Received: rank={choice.rank}"
         )
     return _only(choice, pairs[choice.rank].cohorts)
 
@@ -97,7 +95,7 @@ def random_rows(
     Args:
         choice: The choice.
         targeted: Of each targeted cohort its training rows, and the positives among them.
-        rows: All training rows.
+        rows: All training rows of a weight above 0.
         positives: The positives among them.
         columns: Columns of the features, and last the label.
     """
@@ -118,6 +116,8 @@ def random_rows(
 def _only(choice: Choice, cohorts: Sequence[Any]) -> tuple[Any, ...]:
     if choice.only is None:
         return tuple(cohorts)
+    if len(cohorts) != 2:
+        raise ValueError(f"`only` chooses between two cohorts. Received: only={choice.only!r} of {len(cohorts)}")
     return (cohorts[0 if choice.only == "head" else 1],)
 
 

@@ -60,6 +60,12 @@ def read_test_rows(run: RunFolder, more: Iterable[Cohort] = ()) -> TestRows:
     axes = {axis.name: [s.cohort for s in axis.cohorts] for axis in run.discovery.axes}
     others = [cohort for cohorts in (*axes.values(), list(more)) for cohort in cohorts if cohort not in chosen]
     columns = read_split(run, "test", _columns_of(run, [*chosen, *others]))
+    by_name = {cohort.name: cohort for cohort in (*others, *chosen)}
+    for cohort in others:
+        if by_name[cohort.name] != cohort:
+            raise ValueError(
+                f"Cohorts of one name must be equal. Received: {cohort.name}: {cohort}, {by_name[cohort.name]}"
+            )
     slices = {cohort.name: cohort.contains(columns) for cohort in chosen}
     slices[REST] = ~np.logical_or.reduce(list(slices.values()))
     slices |= {cohort.name: cohort.contains(columns) for cohort in others}
@@ -118,7 +124,8 @@ def count_model(run: RunFolder, seed: int, arm: str, rows: TestRows) -> ArmCount
     """The counts of one model on the test rows, kept beside it."""
     file = run.model_folder(seed, arm) / "test_counts.npz"
     logits = split_logits(run, seed, arm, "test")
-    found = _read_counts(file, rows.digest)
+    digest = hashlib.sha256(rows.digest.encode() + logits.tobytes()).hexdigest()
+    found = _read_counts(file, digest)
     if found is None:
         found = count_arms(
             {arm: logits},
@@ -129,7 +136,7 @@ def count_model(run: RunFolder, seed: int, arm: str, rows: TestRows) -> ArmCount
             exact=True,
             progress=False,
         )
-        _write_counts(file, found, rows.digest)
+        _write_counts(file, found, digest)
     return found
 
 

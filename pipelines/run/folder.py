@@ -17,6 +17,9 @@ from c2al_tf.types import Array
 from .arms import BASELINE, C2AL, Arm, Choice
 from .config import RunConfig, load_config
 
+TRAINED = "trained.json"
+"""Beside a model: the digest of what its training reads."""
+
 _WRITTEN_BY = {
     "schema.json": "prepare",
     "cohorts.json": "discover",
@@ -69,7 +72,7 @@ class RunFolder:
         return {arm.name: arm for arm in arms}
 
     def seeds_of(self, arm: str) -> list[int]:
-        """The seeds of an arm: the run's, or the first of them if it has fewer, or more."""
+        """The seeds of an arm: as many as it asks for, else the run's; they begin with the run's first."""
         number = self.arms[arm].seeds or self.config.seeds
         return [self.config.first_seed + k for k in range(number)]
 
@@ -99,7 +102,18 @@ class RunFolder:
         Raises:
             ValueError: If another version wrote the file.
         """
-        return _read_discovery(self.file("cohorts.json"))
+        return self.read_discovery(self.path / "cohorts.json")
+
+    def read_discovery(self, file: Path) -> Discovery:
+        """Reads what a discovery found.
+
+        Raises:
+            ValueError: If it is not there yet, or another version wrote it.
+        """
+        if not file.exists():
+            self.file("cohorts.json")
+            raise ValueError(f"{file} is not there yet. Run `c2al discover --run-dir {self.path}` first")
+        return _read_discovery(file)
 
     @functools.cached_property
     def cohorts(self) -> Sequence[Cohort]:
@@ -120,9 +134,14 @@ class RunFolder:
         return self.path / "seeds" / str(seed) / known["folders"].get(known["arms"].get(arm, ""), arm)
 
     def claim_folder(self, arm: str, digest: str, write: bool = True) -> None:
-        """Gives an arm the folder of the models that are trained as `digest` says, its own name if it is free."""
+        """Gives an arm the folder of the models that are trained as `digest` says: its own name if that is free.
+
+        Models that are there without being known are taken over if they were trained so.
+        """
         known = self._known_arms()
-        free = arm not in known["folders"].values()
+        strange = {read_json(file)["digest"] for file in self.path.glob(f"seeds/*/{arm}/{TRAINED}")} - {digest}
+        unknown = any(not (model.parent / TRAINED).exists() for model in self.path.glob(f"seeds/*/{arm}/model.keras"))
+        free = arm not in known["folders"].values() and not strange and not unknown
         known["folders"].setdefault(digest, arm if free else f"{arm}-{digest[:8]}")
         known["arms"][arm] = digest
         if write and known != self._known_arms():
@@ -146,11 +165,16 @@ class RunFolder:
 
 
 def _fixed(config: dict[str, Any]) -> dict[str, Any]:
-    """What may not change in a folder: all but arms, lambdas, numbers of seeds, yardstick, and whether XLA compiles."""
+    """What may not change in a folder: all but arms, lambdas, numbers of seeds, yardstick, and whether XLA compiles.
+
+    The baseline is fixed: cohorts are found in its predictions.
+    """
     training = {name: value for name, value in config["training"].items() if name != "jit_compile"}
     cohorts = {name: value for name, value in config["cohorts"].items() if name != "lambdas"}
     free = dict.fromkeys(("title", "seeds", "arms", "yardstick"))
-    return config | free | {"training": training, "cohorts": cohorts}
+    baseline: dict[str, Any] = next((arm for arm in config["arms"] if arm["name"] == BASELINE), {})
+    fixed = {key: baseline[key] for key in ("model", "training", "frozen") if baseline.get(key)}
+    return config | free | {"training": training, "cohorts": cohorts, "baseline": fixed}
 
 
 def _read_discovery(file: Path) -> Discovery:
@@ -166,8 +190,7 @@ def _read_discovery(file: Path) -> Discovery:
         # The message may hold the whole file.
         cause = str(error).split(" Received: ")[0]
         raise ValueError(
-            f"{file} was written by another version ({cause}). Remove it and {file.parent}/seeds/*/c2al, then run "
-            "the same command again"
+            f"{file} was written by another version ({cause}). Remove it, then run the same command again"
         ) from error
 
 

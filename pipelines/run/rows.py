@@ -1,4 +1,4 @@
-"""The prepared rows of a run, as raw columns."""
+"""The prepared rows of a run: raw columns, encoded rows for training, and counts of both."""
 
 import functools
 from pathlib import Path
@@ -8,7 +8,7 @@ from c2al_tf.cohorts import CohortSizes, Cut, count_sizes
 from c2al_tf.data.columns.raw import concatenate
 from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.data.columns.shards import split_files
-from c2al_tf.data.inputs.encoded import EncodedRows, encode_rows
+from c2al_tf.data.inputs.encoded import EncodedRows, encode_rows, find_rows
 from c2al_tf.data.inputs.labels import LabelDesign
 from c2al_tf.data.inputs.packing import Layout
 from c2al_tf.data.inputs.priors import TaskCounts, count_tasks
@@ -35,9 +35,9 @@ def encode_run(run: RunFolder) -> None:
 
 
 def open_rows(run: RunFolder, split: str) -> EncodedRows | list[Path]:
-    """The rows of a split for `make_dataset`: encoded if `encode_run` did so, else the files."""
-    there = _encoded(run.path, split).exists()
-    return _open(run.path, split, _version(run.path, split)) if there else split_files(run.path, split)
+    """The rows of a split for `make_dataset`: encoded if `encode_run` did so with these files, else the files."""
+    encoded = _open(run.path, split, _version(run.path, split))
+    return split_files(run.path, split) if encoded is None else encoded
 
 
 def _encoded(folder: Path, split: str) -> Path:
@@ -46,14 +46,15 @@ def _encoded(folder: Path, split: str) -> Path:
 
 def _version(folder: Path, split: str) -> Any:
     """Changes with the prepared rows of a folder."""
-    return tuple((path, path.stat().st_mtime_ns) for path in (folder / "schema.json", *split_files(folder, split)))
+    files = (folder / "schema.json", _encoded(folder, split), *split_files(folder, split))
+    return tuple((path, path.stat().st_mtime_ns) for path in files if path.exists())
 
 
 @functools.lru_cache(maxsize=3)
-def _open(folder: Path, split: str, version: Any) -> EncodedRows:
+def _open(folder: Path, split: str, version: Any) -> EncodedRows | None:
     # Kept with the memberships that it has read. `version` is part of the cache key alone.
     schema = Schema.load(folder / "schema.json")
-    return encode_rows(split_files(folder, split), schema, _encoded(folder, split))
+    return find_rows(split_files(folder, split), schema, _encoded(folder, split))
 
 
 def count_split(

@@ -39,6 +39,7 @@ def run_all(run: RunFolder) -> None:
     """Runs every step that is not done yet, and prints what was found and where it is."""
     start = time.perf_counter()
     strategy = make_strategy()
+    check_arms_of_run(run)
     prepare_run(run)
     for seed in run.seeds:
         train_arm(run, seed, BASELINE, strategy)
@@ -55,6 +56,21 @@ def run_all(run: RunFolder) -> None:
     print_summary(run, details)
     console.print(escape(f"\nReport: {report}\nServe:  c2al serve {run.export} --model-name default"))
     console.print(f"Time:   {time.perf_counter() - start:.0f} s")
+
+
+def check_arms_of_run(run: RunFolder) -> None:
+    """Raises ValueError unless the run's arms hold C2AL beside the baseline, with all seeds."""
+    arm = run.arms.get(C2AL)
+    if (
+        arm is None
+        or arm.reference != BASELINE
+        or run.seeds_of(C2AL) != run.seeds
+        or run.seeds_of(BASELINE) != run.seeds
+    ):
+        raise ValueError(
+            f"`c2al run` compares the arms `{BASELINE}` and `{C2AL}` over all seeds; `c2al experiment` compares any. "
+            f"Received: arms={[*run.arms]}, seeds={run.config.seeds}"
+        )
 
 
 def serve_once(run: RunFolder) -> dict[str, float]:

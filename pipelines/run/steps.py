@@ -16,6 +16,7 @@ from .evaluation import evaluate_arm, read_test_rows
 from .exporting import export_run, is_exported
 from .folder import RunFolder
 from .logits import split_logits
+from .recipe import resolve_arms
 from .rows import encode_run
 from .yardstick import measure_yardstick
 
@@ -57,6 +58,7 @@ def evaluate_run(run: RunFolder) -> Evaluation:
 
     The seed to be exported is chosen by the validation NE. If the configuration asks for the yardstick, it is measured.
     """
+    resolve_arms(run, BASELINE, C2AL)
     for arm in (BASELINE, C2AL):
         for seed in run.seeds:
             split_logits(run, seed, arm, "test")
@@ -98,11 +100,14 @@ def validation_ne(run: RunFolder, seed: int, arm: str) -> float:
     epochs = read_json(run.model_file(seed, arm).with_name("history.json"))["epochs"]
     values = [math.nan if epoch["val_primary_ne"] is None else epoch["val_primary_ne"] for epoch in epochs]
     best = best_epoch([{"ne": value} for value in values], "ne")
-    return float(values[-1] if run.config.training.patience is None or best is None else values[best])
+    return float(
+        values[-1] if run.arms[arm].training_of(run.config.training).patience is None or best is None else values[best]
+    )
 
 
 def export_best(run: RunFolder, seed: int | None = None) -> Export:
     """Exports a seed's C2AL model, the best one's if none is given; see `export_run`."""
+    resolve_arms(run, BASELINE, C2AL)
     seed = best_seed(run) if seed is None else seed
     if seed not in run.seeds:
         raise ValueError(f"`--seed` must be one of the run's seeds, {run.seeds}. Received: {seed}")

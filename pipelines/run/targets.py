@@ -3,28 +3,36 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
-from c2al_tf.cohorts import Axis, Cohort, Discovery, count_cohorts, cut_axes, rank_cohorts
-from c2al_tf.files import read_json, write_json
+from c2al_tf.cohorts import GIVEN, Axis, Cohort, Cut, Discovery, count_cohorts, cut_axes, rank_cohorts
+from c2al_tf.files import write_json
 from c2al_tf.schema import CategoricalFeature, Schema
 
 from .arms import BASELINE, Arm
 from .choice import choose, random_rows
 from .folder import RunFolder
 from .logits import split_logits
-from .rows import count_split, read_split, training_sizes
+from .rows import count_split, open_rows, read_split, training_sizes
 
 
 def discover_run(run: RunFolder) -> None:
-    """Finds the cohorts from the predictions of all baselines on the validation rows."""
-    if not (run.path / "cohorts.json").exists():
-        config = run.config.cohorts
-        given = [cohort.cohort() for cohort in config.given]
-        write_json(run.path / "cohorts.json", _discover(run, config.axes or _default_axes(run.schema), given).to_json())
+    """Finds cohorts in the predictions of all baselines on the validation rows, also along the axes of single arms."""
+    config = run.config.cohorts
+    given = [cohort.cohort() for cohort in config.given]
+    _keep(run, run.path / "cohorts.json", config.axes or _default_axes(run.schema), given)
+    for arm in run.arms.values():
+        if arm.cohorts is not None and arm.cohorts.axes:
+            _keep(run, _file_of(run, arm.cohorts.axes), arm.cohorts.axes, ())
+
+
+def _keep(run: RunFolder, file: Path, axes: Sequence[Axis], given: Sequence[Cohort]) -> None:
+    if not file.exists():
+        write_json(file, _discover(run, axes, given).to_json())
 
 
 def arm_cohorts(run: RunFolder, arm: Arm) -> tuple[Any, ...]:
@@ -37,28 +45,24 @@ def arm_cohorts(run: RunFolder, arm: Arm) -> tuple[Any, ...]:
     if choice is None:
         return ()
     if choice.by != "random":
-        discovery = _discovery_along(run, choice.axes) if choice.axes else run.discovery
+        discovery = run.read_discovery(_file_of(run, choice.axes)) if choice.axes else run.discovery
         return choose(choice, discovery, run.cohorts, run.config.cohorts.divergence)
-    counts = count_split(run, "train", tuple(run.cohorts))
-    sizes = {cohort: (count_members(run, cohort), counts.positives[cohort.name]) for cohort in run.cohorts}
+    if isinstance(open_rows(run, "train"), list):
+        raise ValueError(
+            "Rows drawn at random need the encoded rows, which `c2al prepare` keeps of up to 16 GiB a split"
+        )
+    sizes = training_sizes(run, (Cut(GIVEN, tuple(run.cohorts)),))
+    counted = np.stack([sizes.rows, np.zeros_like(sizes.rows) if sizes.positives is None else sizes.positives], axis=1)
     columns = [*(feature.name for feature in run.schema.features), run.schema.labels[0]]
-    positives = next(iter(counts.positives.values()))
-    return random_rows(choice, sizes, counts.rows, positives, columns)
+    positives = next(iter(count_split(run, "train").positives.values()))
+    by_cohort = dict(zip(run.cohorts, map(tuple, counted.tolist()), strict=True))
+    return random_rows(choice, by_cohort, sizes.total_rows, positives, columns)
 
 
-def count_members(run: RunFolder, cohort: Cohort) -> int:
-    """Training rows of a targeted cohort."""
-    summaries = {s.cohort: s.training_rows for axis in run.discovery.axes for s in axis.cohorts}
-    return summaries[cohort]
-
-
-def _discovery_along(run: RunFolder, axes: Sequence[Axis]) -> Discovery:
-    """What there is along axes of an arm's own, found once."""
+def _file_of(run: RunFolder, axes: Sequence[Axis]) -> Path:
+    """Where the discovery along axes of an arm's own is."""
     digest = hashlib.sha256(json.dumps([repr(axis) for axis in axes]).encode()).hexdigest()[:8]
-    file = run.path / f"cohorts-{digest}.json"
-    if not file.exists():
-        write_json(file, _discover(run, axes, ()).to_json())
-    return Discovery.from_json(read_json(file))
+    return run.path / f"cohorts-{digest}.json"
 
 
 def _discover(run: RunFolder, axes: Sequence[Axis], given: Sequence[Cohort]) -> Discovery:

@@ -2,12 +2,11 @@
 
 import dataclasses
 import functools
-import hashlib
-import itertools
-import json
+import math
 import shutil
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -17,91 +16,19 @@ from c2al_tf.config import TrainingConfig
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.packing import primary_tasks
 from c2al_tf.data.inputs.priors import TaskCounts
-from c2al_tf.files import replace_file, write_json
+from c2al_tf.files import read_json, replace_file, write_json
 from c2al_tf.layers.fm_attention import attention_layers, freeze_attention
-from c2al_tf.losses import Objective, state_of, weighted_sum_of_tasks
+from c2al_tf.losses import Objective, state_of
 from c2al_tf.model import build_model, strip_auxiliary_heads
-from c2al_tf.objectives import GroupDRO, ProjectedTasks
 from c2al_tf.training import make_optimizer, train
 from c2al_tf.training.distribution import Strategy, is_chief, wait_for_all, worker_shard
 from c2al_tf.types import Array
 
-from .arms import Arm
 from .exporting import try_export
-from .folder import RunFolder
+from .folder import TRAINED, RunFolder
 from .logits import forget_program, save_logits
+from .recipe import Trained, describe_training
 from .rows import count_split, open_rows
-from .targets import arm_cohorts
-
-_NOT_TRAINED = ("jit_compile", "checkpoint_steps", "keep_checkpoints", "steps_per_execution")
-"""Keys of the training's configuration that change no weight but by rounding."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What the training of an arm reads, beside the prepared rows and the seed.
-
-    Args:
-        arm: The arm.
-        cohorts: The cohorts that are chosen.
-        lambdas: Weight of each one's auxiliary loss.
-        digest: Of all that changes the weights: equal for models that are trained alike.
-        graph: Of what changes the compiled step.
-    """
-
-    arm: Arm
-    cohorts: tuple[Any, ...]
-    lambdas: dict[str, float]
-    digest: str
-    graph: str
-
-    @property
-    def tasks(self) -> tuple[Any, ...]:
-        """The cohorts that have a head."""
-        return () if self.arm.objective == "group_dro" else self.cohorts
-
-    @property
-    def members(self) -> tuple[Any, ...]:
-        """The cohorts whose membership the objective reads."""
-        return self.cohorts if self.arm.objective == "group_dro" else ()
-
-    def make_objective(self, lambdas: dict[str, keras.Variable]) -> Objective:
-        """The loss that the arm asks for, with `lambdas` as the weights of the auxiliary losses."""
-        if self.arm.objective == "sum":
-            return weighted_sum_of_tasks(lambdas)
-        if self.arm.objective == "group_dro":
-            return GroupDRO([cohort.name for cohort in self.cohorts])
-        return ProjectedTasks(lambdas, self.arm.objective)
-
-
-def describe_training(run: RunFolder, name: str) -> Trained:
-    """What the training of an arm reads.
-
-    Raises:
-        ValueError: If the cohorts are not found yet, or there are none such.
-    """
-    arm, config = run.arms[name], run.config
-    cohorts = arm_cohorts(run, arm)
-    weights = itertools.cycle(config.cohorts.lambdas if arm.lambdas is None else arm.lambdas)
-    lambdas = dict(zip((cohort.name for cohort in cohorts), weights, strict=False))
-    if arm.total_lambda:
-        lambdas = {cohort: weight / len(lambdas) for cohort, weight in lambdas.items()}
-    training = dataclasses.asdict(arm.training_of(config.training))
-    read = {
-        "cohorts": [cohort.to_json() for cohort in cohorts],
-        "lambdas": list(lambdas.values()),
-        "labels": arm.labels if cohorts else None,
-        "objective": arm.objective,
-        "frozen": (arm.frozen, arm.frozen_at) if arm.frozen else None,
-        "model": dataclasses.asdict(arm.model_of(config.model)),
-        "training": {key: value for key, value in training.items() if key not in _NOT_TRAINED},
-    }
-    graph = read | {"cohorts": [cohort.name for cohort in cohorts], "lambdas": None}
-    return Trained(arm, cohorts, lambdas, _digest(read), _digest(graph))
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def train_arm(run: RunFolder, seed: int, name: str, strategy: Strategy | None = None) -> None:
@@ -117,11 +44,19 @@ def train_arm(run: RunFolder, seed: int, name: str, strategy: Strategy | None = 
     strategy = strategy or tf.distribute.get_strategy()
     chief = is_chief(strategy)
     trained = describe_training(run, name)
+    if trained.arm.labels == "masked" and strategy.num_replicas_in_sync > 1:
+        raise ValueError(
+            f"Arm `{name}`: `labels: masked` weighs rows by task, which several devices cannot yet. Use one"
+        )
     run.claim_folder(name, trained.digest, write=chief)
+    wait_for_all(strategy)  # The chief has now written it.
     folder = run.model_folder(seed, name)
     if chief and not any(run.path.glob("seeds/*/*/model.keras")):
         try_export(run)
     if not (folder / "model.keras").exists():
+        if chief:
+            _begin(folder, trained)
+        wait_for_all(strategy)
         start = time.perf_counter()
         program, figures = _train_model(run, seed, trained, strategy)
         if chief:
@@ -136,6 +71,17 @@ def train_arm(run: RunFolder, seed: int, name: str, strategy: Strategy | None = 
     if chief:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     wait_for_all(strategy)
+
+
+def _begin(folder: Path, trained: Trained) -> None:
+    """Says beside the model to come what it reads, and removes what another has left."""
+    file = folder / TRAINED
+    if file.exists() and read_json(file)["digest"] != trained.digest:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for left in (*folder.glob("*_logits.npy"), folder / "test_counts.npz"):
+        left.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(file, {"arm": trained.arm.name, "digest": trained.digest})
 
 
 def _train_model(run: RunFolder, seed: int, trained: Trained, strategy: Strategy) -> tuple["_Program", dict[str, Any]]:
@@ -189,7 +135,8 @@ class _Program:
         primary: The same without auxiliary heads: it shares the weights.
         objective: The loss.
         lambdas: Weights of the auxiliary losses.
-        state: The variables of the optimizer and of the objective, with the values that they begin with.
+        state: The variables of the optimizer and of the objective, with the values that they begin with; none for a
+            large model, which trains one seed.
     """
 
     key: Any
@@ -200,6 +147,11 @@ class _Program:
     state: list[tuple[keras.Variable, Array]]
 
 
+MOST_SHARED = 2**26
+"""Numbers in all variables above which a program serves one seed: a second copy of a large table costs more memory than
+compiling anew costs time.
+"""
+
 _LAST: list[_Program] = []
 """The program that was trained last: the seeds of an arm come one after the other."""
 
@@ -208,19 +160,21 @@ def _program(
     run: RunFolder, seed: int, trained: Trained, counts: TaskCounts, steps: int, strategy: Strategy
 ) -> _Program:
     """The program of an arm, with the initial values of a seed."""
-    fresh = _initial_model(run, seed, trained, counts, strategy)
     key = (run.path, trained.graph, strategy)
-    if _LAST and _LAST[0].key == key:
+    if _LAST and _LAST[0].key != key:
+        _LAST.clear()
+    fresh = _initial_model(run, seed, trained, counts, strategy)
+    if _LAST:
         program = _LAST[0]
         for variable, value in zip(program.model.variables, fresh.variables, strict=True):
             variable.assign(value)
         for variable, initial in program.state:
             variable.assign(initial)
     else:
-        _LAST.clear()
         forget_program()
         program = _compile_program(key, fresh, trained, trained.arm.training_of(run.config.training), steps, strategy)
-        _LAST.append(program)
+        if program.state:
+            _LAST.append(program)
     for cohort, weight in trained.lambdas.items():
         program.lambdas[cohort].assign(weight)
     return program
@@ -235,7 +189,8 @@ def _compile_program(
         model.compile(optimizer=make_optimizer(training, steps * training.epochs))
         model.optimizer.build(model.trainable_variables)
     state = [*model.optimizer.variables, *state_of(objective)]
-    begun = [(variable, keras.ops.convert_to_numpy(variable)) for variable in state]
+    small = sum(math.prod(variable.shape) for variable in (*state, *model.variables)) <= MOST_SHARED
+    begun = [(variable, keras.ops.convert_to_numpy(variable)) for variable in state] if small else []
     return _Program(key, model, strip_auxiliary_heads(model), objective, lambdas, begun)
 
 
@@ -255,8 +210,8 @@ def _initial_model(run: RunFolder, seed: int, trained: Trained, counts: TaskCoun
     freeze_attention(model, arm.frozen)
     if arm.frozen_at == "reference":
         reference = keras.saving.load_model(run.model_file(seed, arm.reference), compile=False)
-        values = {variable.path: variable for layer in attention_layers(reference) for variable in layer.variables}
-        for layer in attention_layers(model):
-            for variable in layer.variables:
-                variable.assign(values[variable.path])
+        # By place: the paths of a loaded model's variables are others.
+        for layer, trained_layer in zip(attention_layers(model), attention_layers(reference), strict=True):
+            for variable, value in zip(layer.variables, trained_layer.variables, strict=True):
+                variable.assign(value)
     return model

@@ -72,11 +72,18 @@ def make_dataset(
     check_names(cohorts, tasks)
     check_design(design)
     by_name = {cohort.name: cohort for cohort in (*cohorts, *members)}
+    for cohort in (*cohorts, *members):
+        if by_name[cohort.name] != cohort:
+            raise ValueError(
+                f"Cohorts of one name must be equal. Received: `{cohort.name}` as two of `cohorts`, `members`"
+            )
     check_columns_present(by_name.values(), schema.columns)
     size = shard.batch_rows(batch_size)
     order = Order(batch_size, (seed, epoch) if shuffle else None, skip_batches, drop_remainder, shard)
     layout = Layout.of(schema, list(by_name))
     if isinstance(rows, EncodedRows):
+        if rows.schema != schema:
+            raise ValueError("`schema` must be the one that the rows were encoded by. Received: another")
         files, pack = rows.paths, rows.pack(list(by_name.values()))
         columns: dict[str, Column] = {}  # none is read
     else:

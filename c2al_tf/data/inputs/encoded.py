@@ -23,6 +23,8 @@ from .stream import Order, Pack, PackedRows, read_blocks
 
 _ROWS, _SOURCE = "rows.npy", "source.json"
 _BATCH = 16_384
+_FORMAT = 1
+"""Number of the packing: another one is encoded anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,7 @@ class EncodedRows:
     def pack(self, cohorts: Sequence[Cohort]) -> Pack:
         """What gives rows of a chunk as if they were encoded now, with memberships of cohorts."""
         members, width = self.members(cohorts), self.values.shape[1]
+        weight = Layout.of(self.schema).weight
 
         def pack(chunk: Chunk) -> Callable[[Array, Mask], PackedRows]:
             first = self.starts[chunk.path] + chunk.first_row
@@ -72,7 +75,7 @@ class EncodedRows:
             def pack_rows(rows: Array, is_real: Mask) -> PackedRows:
                 packed_rows = np.empty((len(rows), width + members.shape[1]), np.int32)
                 packed_rows[:, :width] = self.values[first + rows]
-                packed_rows[~is_real, width - 1] = 0  # the weight, 0.0
+                packed_rows[~is_real, weight] = 0  # as an integer and as a float
                 packed_rows[:, width:] = members[first + rows]
                 return packed_rows
 
@@ -93,7 +96,7 @@ def encode_rows(paths: Paths, schema: Schema, folder: str | Path) -> EncodedRows
     if other := [str(path) for path in files if not path.name.endswith(".parquet")]:
         raise ValueError(f"`paths` must be Parquet files, whose rows can be found again. Received: {other[:3]}")
     rows, source = EncodedRows(files, schema, Path(folder)), _source(files, schema)
-    if _read_source(rows.folder) != source:
+    if find_rows(paths, schema, folder) is None:
         rows.folder.parent.mkdir(parents=True, exist_ok=True)
         with replace_directory(rows.folder) as temporary:
             _write(temporary / _ROWS, files, schema)
@@ -101,16 +104,23 @@ def encode_rows(paths: Paths, schema: Schema, folder: str | Path) -> EncodedRows
     return rows
 
 
+def find_rows(paths: Paths, schema: Schema, folder: str | Path) -> EncodedRows | None:
+    """What `encode_rows` made of the same files and schema; None if there is nothing such."""
+    files = as_paths(paths)
+    there = _read_source(Path(folder)) == _source(files, schema)
+    return EncodedRows(files, schema, Path(folder)) if there else None
+
+
 def _write(path: Path, files: Sequence[Path], schema: Schema) -> None:
     columns, pack = pack_files(schema, FeatureEncoder(schema), ())
     width, num_rows = Layout.of(schema).width, count_rows(files)
-    values = np.lib.format.open_memmap(path, mode="w+", dtype=np.int32, shape=(num_rows, width))
-    start = 0
-    for block in read_blocks(files, columns, pack, width, Order(_BATCH), batches_per_block=4):
-        part = block.reshape(-1, width)[: num_rows - start]
-        values[start : start + len(part)] = part
-        start += len(part)
-    values.flush()
+    header = {"descr": "<i4", "fortran_order": False, "shape": (num_rows, width)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in read_blocks(files, columns, pack, width, Order(_BATCH), batches_per_block=4):
+            part = block.reshape(-1, width)[:num_rows]
+            num_rows -= len(part)
+            file.write(part.astype("<i4", copy=False).tobytes())
 
 
 def _source(files: Sequence[Path], schema: Schema) -> dict[str, Any]:
@@ -118,7 +128,7 @@ def _source(files: Sequence[Path], schema: Schema) -> dict[str, Any]:
     stats = [(path.name, path.stat()) for path in files]
     listed = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     digest = hashlib.sha256(json.dumps(schema.to_json()).encode()).hexdigest()
-    return {"schema": digest, "files": listed}
+    return {"format": _FORMAT, "schema": digest, "files": listed}
 
 
 def _read_source(folder: Path) -> Any:

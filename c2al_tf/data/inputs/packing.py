@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import tensorflow as tf
@@ -143,14 +144,14 @@ def split_rows(
     """
     columns = layout.columns
     pieces = tf.split(packed_rows, [column.length or 1 for column in columns], axis=1)
-    values = {
-        c.name: tf.bitcast(x, tf.float32) if c.dtype == "float32" else x for x, c in zip(pieces, columns, strict=True)
-    }
-    x = {c.name: values[c.name] if c.length else values[c.name][:, 0] for c in layout.inputs}
-    y = {task: values[task] for task in layout.tasks}
-    weight = values[_WEIGHT.name][:, 0]
+    values = [tf.bitcast(x, tf.float32) if c.dtype == "float32" else x for x, c in zip(pieces, columns, strict=True)]
+    # By place: an input may have the name of a task, or be called `weight`.
+    parts = iter(values)
+    x = {c.name: value if c.length else value[:, 0] for c, value in zip(layout.inputs, parts, strict=False)}
+    y = dict(zip(layout.tasks, islice(parts, len(layout.tasks)), strict=True))
+    weight = next(parts)[:, 0]
+    inside = {name: value > 0 for name, value in zip(layout.members, parts, strict=True)}
     primary = y[layout.tasks[0]]
-    inside = {name: values[member_of(name)] > 0 for name in layout.members}
     y |= {name: task_labels(primary, inside[name], design) for name in cohorts}
     y |= {member_of(name): tf.cast(inside[name], tf.float32) for name in members}
     if design != "masked" or not cohorts:

@@ -185,3 +185,30 @@ def test_bad_arguments(tmp_path, schema, numbered):
         ((name, value),) = wrong.items()
         with pytest.raises(ValueError, match=f"`{name}` must be at least [01]. Received: {name}={value}"):
             make_dataset(numbered, NUMBERED, **({"batch_size": 16} | wrong))
+
+
+def test_an_input_may_have_the_name_of_a_task_or_of_the_weight(tmp_path):
+    """Columns of packed rows are told by their places."""
+    names = ("primary", "weight", "young")
+    schema = Schema(
+        tuple(CategoricalFeature(name, "int64", vocabulary=(5, 6, 7)) for name in names),
+        axis_columns=(Column("age", "float32"),),
+    )
+    columns = {name: np.array([5, 6, 7, 7]) for name in names}
+    write_parquet(
+        tmp_path / "a.parquet",
+        [columns | {"label": np.float32([0, 1, 0, 1]), "age": np.float32([20] * 4)}],
+        schema.columns,
+    )
+    young = Cohort("young", (Interval("age", 18, 30),))
+    x, y, weight = next(iter(make_dataset(tmp_path / "a.parquet", schema, 4, cohorts=[young])))
+    for name in names:
+        assert x[name].numpy().tolist() == [2, 3, 4, 4]
+    assert [y[task][:, 0].numpy().tolist() for task in ("primary", "young")] == [[0, 1, 0, 1]] * 2
+    assert weight.numpy().tolist() == [1, 1, 1, 1]
+
+
+def test_two_cohorts_of_one_name(numbered):
+    few, more = (Cohort("few", (Interval("row", 0, high),)) for high in (9, 10))
+    with pytest.raises(ValueError, match="Cohorts of one name must be equal. Received: `few`"):
+        make_dataset(numbered, NUMBERED, 16, cohorts=[few], members=[more])

@@ -1,5 +1,7 @@
 """Rows encoded once give the batches that files give, bit for bit, whatever is asked of them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -97,3 +99,10 @@ def test_only_parquet(schema, rows, write, tmp_path):
     path = write(tmp_path / "a.csv", rows(10), schema)
     with pytest.raises(ValueError, match=r"`paths` must be Parquet files.*a\.csv"):
         encode_rows(path, schema, tmp_path / "encoded")
+
+
+def test_another_schema_is_refused(files, schema, tmp_path):
+    rows = encode_rows(files, schema, tmp_path / "encoded")
+    other = dataclasses.replace(schema, weight=None)
+    with pytest.raises(ValueError, match="`schema` must be the one that the rows were encoded by"):
+        make_dataset(rows, other, 16)

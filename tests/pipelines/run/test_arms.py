@@ -1,4 +1,5 @@
 import pytest
+from c2al_pipelines.run import recipe
 from c2al_pipelines.run.arms import Arm, Choice
 from c2al_pipelines.run.config import DataConfig, RunConfig
 
@@ -18,6 +19,10 @@ def test_an_arm_differs_from_the_run_in_what_it_names() -> None:
         ({"labels": "mask"}, "`labels` must be one of 'conflict', 'membership', 'masked'. Received: labels='mask'"),
         ({"lambdas": (0.1,)}, r"Arm `a` has no cohorts, and so no lambda .* Received: lambdas=\(0.1,\)"),
         ({"cohorts": Choice(), "lambdas": (-1.0,)}, "`lambdas` must be finite and at least 0 each"),
+        ({"cohorts": Choice(), "lambdas": ()}, "`lambdas` must be finite and at least 0 each"),
+        ({"cohorts": Choice(), "objective": "group_dro", "lambdas": (0.1,)}, "`group_dro` has no auxiliary tasks"),
+        ({"frozen_at": "reference"}, "`frozen_at` needs `frozen`"),
+        ({"training": {"jit_compile": True}}, "`jit_compile` is the run's"),
         ({"seeds": 0}, "`seeds` must be at least 1. Received: seeds=0"),
         ({"model": {"blocks": 2}}, r"Unknown keys in arm `a`: `model`. Received: \['blocks'\]; there are .*num_blocks"),
         ({"model": {"num_blocks": 0}}, "`num_blocks` must be at least 1. Received: num_blocks=0"),
@@ -45,7 +50,13 @@ def test_a_choice_that_cannot_be(arguments, message) -> None:
 @pytest.mark.parametrize(
     ("arms", "message"),
     [
-        ((Arm("a"),), r"`reference` of arm `a` must be one of \['a'\]. Received: 'baseline'"),
+        ((Arm("a"),), r"Arms need one named `baseline`, without cohorts. Received: \['a'\]"),
+        ((Arm("baseline", cohorts=Choice()),), "Arms need one named `baseline`, without cohorts"),
+        (
+            (Arm("baseline"), Arm("a", reference="a")),
+            r"`reference` of arm `a` must be one of \['baseline'\], before it",
+        ),
+        ((Arm("baseline"), Arm("a", reference="b"), Arm("b")), r"`reference` of arm `a` .* Received: 'b'"),
         ((Arm("baseline"), Arm("a"), Arm("a")), r"Arms must have distinct names. Received: \['baseline', 'a', 'a'\]"),
         ((Arm("baseline", seeds=2), Arm("a")), "Arm `a` must have at most as many seeds as .*, 2. Received: 3"),
     ],
@@ -53,3 +64,25 @@ def test_a_choice_that_cannot_be(arguments, message) -> None:
 def test_arms_that_do_not_go_together(arms, message) -> None:
     with pytest.raises(ValueError, match=message):
         RunConfig("t", DataConfig("census"), arms=arms, seeds=3)
+
+
+@pytest.mark.parametrize(
+    ("arm", "cohorts", "of_run", "expected"),
+    [
+        (Arm("a", cohorts=Choice()), "ht", [0.1], [0.1, 0.1]),
+        (Arm("a", cohorts=Choice()), "ht", [1.0, 0.1], [1.0, 0.1]),
+        (Arm("a", cohorts=Choice(), lambdas=(0.5, 0.2)), "ht", [9.0], [0.5, 0.2]),
+        (Arm("a", cohorts=Choice(only="tail")), "t", [1.0, 0.1], [0.1]),
+        (Arm("a", cohorts=Choice(number=4), lambdas=(0.4,), total_lambda=True), "abcd", [9.0], [0.1] * 4),
+        (Arm("a", cohorts=Choice(), objective="group_dro"), "ht", [0.1], []),
+    ],
+)
+def test_each_cohort_has_its_own_lambda(arm, cohorts, of_run, expected) -> None:
+    assert list(recipe._lambdas(arm, list(cohorts), of_run).values()) == pytest.approx(expected)
+
+
+def test_lambdas_that_do_not_fit_the_cohorts() -> None:
+    with pytest.raises(
+        ValueError, match=r"`lambdas` must be one, or one for each of \['a', 'b', 'c'\]. Received: \[1, 2\]"
+    ):
+        recipe._lambdas(Arm("a", cohorts=Choice(number=3)), list("abc"), [1, 2])

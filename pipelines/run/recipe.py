@@ -1,0 +1,123 @@
+"""What the training of an arm reads: by a digest of it models are known, whatever their arms are called."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from c2al_tf.losses import Objective, weighted_sum_of_tasks
+from c2al_tf.objectives import GroupDRO, ProjectedTasks
+
+from .arms import Arm
+from .folder import RunFolder
+from .targets import arm_cohorts
+
+_NOT_TRAINED = ("jit_compile", "checkpoint_steps", "keep_checkpoints", "steps_per_execution")
+"""Keys of the training's configuration that change no weight but by rounding."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the training of an arm reads, beside the prepared rows and the seed.
+
+    Args:
+        arm: The arm.
+        cohorts: The cohorts that are chosen.
+        lambdas: Weight of each one's auxiliary loss.
+        digest: Of all that changes the weights: equal for models that are trained alike.
+        graph: Of what changes the compiled step.
+    """
+
+    arm: Arm
+    cohorts: tuple[Any, ...]
+    lambdas: dict[str, float]
+    digest: str
+    graph: str
+
+    @property
+    def tasks(self) -> tuple[Any, ...]:
+        """The cohorts that have a head."""
+        return () if self.arm.objective == "group_dro" else self.cohorts
+
+    @property
+    def members(self) -> tuple[Any, ...]:
+        """The cohorts whose membership the objective reads."""
+        return self.cohorts if self.arm.objective == "group_dro" else ()
+
+    def make_objective(self, lambdas: dict[str, keras.Variable]) -> Objective:
+        """The loss that the arm asks for, with `lambdas` as the weights of the auxiliary losses."""
+        if self.arm.objective == "sum":
+            return weighted_sum_of_tasks(lambdas)
+        if self.arm.objective == "group_dro":
+            return GroupDRO([cohort.name for cohort in self.cohorts])
+        return ProjectedTasks(lambdas, self.arm.objective)
+
+
+def describe_training(run: RunFolder, name: str) -> Trained:
+    """What the training of an arm reads.
+
+    Raises:
+        ValueError: If the cohorts are not found yet, there are none such, or the arm asks for what cannot be.
+    """
+    arm, config = run.arms[name], run.config
+    _check_frozen(run, arm)
+    cohorts = arm_cohorts(run, arm)
+    lambdas = _lambdas(arm, [cohort.name for cohort in cohorts], config.cohorts.lambdas)
+    training = dataclasses.asdict(arm.training_of(config.training))
+    read = {
+        "cohorts": [cohort.to_json() for cohort in cohorts],
+        "lambdas": list(lambdas.values()),
+        "labels": arm.labels if cohorts else None,
+        "objective": arm.objective,
+        "frozen": arm.frozen,
+        "frozen_at": describe_training(run, arm.reference).digest if arm.frozen_at == "reference" else "initial",
+        "model": dataclasses.asdict(arm.model_of(config.model)),
+        "training": {key: value for key, value in training.items() if key not in _NOT_TRAINED},
+    }
+    graph = read | {"cohorts": [cohort.name for cohort in cohorts], "lambdas": None}
+    return Trained(arm, cohorts, lambdas, _digest(read), _digest(graph))
+
+
+def _lambdas(arm: Arm, cohorts: Sequence[str], of_run: Sequence[float]) -> dict[str, float]:
+    """The weight of each cohort's auxiliary loss: of one weight for all, or one for each, the head cohort's first."""
+    weights = list(of_run if arm.lambdas is None else arm.lambdas)
+    if arm.objective == "group_dro" or not cohorts:
+        return {}
+    only = arm.cohorts.only if arm.cohorts else None
+    if only is not None and len(weights) == 2:
+        weights = [weights[0 if only == "head" else 1]]
+    if len(weights) not in (1, len(cohorts)):
+        raise ValueError(f"`lambdas` must be one, or one for each of {list(cohorts)}. Received: {weights}")
+    weights = weights * len(cohorts) if len(weights) == 1 else weights
+    return {name: w / len(cohorts) if arm.total_lambda else w for name, w in zip(cohorts, weights, strict=True)}
+
+
+def _check_frozen(run: RunFolder, arm: Arm) -> None:
+    model = arm.model_of(run.config.model)
+    if arm.frozen and model.backbone != "dhen":
+        raise ValueError(f"`frozen` is of the backbone 'dhen', which has the attention. Received: {model.backbone!r}")
+    if arm.frozen_at == "reference" and run.arms[arm.reference].model_of(run.config.model) != model:
+        raise ValueError("`frozen_at: reference` needs the reference's model. Received: another `model`")
+
+
+def resolve_arms(run: RunFolder, *names: str) -> None:
+    """Finds the folder of each arm's models as the configuration is now; one whose cohorts are not found has none.
+
+    Raises:
+        ValueError: If an arm is not among the run's, or cannot be.
+    """
+    for name in names:
+        if name not in run.arms:
+            raise ValueError(
+                f"`arms` must hold `{name}` for this command; see `c2al experiment`. Received: {[*run.arms]}"
+            )
+        if run.arms[name].cohorts is None or (run.path / "cohorts.json").exists():
+            run.claim_folder(name, describe_training(run, name).digest)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
