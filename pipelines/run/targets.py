@@ -22,17 +22,15 @@ from .rows import count_split, open_rows, read_split, training_sizes
 
 def discover_run(run: RunFolder) -> None:
     """Finds cohorts in the predictions of all baselines on the validation rows, also along the axes of single arms."""
-    config = run.config.cohorts
-    given = [cohort.cohort() for cohort in config.given]
-    _keep(run, run.path / "cohorts.json", config.axes or _default_axes(run.schema), given)
+    if not (run.path / "cohorts.json").exists():
+        config = run.config.cohorts
+        given = [cohort.cohort() for cohort in config.given]
+        found = _discover(run, config.axes or _default_axes(run.schema), given)
+        write_json(run.path / "cohorts.json", found.to_json())
     for arm in run.arms.values():
-        if arm.cohorts is not None and arm.cohorts.axes:
-            _keep(run, _file_of(run, arm.cohorts.axes), arm.cohorts.axes, ())
-
-
-def _keep(run: RunFolder, file: Path, axes: Sequence[Axis], given: Sequence[Cohort]) -> None:
-    if not file.exists():
-        write_json(file, _discover(run, axes, given).to_json())
+        axes = arm.cohorts.axes if arm.cohorts else ()
+        if axes and not _file_of(run, axes).exists():
+            write_json(_file_of(run, axes), _discover(run, axes, ()).to_json())
 
 
 def arm_cohorts(run: RunFolder, arm: Arm) -> tuple[Any, ...]:
