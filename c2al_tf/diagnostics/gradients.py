@@ -40,7 +40,10 @@ def attention_gradients(model: keras.Model, batch: tuple[Any, ...], terms: Terms
     References:
         METHOD, section 4.
     """
-    layers = {name: layer.trainable_variables for name, layer in named_layers(model).items()}
+    # In training no gradient passes through an attention with `stop_gradient`.
+    layers = {
+        name: [] if layer.stop_gradient else layer.trainable_variables for name, layer in named_layers(model).items()
+    }
     variables = [variable for group in layers.values() for variable in group]
     primary, *auxiliary = outputs_by_name(model)
     if not variables or not auxiliary:
