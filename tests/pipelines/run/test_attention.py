@@ -1,9 +1,14 @@
 """Which rows the attention is measured on, and what a run leaves of the measurements."""
 
+import dataclasses
+import shutil
+
 import keras
 import numpy as np
 import pytest
+from c2al_pipelines.run import attention, training
 from c2al_pipelines.run.attention import draw_rows, watch_attention
+from c2al_pipelines.run.folder import RunFolder, read_config
 
 from c2al_tf.diagnostics import read_diagnostics
 
@@ -46,3 +51,29 @@ def test_every_model_of_a_run_is_measured(finished) -> None:
         for arm, tasks in (("baseline", 0), ("c2al", 2)):
             found = read_diagnostics(finished.path / "seeds" / str(seed) / arm / "diagnostics.jsonl")
             assert [(row["step"], "task" in row) for row in found] == [(60, True)] * tasks + [(60, False)]
+
+
+@pytest.mark.slow
+def test_measuring_changes_no_bit_of_a_training(finished, tmp_path, monkeypatch) -> None:
+    """With dropout, which draws random numbers, and without XLA."""
+    config = read_config(finished.path / "config.json")
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=0.3))
+    monkeypatch.setattr(training, "try_export", lambda run: None)
+    weights, measured = [], []
+    for name in ("measured", "not"):
+        path = tmp_path / name
+        path.mkdir()
+        for file in ("schema.json", "cohorts.json"):
+            shutil.copy2(finished.path / file, path)
+        for folder in ("data", "encoded"):
+            shutil.copytree(finished.path / folder, path / folder)
+        monkeypatch.setattr(attention, "interval", lambda steps: 7)
+        if name == "not":
+            monkeypatch.setattr(training, "watch_attention", lambda *_: [])
+        run = RunFolder(path, config)
+        training.train_arm(run, 0, "c2al")
+        weights.append(keras.saving.load_model(run.model_file(0, "c2al"), compile=False).get_weights())
+        measured.append(len(read_diagnostics(run.model_folder(0, "c2al") / "diagnostics.jsonl")))
+    assert measured == [60 // 7 * 3, 0]
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
