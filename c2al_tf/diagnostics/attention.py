@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ..layers import FMAttention
 from ..layers.fm_attention import attention_layers
+from ..training.program_cache import compiled_once
 from ..types import Array, Tensor
 from .measures import dead_units, measures_of, share_near_zero
 
@@ -55,7 +56,7 @@ def measure_attention(model: keras.Model, x: Any) -> list[dict[str, Any]]:
         units that are 0 on all rows.
     """
     layers = named_layers(model)
-    inputs = _inputs_of_attention(model, layers, x)
+    inputs = _inputs_of_attention(model, x)
     return [{"layer": name, **_measures(layer, inputs[name])} for name, layer in layers.items()]
 
 
@@ -72,15 +73,22 @@ def named_layers(model: keras.Model) -> dict[str, FMAttention]:
 
 
 def _attention_of(model: keras.Model, layers: Mapping[str, FMAttention], x: Any) -> dict[str, Array]:
-    inputs = _inputs_of_attention(model, layers, x)
+    inputs = _inputs_of_attention(model, x)
     return {name: _array(layer.attention(inputs[name])) for name, layer in layers.items()}
 
 
-def _inputs_of_attention(model: keras.Model, layers: Mapping[str, FMAttention], x: Any) -> dict[str, Tensor]:
+def _inputs_of_attention(model: keras.Model, x: Any) -> dict[str, Tensor]:
     """X of each layer in a forward pass, (rows, num_fields, dim), the calls of a layer one after the other."""
-    with _recorded(layers) as calls:
-        model(x, training=False)
-    return {name: tf.concat(seen, axis=0) for name, seen in calls.items()}
+    return compiled_once(model, "inputs of attention", _compile_inputs)(x)
+
+
+def _compile_inputs(model: keras.Model) -> Any:
+    def inputs(x: Any) -> dict[str, Tensor]:
+        with _recorded(named_layers(model)) as calls:
+            model(x, training=False)
+        return {name: tf.concat(seen, axis=0) for name, seen in calls.items()}
+
+    return tf.function(inputs, autograph=False)
 
 
 @contextlib.contextmanager

@@ -105,6 +105,12 @@ def _evaluate(values: Any) -> None:
     print_metrics(run)
 
 
+def _diagnose(values: Any) -> None:
+    from ..run.run import print_diagnosis
+
+    print_diagnosis(_opened(values))
+
+
 def _export(values: Any) -> None:
     from ..run.steps import export_best
 
@@ -217,6 +223,14 @@ RUN_COMMANDS = {
         "c2al evaluate --run-dir runs/census",
         _add_run_dir,
         _evaluate,
+    ),
+    "diagnose": Command(
+        "Names the failure signatures and break conditions of an evaluated run, each with the numbers behind it and "
+        "what to change; or says that there are none.",
+        "--run-dir DIR",
+        "c2al diagnose --run-dir runs/census",
+        _add_run_dir,
+        _diagnose,
     ),
     "export": Command(
         "Exports a C2AL model, primary head only, for TensorFlow Serving. It is published only once it is proved.",

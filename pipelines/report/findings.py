@@ -5,16 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from c2al_tf.cohorts import FEW_POSITIVES, STABLE, UNSTABLE
+
+from .diagnosis import Signature
 
 ENOUGH_SEEDS = 5
 """Paired seeds below which a gain of the published size (0.05 to 0.3 %) is rarely told from chance."""
-
-# Between what a learning rate decayed to zero lets NE move from seed to seed, 0.2 %, and a constant one, 1 %.
-_UNSTABLE = 0.004
-
 
 _SHARES = {0.5: "half", 0.25: "a quarter", 0.2: "a fifth", 0.1: "a tenth", 0.05: "a twentieth", 0.01: "a hundredth"}
 
@@ -134,35 +130,30 @@ def verdict(overall: Difference, seeds: int) -> Verdict:
 
 def next_steps(
     slices: Sequence[Slice],
-    seeds: Sequence[Mapping[str, Any]],
-    lambdas: Sequence[float],
-    spreads: Mapping[str, tuple[float, float]],
-    other_pair: str | None,
+    num_seeds: int,
+    signatures: Sequence[Signature],
     stability: float | None = None,
 ) -> list[tuple[str, str]]:
     """What to do next, each as (what was seen, what to try).
 
     Args:
         slices: Every slice; `all` is among them.
-        seeds: The entries of `metrics_by_seed.json`.
-        lambdas: Weights of the auxiliary losses in this run.
-        spreads: Standard deviation of the attention weights per layer: the baseline's and C2AL's.
-        other_pair: The next accepted pair in words, if there is one.
+        num_seeds: Paired seeds.
+        signatures: What `diagnose` found.
         stability: Share of baselines and resamples in which the chosen pair comes first, if it was chosen.
     """
     overall = next(s.diff for s in slices if s.name == "all")
     steps = [
-        *_on_overall(overall, slices, len(seeds), lambdas),
-        *_on_targeted([s for s in slices if s.targeted], overall, len(seeds), lambdas, other_pair),
-        *_on_attention(spreads),
-        *_on_training(seeds),
+        *_on_overall(overall, slices, num_seeds),
+        *((f"{s.name[0].upper()}{s.name[1:]}: {s.seen}.", s.advice) for s in signatures),
+        *_on_test_rows([s for s in slices if s.targeted]),
     ]
     if stability is not None and stability < STABLE:
         steps.append(
             (f"The chosen pair comes first in {stability:.0%} of baselines and resamples only.", f"{UNSTABLE}.")
         )
-    if len(seeds) < ENOUGH_SEEDS:
-        count = "one seed was" if len(seeds) == 1 else f"{len(seeds)} paired seeds were"
+    if num_seeds < ENOUGH_SEEDS:
+        count = "one seed was" if num_seeds == 1 else f"{num_seeds} paired seeds were"
         steps.append(
             (
                 f"Only {count} trained.",
@@ -173,18 +164,8 @@ def next_steps(
     return steps
 
 
-def _on_overall(
-    overall: Difference, slices: Sequence[Slice], seeds: int, lambdas: Sequence[float]
-) -> list[tuple[str, str]]:
-    if overall.side == "worse":
-        return [
-            (
-                "Overall worse.",
-                f"The cohort tasks probably weigh too much. Try lambda {_scaled(lambdas, 1 / 3)} instead of "
-                f"{_scaled(lambdas, 1)}. Do not deploy this model.",
-            )
-        ]
-    if overall.side == "better" and seeds > 1:
+def _on_overall(overall: Difference, slices: Sequence[Slice], num_seeds: int) -> list[tuple[str, str]]:
+    if overall.side == "better" and num_seeds > 1:
         losers = [s.brief for s in slices if s.diff.side == "worse"]
         caution = f" First look at who got worse: {'; '.join(losers)}." if losers else ""
         return [
@@ -206,55 +187,14 @@ def _on_overall(
     return []
 
 
-def _on_targeted(
-    targeted: Sequence[Slice], overall: Difference, seeds: int, lambdas: Sequence[float], other_pair: str | None
-) -> list[tuple[str, str]]:
-    steps = []
-    if seeds > 1 and targeted and not any(s.diff.side == "better" for s in targeted):
-        pair = f" The next accepted pair is {other_pair}." if other_pair else " Cut the axes differently."
-        larger = "" if overall.side == "worse" else f", or lambda too small: try {_scaled(lambdas, 3)}"
-        steps.append(
-            (
-                "No clear gain on the targeted cohorts.",
-                f"Either this is the wrong pair{larger}.{pair} Divergence is necessary, not sufficient.",
-            )
-        )
+def _on_test_rows(targeted: Sequence[Slice]) -> list[tuple[str, str]]:
     few = [s for s in targeted if (s.baseline["positives"] or 0) < FEW_POSITIVES]
-    if few:
-        counts = "; ".join(f"{s.brief}: {s.baseline['positives']}" for s in few)
-        steps.append(
-            (
-                f"Few positives in the test rows of a targeted cohort ({counts}).",
-                "Evaluate on more rows, or on more days.",
-            )
-        )
-    return steps
-
-
-def _on_attention(spreads: Mapping[str, tuple[float, float]]) -> list[tuple[str, str]]:
-    if not spreads or any(c2al > baseline for baseline, c2al in spreads.values()):
+    if not few:
         return []
+    counts = "; ".join(f"{s.brief}: {s.baseline['positives']}" for s in few)
     return [
         (
-            "Attention stays sparse: in no layer are C2AL's attention weights wider than the baseline's.",
-            "The cohort tasks' gradient may not reach the attention. Look at its size on the attention weights before "
-            "raising lambda; a gain without wider attention has another cause.",
+            f"Few positives in the test rows of a targeted cohort ({counts}).",
+            "Evaluate on more rows, or on more days.",
         )
     ]
-
-
-def _on_training(seeds: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    ne = np.array([entry["c2al"]["all"]["ne"] for entry in seeds], dtype=np.float64)
-    spread = float(np.abs(ne / ne.mean() - 1).max())
-    if not spread > _UNSTABLE:
-        return []
-    return [
-        (
-            f"Unstable training: C2AL's NE moves by up to {100 * spread:.2g} % from seed to seed.",
-            "Decay the learning rate to zero, and choose larger cohorts with more positives.",
-        )
-    ]
-
-
-def _scaled(lambdas: Sequence[float], factor: float) -> str:
-    return " and ".join(f"{factor * value:.2g}" for value in lambdas)

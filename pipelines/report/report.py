@@ -1,7 +1,6 @@
 """The report of a run: one HTML file that stands alone, written from the files of the run's folder."""
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from c2al_tf.cohorts import RULES, STABLE, UNSTABLE, Cohort, Discovery, Pair
 from c2al_tf.files import read_json, replace_file
 
+from .diagnosis import Evidence, diagnose, label
 from .figures import attention_weights, forest, prediction_distributions
 from .findings import Difference, Slice, next_steps, sampled_rows, verdict, yardstick_rows, yardstick_warning
 
@@ -44,7 +44,7 @@ def write_report(run_dir: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": _figure, "signed": _signed, "interval": _interval, "size": _size, "span": _span}
-    environment.filters |= {"label": _label, "refusal": _refusal}
+    environment.filters |= {"label": label, "refusal": _refusal}
     page = environment.get_template("report.html").render(_content(discovery, **files))
     path = run_dir / "report.html"
     with replace_file(path) as temporary:
@@ -71,12 +71,14 @@ def _content(
     settings = config.get("cohorts", {})
     negative_sampling = config.get("data", {}).get("negative_sampling")
     chosen = discovery.given or discovery.cohorts(settings.get("num_cohorts", 2))
-    chosen_pairs = [pair for pair in discovery.pairs if set(pair.cohorts) <= set(chosen)]
     slices = _slices(metrics, discovery, chosen)
     drawn = slices if len(slices) <= _MOST_SLICES_DRAWN else _most_important(slices)
     attention = details.get("attention") or {}
     spreads = {name: (_spread(layer, "baseline"), _spread(layer, "c2al")) for name, layer in attention.items()}
     lambdas = settings.get("lambdas", ())
+    diagnostics = details.get("diagnostics")
+    evidence = Evidence(metrics, seeds, discovery, chosen, lambdas, diagnostics, details.get("auxiliary_ne"))
+    chosen_pairs = evidence.pairs
     overall = next(s for s in slices if s.name == "all")
     accepted = [pair for pair in discovery.pairs if pair.accepted]
     only_pair = len(accepted) == 1 and not discovery.given
@@ -98,7 +100,8 @@ def _content(
         "worse": [s for s in slices if s.diff.side == "worse"],
         "better": [s for s in slices if s.diff.side == "better"],
         "verdict": verdict(overall.diff if len(seeds) > 1 else _by_interval(overall.diff), len(seeds)),
-        "steps": next_steps(slices, seeds, lambdas, spreads, _other_pair(discovery, chosen_pairs), stability),
+        "steps": next_steps(slices, len(seeds), diagnose(evidence), stability),
+        "diagnostics": diagnostics or {},
         "spreads": spreads,
         "only_pair": only_pair,
         "stability": stability,
@@ -122,12 +125,12 @@ def _content(
 
 def _slices(metrics: Mapping[str, Any], discovery: Discovery, chosen: Sequence[Cohort]) -> list[Slice]:
     """Every slice: those that got worse, the worst first; then all rows, the targeted, everyone else, the others."""
-    labels = {s.cohort.name: _label(s.cohort) for axis in discovery.axes for s in axis.cohorts} | _LABELS
+    words = {s.cohort.name: label(s.cohort) for axis in discovery.axes for s in axis.cohorts} | _LABELS
     targeted = {cohort.name for cohort in chosen}
     slices = [
         Slice(
             name,
-            labels.get(name, name),
+            words.get(name, name),
             name in targeted,
             Difference(difference["percent"], difference["low"], difference["high"], _side(name, difference, metrics)),
             metrics["baseline"][name],
@@ -171,15 +174,8 @@ def _histograms(
     lines: dict[str, Sequence[float]] = {"all rows": everyone["counts"]} if everyone else {}
     roles = ["head cohort: ", "tail cohort: "] if len(chosen) == 2 else [""] * len(chosen)
     return lines | {
-        f"{role}{_label(cohort)}": summaries[cohort].histogram for role, cohort in zip(roles, chosen, strict=True)
+        f"{role}{label(cohort)}": summaries[cohort].histogram for role, cohort in zip(roles, chosen, strict=True)
     }
-
-
-def _other_pair(discovery: Discovery, chosen_pairs: Sequence[Pair]) -> str | None:
-    def describe(pair: Pair) -> str:
-        return f"{_label(pair.head.cohort)} against {_label(pair.tail.cohort)}"
-
-    return next((describe(p) for p in discovery.pairs if p.accepted and p not in chosen_pairs), None)
 
 
 def _spread(layer: Mapping[str, Any], arm: str) -> float:
@@ -207,11 +203,6 @@ def _yardstick(yardstick: Mapping[str, Any], slices: Sequence[Slice]) -> dict[st
         "warning": yardstick_warning(yardstick, by_name["all"].baseline),
         "rows": [(by_name[name], metrics) for name, metrics in yardstick["metrics"].items() if name in by_name],
     }
-
-
-def _label(cohort: Cohort) -> str:
-    """The predicate in words, with edges as short as a reader wants them."""
-    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.4g}", str(cohort))
 
 
 def _refusal(pair: Pair) -> str:

@@ -13,14 +13,16 @@ from c2al_tf.data.columns.raw import concatenate
 from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.dataset import make_dataset
-from c2al_tf.diagnostics import attention_weights
+from c2al_tf.diagnostics import attention_weights, read_diagnostics
 from c2al_tf.evaluation.scoring import slice_metrics
 from c2al_tf.files import read_json, write_json
 from c2al_tf.model import strip_auxiliary_heads
 from c2al_tf.types import Array
 
 from ..datasets.synthetic_ads import planted_cohorts, true_probabilities
+from ..report.diagnosis import Evidence, last_auxiliary_ne, summarize_diagnostics
 from .arms import BASELINE, C2AL
+from .attention import FILE
 from .folder import RunFolder
 from .logits import split_logits
 
@@ -55,11 +57,33 @@ def write_details(run: RunFolder) -> dict[str, Any]:
         "exported_seed": seed,
         "histograms": _histogram(run),
         "attention": _attention(run, models),
+        "diagnostics": _diagnostics(run),
+        "auxiliary_ne": last_auxiliary_ne(histories[C2AL], run.cohorts),
         "planted": _planted(run) if run.config.data.name == "synthetic_ads" else None,
         "hardware": _hardware(),
     }
     write_json(run.path / "details.json", details)
     return details
+
+
+def read_evidence(run: RunFolder) -> Evidence:
+    """What `c2al diagnose` judges: what the folder of an evaluated run holds of its baselines and C2AL models."""
+    metrics = read_json(run.file("metrics.json"))
+    histories = [read_json(run.model_folder(seed, C2AL) / "history.json") for seed in run.seeds]
+    return Evidence(
+        metrics,
+        read_json(run.path / "metrics_by_seed.json")["seeds"],
+        run.discovery,
+        run.cohorts,
+        run.config.cohorts.lambdas,
+        _diagnostics(run),
+        last_auxiliary_ne(histories, run.cohorts),
+    )
+
+
+def _diagnostics(run: RunFolder) -> dict[str, Any]:
+    folders = {arm: [run.model_folder(seed, arm) for seed in run.seeds] for arm in _ARMS}
+    return {arm: summarize_diagnostics(read_diagnostics(f / FILE) for f in found) for arm, found in folders.items()}
 
 
 def _rate(history: dict[str, Any]) -> float | None:

@@ -19,10 +19,11 @@ from c2al_tf.files import read_json, write_json
 from c2al_tf.training.distribution import make_strategy
 
 from ..prediction.predict import compare_served
+from ..report.diagnosis import diagnose, not_judged
 from ..report.findings import sampled_rows, yardstick_rows, yardstick_warning
 from ..report.report import write_report
 from .arms import BASELINE, C2AL
-from .details import write_details
+from .details import read_evidence, write_details
 from .exporting import is_exported
 from .folder import RunFolder
 from .logits import split_logits
@@ -176,6 +177,18 @@ def _print_yardstick(yardstick: Mapping[str, Any], baseline: Mapping[str, Any]) 
     console.print(table)
     if warning := yardstick_warning(yardstick, baseline["all"]):
         console.print(f"[red]{warning}[/]")
+
+
+def print_diagnosis(run: RunFolder) -> None:
+    """Prints the failure signatures of an evaluated run by name, with what to do, or that there are none."""
+    evidence = read_evidence(run)
+    found = diagnose(evidence)
+    for signature in found:
+        console.print(f"[red]{signature.name}[/]: {escape(signature.seen)}.\n  {escape(signature.advice)}")
+    if not found:
+        console.print("No failure signature and no break condition was found.")
+    for reason in not_judged(evidence):
+        console.print(f"Not judged. {escape(reason)}")
 
 
 def print_summary(run: RunFolder, details: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ import keras
 import tensorflow as tf
 
 from c2al_tf.config import TrainingConfig
+from c2al_tf.data.columns.readers import count_rows
+from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.packing import primary_tasks
 from c2al_tf.data.inputs.priors import TaskCounts
@@ -24,6 +26,7 @@ from c2al_tf.training import make_optimizer, train
 from c2al_tf.training.distribution import Strategy, is_chief, wait_for_all, worker_shard
 from c2al_tf.types import Array
 
+from .attention import FILE, SCANNED, watch_attention
 from .exporting import try_export
 from .folder import TRAINED, RunFolder
 from .logits import forget_program, save_logits
@@ -104,7 +107,16 @@ def _train_model(run: RunFolder, seed: int, trained: Trained, strategy: Strategy
     def batches(epoch: int, skip: int) -> tf.data.Dataset:
         return rows(train_rows, shuffle=True, seed=seed, epoch=epoch, skip_batches=skip)
 
-    board = keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False)
+    def scanned() -> tf.data.Dataset:
+        size = min(SCANNED, count_rows(split_files(run.path, "validation")))
+        return rows(validation_rows, batch_size=size, drop_remainder=True)
+
+    callbacks: list[keras.callbacks.Callback] = []
+    if strategy.num_replicas_in_sync == 1:
+        total = steps * training.epochs
+        callbacks += watch_attention(program.model, program.objective, scanned, total, folder / FILE)
+    if is_chief(strategy):
+        callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
     history = train(
         program.model,
         batches,
@@ -112,7 +124,7 @@ def _train_model(run: RunFolder, seed: int, trained: Trained, strategy: Strategy
         steps_per_epoch=steps,
         epochs=training.epochs,
         validation=lambda: rows(validation_rows),
-        callbacks=[board] if is_chief(strategy) else [],
+        callbacks=callbacks,
         jit_compile=run.jit_compile,
         steps_per_execution=training.steps_per_execution,
         patience=training.patience,

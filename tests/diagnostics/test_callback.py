@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from c2al_tf.diagnostics import AttentionDiagnostics, attention_gradients, measure_attention
+from c2al_tf.diagnostics import AttentionDiagnostics, attention_gradients, measure_attention, read_diagnostics
 from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.training import train
 
@@ -82,3 +82,41 @@ def test_calls_of_several_steps(model, batch) -> None:
 def test_at_least_every_step(batch) -> None:
     with pytest.raises(ValueError, match=r"`every` must be at least 1\. Received: every=0"):
         AttentionDiagnostics(batch, every=0)
+
+
+def test_rows_on_disk_go_on_from_the_step_of_a_resumed_training(model, batch, tmp_path) -> None:
+    """Six steps at once, or three, then all of them with what a killed training measured after its checkpoint."""
+    start = [np.array(variable) for variable in (*model.variables, *model.optimizer.variables)]
+    objective, files = weighted_sum_of_tasks(), [tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"]
+
+    def go(file, epochs, checkpoints):
+        diagnostics = AttentionDiagnostics(batch, every=1, terms=objective.terms, file=file)
+        arguments = {"epochs": epochs, "checkpoints": checkpoints, "jit_compile": False}
+        train(model, dataset(batch, 3), objective, callbacks=[diagnostics], **arguments)
+        return diagnostics
+
+    whole = go(files[0], 2, None)
+    for variable, value in zip((*model.variables, *model.optimizer.variables), start, strict=False):
+        variable.assign(value)
+    model.optimizer.iterations.assign(0)
+    go(files[1], 1, tmp_path / "checkpoints")
+    with files[1].open("a") as lines:
+        lines.write('{"step": 4, "layer": "fm:0", "entropy": 0.5}\n{"step": 4, "lay')
+    resumed = go(files[1], 2, tmp_path / "checkpoints")
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert (resumed.gradients, resumed.attention) == (whole.gradients, whole.attention)
+    assert [row["step"] for row in whole.attention[::3]] == [1, 2, 3, 4, 5, 6]
+    rows = read_diagnostics(files[1])
+    assert [row for row in rows if "task" in row] == whole.gradients
+    assert read_diagnostics(tmp_path / "absent.jsonl") == []
+
+
+def test_what_is_not_finite_is_null_on_disk(model, batch, tmp_path) -> None:
+    for weight in model.get_layer("tower").parts[0].weights:
+        weight.assign(np.zeros(weight.shape))
+    model.get_layer("tower").trainable = False
+    file = tmp_path / "rows.jsonl"
+    diagnostics = AttentionDiagnostics(batch, file=file, every=1)
+    train(model, dataset(batch, 1), weighted_sum_of_tasks(), callbacks=[diagnostics], jit_compile=False)
+    assert '"entropy": null' in file.read_text()
+    assert np.isnan([row["entropy"] for row in read_diagnostics(file) if row["layer"] == "inner"]).all()

@@ -76,6 +76,11 @@ def test_a_frozen_layer_has_no_rows(model, batch) -> None:
     assert {row["layer"] for row in attention_gradients(model, batch)} == {"fm:0", "fm:1"}
 
 
+def test_a_layer_that_stops_its_gradient_has_no_rows(model, batch) -> None:
+    model.get_layer("fm").stop_gradient = True
+    assert {row["layer"] for row in attention_gradients(model, batch)} == {"fm:1", "inner"}
+
+
 def test_a_model_with_one_task(model, batch) -> None:
     assert attention_gradients(keras.Model(model.input, {"primary": model.output["primary"]}), batch) == []
 

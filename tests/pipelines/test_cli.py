@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 from c2al_pipelines import cli
 
-COMMANDS = ("run", "prepare", "train", "discover", "evaluate", "export", "report", "serve", "predict", "reload-config")
+COMMANDS = (
+    *("run", "prepare", "train", "discover", "evaluate", "diagnose", "export", "report", "serve", "predict"),
+    "reload-config",
+)
 CONFIG = """
 title: A run
 data: {name: synthetic_ads}
@@ -164,6 +167,7 @@ def test_a_value_that_breaks_a_rule_is_one_message(c2al, config, tmp_path, words
         (("predict", "rows.txt", "--output", "out.csv"), 1, "the name must end in one of .parquet, .csv"),
         (("train", "--run-dir", "absent", "--arm", "c2al"), 1, "absent/config.json is not there"),
         (("train", "--run-dir", "absent"), 2, "arm"),
+        (("diagnose", "--run-dir", "absent"), 1, "absent/config.json is not there"),
         (("prepare",), 2, "run_dir"),
         (("serve", "export", "--grpc-port", "http"), 2, "Expected a <class 'int'>. Got value: http"),
         (("train", "--run-dir", "absent", "--arm", "c2al", "--epochs", "3"), 2, "The keys are:\n  arm\n  run-dir"),

@@ -178,7 +178,7 @@ def test_worse_cohorts_come_first(better):
     ("shift", "sentence", "advice"),
     [
         (0.1, "Yes: C2AL helps here.", "Overall better."),
-        (0.0, "No clear effect", "No clear gain on the targeted cohorts."),
+        (0.0, "No clear effect", "No gain on the targeted cohorts: NE_diff of surface is "),
         (-0.1, "No: C2AL hurts here.", "Try lambda 0.1 instead of 0.3"),
     ],
 )
@@ -223,13 +223,41 @@ def test_one_seed_claims_nothing(tmp_path, shift, sentence):
     assert "What one seed leaves out" in text
 
 
-def test_attention_that_stays_sparse_is_named(tmp_path):
+def course(first, last):
+    """Entropy and share near zero of the first and of the last measurement."""
+    measures = [
+        {"entropy": entropy, "gini": 0.25, "effective_rank": 1.5, "near_zero": near_zero}
+        for entropy, near_zero in (first, last)
+    ]
+    return dict(zip(("first", "last"), measures, strict=True))
+
+
+def with_diagnostics(run_dir, c2al):
+    tasks = {"fm_0": {"reels": {"conflict": 0.3, "cosine": -0.05, "norm_ratio": 0.125}}}
+    diagnostics = {
+        "baseline": {"layers": {"fm_0": course((0.9, 0.02), (0.8, 0.1))}, "tasks": {}},
+        "c2al": {"layers": {"fm_0": course((0.9, 0.02), c2al)}, "tasks": tasks},
+    }
+    write_json(run_dir / "details.json", read_json(run_dir / "details.json") | {"diagnostics": diagnostics})
+    return re.sub(" +", " ", text_of(read_report(run_dir)))
+
+
+@pytest.mark.parametrize(("c2al", "sparse"), [((0.8, 0.1), True), ((0.82, 0.1), False), ((0.8, 0.08), False)])
+def test_attention_that_stays_sparse_is_named(tmp_path, c2al, sparse):
     make_run(tmp_path, {"else": 0.0})
-    details = read_json(tmp_path / "details.json")
-    layer = details["attention"]["block 1"]
-    layer["baseline"], layer["c2al"] = layer["c2al"], layer["baseline"]
-    write_json(tmp_path / "details.json", details)
-    assert "Attention stays sparse" in text_of(read_report(tmp_path))
+    assert "Attention stays sparse" not in text_of(read_report(tmp_path))
+    assert ("Attention stays sparse" in with_diagnostics(tmp_path, c2al)) is sparse
+
+
+def test_the_course_of_the_attention_is_a_table(tmp_path):
+    make_run(tmp_path, {"else": 0.1})
+    assert "In the course of training" not in text_of(read_report(tmp_path))
+    text = with_diagnostics(tmp_path, (0.85, 0.05))
+    assert (
+        "fm_0 C2AL 0.900 \N{RIGHTWARDS ARROW} 0.850 0.250 \N{RIGHTWARDS ARROW} 0.250 1.500 \N{RIGHTWARDS ARROW} 1.500 "
+        "0.020 \N{RIGHTWARDS ARROW} 0.050 reels: 30 %, \N{MINUS SIGN}0.05, 0.125"
+    ) in text
+    assert "0.100 no cohort task" in text
 
 
 @pytest.mark.parametrize(("change", "unstable"), [(1.003, False), (1.01, True)])
