@@ -26,6 +26,8 @@ SETTINGS = {
     "seeds": 1,
 }
 
+TIMES = ("seconds", "timed_steps", "scoring_seconds", "model_seconds")
+
 
 def words(path):
     return ("train", f"--run-dir={path}", "--arm=baseline")
@@ -40,11 +42,12 @@ def checkpoints(path):
 
 
 def outcome(path):
-    """The bytes of the weights and of the optimizer's variables, and the history without the times."""
+    """The bytes of the weights, of the optimizer's variables and of the diagnostics; the history without the times."""
     model = keras.saving.load_model(model_folder(path) / "model.keras")
     history = read_json(model_folder(path) / "history.json")
-    variables = [variable.numpy().tobytes() for variable in (*model.weights, *model.optimizer.variables)]
-    return variables, {name: value for name, value in history.items() if name not in ("seconds", "timed_steps")}
+    written = [variable.numpy().tobytes() for variable in (*model.weights, *model.optimizer.variables)]
+    written.append((model_folder(path) / "diagnostics.jsonl").read_bytes())
+    return written, {name: value for name, value in history.items() if name not in TIMES}
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +66,9 @@ def unbroken(prepared, script):
     return time.monotonic() - start, outcome(path)
 
 
-def kill_while_writing(process, path, number) -> None:
+def kill_while_writing(starting, path, number) -> None:
     """Kills the command when it writes a checkpoint, once there are `number` of them."""
-    with process:
+    with starting as process:
         while process.poll() is None:
             if len(checkpoints(path)) >= number and any((model_folder(path) / "checkpoints").glob(".partial-*")):
                 process.kill()
