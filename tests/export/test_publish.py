@@ -55,7 +55,10 @@ def exported(models, small_schema, small_rows, tmp_path_factory):
     return export_for_serving(models["c2al"], small_schema, base, **arguments)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    "backbone",
+    [pytest.param(name, marks=() if name in {"dhen", "history_attention"} else pytest.mark.slow) for name in BACKBONES],
+)
 def test_every_backbone_is_served(backbone: str, small_schema, small_rows, tmp_path) -> None:
     config = dataclasses.replace(CONFIG, backbone=backbone)
     model = build_model(small_schema, config, cohorts=("young",))

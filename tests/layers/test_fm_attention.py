@@ -204,7 +204,7 @@ def test_the_penalty_is_added_in_training(dtype: str | None) -> None:
     np.testing.assert_allclose(sorted(map(float, model.losses)), sorted(expected), rtol=1e-6)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_train_and_fit_take_the_penalty(jit_compile: bool) -> None:
     import tensorflow as tf
 

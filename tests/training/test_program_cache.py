@@ -49,7 +49,7 @@ def values(model: keras.Model) -> list[np.ndarray]:
     return [np.array(variable) for variable in (*model.variables, *model.optimizer.variables)]
 
 
-@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize("jit_compile", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_another_seed_is_trained_by_the_same_program(jit_compile: bool) -> None:
     objective = Counted()
     arguments = {"epochs": 2, "jit_compile": jit_compile, "steps_per_execution": 2, "validation": rows()}
@@ -85,7 +85,7 @@ def test_what_the_step_depends_on_is_compiled_anew() -> None:
         assert np.array_equal(embedding.get_weights()[0], before) == (not embedding.trainable)
 
 
-@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize("jit_compile", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_trained_model_is_freed(jit_compile: bool) -> None:
     objective, model = Counted(), make_model(0)
     train(model, rows(), objective, jit_compile=jit_compile, validation=rows())
