@@ -11,7 +11,8 @@ import numpy as np
 from c2al_tf.cohorts import RULES, STABLE, UNSTABLE, Cohort, Discovery, Pair
 from c2al_tf.files import read_json, replace_file
 
-from .diagnosis import Evidence, diagnose, label
+from .diagnosis import diagnose
+from .evidence import Evidence, label
 from .figures import attention_weights, forest, prediction_distributions
 from .findings import Difference, Slice, next_steps, sampled_rows, verdict, yardstick_rows, yardstick_warning
 

@@ -20,7 +20,7 @@ from c2al_tf.model import strip_auxiliary_heads
 from c2al_tf.types import Array
 
 from ..datasets.synthetic_ads import planted_cohorts, true_probabilities
-from ..report.diagnosis import Evidence, last_auxiliary_ne, summarize_diagnostics
+from ..report.evidence import Evidence, last_auxiliary_ne, summarize_diagnostics
 from .arms import BASELINE, C2AL
 from .attention import FILE
 from .folder import RunFolder

@@ -82,11 +82,16 @@ def sample_rows(run: RunFolder, num_rows: int = EXPORT_SAMPLE) -> Columns:
 
 
 def training_sizes(run: RunFolder, cuts: tuple[Cut, ...]) -> CohortSizes:
-    """How much each cohort has to learn from, in one pass over the training files."""
-    schema = run.schema
+    """How much each cohort has to learn from, counted once in one pass over the training files."""
+    return _sizes(run.path, _version(run.path, "train"), cuts)
+
+
+@functools.lru_cache(maxsize=8)
+def _sizes(folder: Path, version: Any, cuts: tuple[Cut, ...]) -> CohortSizes:
+    schema = Schema.load(folder / "schema.json")
     names = {name for cut in cuts for cohort in cut.cohorts for name in cohort.columns}
     names |= {schema.labels[0]} | ({schema.weight} if schema.weight else set())
-    batches = read_columns(split_files(run.path, "train"), {name: schema.columns[name] for name in sorted(names)})
+    batches = read_columns(split_files(folder, "train"), {name: schema.columns[name] for name in sorted(names)})
     first, *others = (
         count_sizes(
             rows,

@@ -37,9 +37,9 @@ from .rows import count_split, open_rows
 def train_arm(run: RunFolder, seed: int, name: str, strategy: Strategy | None = None) -> None:
     """Trains one arm of one seed: from the same initial values and row order as the other arms.
 
-    A model that was trained alike, under this arm's name or another's, is kept. Before the first model
-    of a run is trained its export is tried. On several workers all of them call this, with their strategy and one run
-    folder; the first one writes into it.
+    A model that was trained alike, under this arm's name or another's, is kept. Before the first model of a run is
+    trained its export is tried. On several workers all of them call this, with their strategy and one run folder; the
+    first one writes into it.
 
     Raises:
         ExportError: If a model of this configuration could not be exported.

@@ -10,29 +10,12 @@ from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.model import build_model
 from c2al_tf.training import evaluate, predict, train
 
+from .killed import KillAt, KilledError
+
 CONFIG = ModelConfig(
     embedding_dim=4, num_blocks=1, num_outputs=2, attention_units=4, shared_units=(8,), head_units=(5,)
 )
 BATCH, STEPS = 64, 16
-
-
-class KilledError(Exception):
-    pass
-
-
-class KillAt(keras.callbacks.Callback):
-    """Ends the run in the middle of an epoch, as an error would."""
-
-    def __init__(self, epoch: int, step: int) -> None:
-        super().__init__()
-        self.place, self.epoch = (epoch, step), 0
-
-    def on_epoch_begin(self, epoch: int, logs=None) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs=None) -> None:
-        if (self.epoch, batch) == self.place:
-            raise KilledError
 
 
 WITH_XLA = {"lambdas": {"young": 0.3, "old": 0.3}, "dropout": 0.2, "epochs": 3, "jit_compile": True}

@@ -12,11 +12,9 @@ from c2al_tf.training import compilation, evaluate, train
 from c2al_tf.training.checkpoint import Checkpoints
 from c2al_tf.types import Array, member_of
 
+from .killed import KillAt, KilledError
+
 STEPS, BATCH = 45, 8  # losses are read, and checkpoints saved, after 20, 40 and 45 steps
-
-
-class KilledError(Exception):
-    pass
 
 
 def make_model() -> keras.Model:
@@ -61,19 +59,6 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path) -> None:
         with np.load(max(tmp_path.iterdir())) as arrays:
             assert json.loads(arrays["position.json"])["step"] in (20, 40)
     assert_equal(values(*fit(checkpoints=tmp_path)), values(*whole))
-
-
-class KillAt(keras.callbacks.Callback):
-    def __init__(self, epoch: int, step: int) -> None:
-        super().__init__()
-        self.place, self.epoch = (epoch, step), 0
-
-    def on_epoch_begin(self, epoch: int, logs=None) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs=None) -> None:
-        if (self.epoch, batch) == self.place:
-            raise KilledError
 
 
 def test_a_checkpoint_holds_it(tmp_path) -> None:

@@ -4,13 +4,8 @@ import dataclasses
 import math
 
 import pytest
-from c2al_pipelines.report.diagnosis import (
-    Evidence,
-    diagnose,
-    last_auxiliary_ne,
-    not_judged,
-    summarize_diagnostics,
-)
+from c2al_pipelines.report.diagnosis import diagnose, not_judged
+from c2al_pipelines.report.evidence import Evidence, last_auxiliary_ne, summarize_diagnostics
 
 from c2al_tf.cohorts import Cohort, CohortSummary, Discovery, Guard, Pair, Values
 from c2al_tf.cohorts.results import AxisSummary
