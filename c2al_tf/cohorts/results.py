@@ -101,6 +101,11 @@ class Pair:
         return not self.reasons
 
     @property
+    def too_small(self) -> bool:
+        """Whether it breaks a rule on sizes: such a pair teaches nothing, whatever it diverges."""
+        return not {"positives", "share", "rows"}.isdisjoint(self.reasons)
+
+    @property
     def cohorts(self) -> tuple[Cohort, Cohort]:
         """Head and tail."""
         return self.head.cohort, self.tail.cohort

@@ -12,15 +12,17 @@ from ..run.arms import BASELINE
 from ..run.evaluation import TestRows, evaluate_arm, read_test_rows
 from ..run.folder import RunFolder
 from ..run.recipe import describe_training
+from ..run.representation import probe_model
 from ..run.run import console, print_discovery
 from ..run.steps import prepare_run
-from ..run.targets import arm_cohorts, discover_run
+from ..run.targets import arm_cohorts, arm_divergence, discover_run
 from ..run.training import train_arm
-from .results import Result, print_results, write_results
+from .result import Result
+from .results import print_results, write_results
 
 
 def run_experiment(run: RunFolder) -> list[Result]:
-    """Trains what is not trained yet, evaluates every arm, writes `results.parquet`, `results.json`, `results.md`.
+    """Trains what is not trained yet, evaluates every arm, writes `results.parquet`, `.json` and `.md`, and figures.
 
     These are written anew after each arm, with the arms so far: a long grid can be read while it runs. Baselines come
     first: cohorts are found in their predictions. Then every choice of cohorts is made, so that an arm without any
@@ -78,4 +80,8 @@ def _evaluate(run: RunFolder, name: str, rows: TestRows) -> Result:
     cohorts = arm_cohorts(run, arm)
     slices = dict.fromkeys(cohort.name for cohort in (*run.cohorts, *cohorts) if cohort.name in rows.slices)
     evaluation = evaluate_arm(run, name, arm.reference, seeds, rows, list(slices))
-    return Result(arm, tuple(seeds), tuple(map(str, cohorts)), evaluation)
+    probes = {
+        each: [probe_model(run, seed, each, run.cohorts) for seed in seeds] if run.config.probe else []
+        for each in (arm.reference, name)
+    }
+    return Result(arm, tuple(seeds), tuple(map(str, cohorts)), evaluation, arm_divergence(run, arm), probes)

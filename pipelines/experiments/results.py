@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,37 +12,17 @@ from rich.table import Table
 from scipy.stats import t as student
 
 from c2al_tf.blocks import CONFIDENCE
-from c2al_tf.evaluation import ALL, Evaluation
+from c2al_tf.evaluation import ALL
 from c2al_tf.evaluation.intervals import NEDifference
 from c2al_tf.files import replace_file, write_json
 
-from ..run.arms import Arm
 from ..run.evaluation import REST
 from ..run.folder import RunFolder
 from ..run.run import console
+from .figures import draw_figures
+from .result import Result
 
 _FIGURES = ("rows", "positives", "ne", "log_loss", "auc", "calibration")
-
-
-@dataclass(frozen=True)
-class Result:
-    """An arm on the test rows.
-
-    Args:
-        arm: The arm.
-        seeds: Its paired seeds.
-        cohorts: The cohorts that are chosen, in words.
-        evaluation: It against its reference.
-    """
-
-    arm: Arm
-    seeds: tuple[int, ...]
-    cohorts: tuple[str, ...]
-    evaluation: Evaluation
-
-    def difference(self, name: str) -> NEDifference:
-        """NE_diff on a slice."""
-        return self.evaluation.ne_diff[self.arm.name][name]
 
 
 def corrected(difference: NEDifference, num_arms: int) -> tuple[float | None, float | None]:
@@ -68,8 +48,12 @@ def write_results(run: RunFolder, results: Sequence[Result]) -> None:
     with replace_file(run.path / "results.parquet") as temporary:
         pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), temporary)
     write_json(run.path / "results.json", [_to_json(result, _num_arms(run)) for result in results])
+    figures = draw_figures(results, {name: _title(name) for name in _shown(run)})
+    for name, svg in figures.items():
+        with replace_file(run.path / name) as temporary:
+            temporary.write_text(svg)
     with replace_file(run.path / "results.md") as temporary:
-        temporary.write_text(as_markdown(run, results))
+        temporary.write_text(as_markdown(run, results, list(figures)))
 
 
 def _tidy(result: Result) -> Iterator[tuple[str, int, str, str, float | None]]:
@@ -79,6 +63,9 @@ def _tidy(result: Result) -> Iterator[tuple[str, int, str, str, float | None]]:
                 for metric in _FIGURES:
                     value = figures[metric]
                     yield arm, seed, name, metric, None if value is None else float(value)
+    for arm, by_model in result.probes.items():
+        for seed, aucs in zip(result.seeds, by_model, strict=False):
+            yield from ((arm, seed, name, "probe_auc", auc) for name, auc in aucs.items())
     for name, difference in result.evaluation.ne_diff[result.arm.name].items():
         for seed, percent in zip(result.seeds, difference.by_seed, strict=True):
             yield result.arm.name, seed, name, "ne_diff", percent
@@ -96,14 +83,15 @@ def _to_json(result: Result, num_arms: int) -> dict[str, Any]:
         "reference": result.arm.reference,
         "seeds": list(result.seeds),
         "cohorts": list(result.cohorts),
+        "divergence": result.divergence,
         "ne_diff": slices,
         "better": list(claims.better),
         "worse": list(claims.worse),
     }
 
 
-def as_markdown(run: RunFolder, results: Sequence[Result]) -> str:
-    """Every arm's NE_diff overall and on the targeted cohorts, as a Markdown table."""
+def as_markdown(run: RunFolder, results: Sequence[Result], figures: Sequence[str] = ()) -> str:
+    """Every arm's NE_diff overall and on the targeted cohorts, as a Markdown table, with the figures of these names."""
     names = _shown(run)
     lines = [
         f"# {run.config.title}",
@@ -120,7 +108,24 @@ def as_markdown(run: RunFolder, results: Sequence[Result]) -> str:
         lines.append("| " + " | ".join([*cells, _bounds(*corrected(result.difference(ALL), _num_arms(run)))]) + " |")
     lines += ["", "Cohorts that are chosen:", ""]
     lines += [f"- {result.arm.name}: {'; '.join(result.cohorts)}" for result in results if result.cohorts]
+    lines += _probe_lines(run, results)
+    lines += [line for name in figures for line in ("", f"![{Path(name).stem}]({name})")]
     return "\n".join(lines) + "\n"
+
+
+def _probe_lines(run: RunFolder, results: Sequence[Result]) -> list[str]:
+    """AUC of the linear probe by arm and cohort, mean over seeds."""
+    names = [cohort.name for cohort in run.cohorts]
+    by_arm = {arm: aucs for result in results for arm, aucs in result.probes.items() if aucs}
+    if not by_arm:
+        return []
+    lines = ["", "How well a logistic regression tells a cohort by h: AUC, mean over the seeds.", ""]
+    lines += ["| arm | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for arm, by_model in by_arm.items():
+        known = {name: [v for aucs in by_model if (v := aucs[name]) is not None] for name in names}
+        cells = [f"{sum(v) / len(v):.4f}" if v else "-" for v in known.values()]
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def print_results(run: RunFolder, results: Sequence[Result]) -> None:

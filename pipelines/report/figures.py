@@ -17,7 +17,7 @@ BLUE, VERMILLION, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#E69F00", "#009E7
 _SIDES = {"better": (BLUE, "v"), "worse": (VERMILLION, "^"), "unclear": (GREY, "o"), "unknown": (GREY, "x")}
 # About as wide as a phone's screen, so that the text stays readable when the figure is scaled to it.
 _WIDTH = 5.0
-_STYLE = {
+STYLE: Any = {
     "font.size": 10.5,
     "font.family": "sans-serif",
     "axes.spines.top": False,
@@ -38,7 +38,7 @@ _SHOWN_BUCKETS = 50
 def prediction_distributions(histograms: Mapping[str, Sequence[float]]) -> str:
     """Prediction distributions over log-normalised buckets, as Figure 3 of the paper; a key is a line's label."""
     labels = [textwrap.fill(label, 50) for label in histograms]
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, 2.6 + 0.22 * sum(1 + label.count("\n") for label in labels)))
         axes = figure.subplots()
         colors = [GREY, VERMILLION, BLUE, GREEN, ORANGE]
@@ -57,7 +57,7 @@ def prediction_distributions(histograms: Mapping[str, Sequence[float]]) -> str:
         axes.set_ylabel("rows in the bucket (%)")
         axes.set_xlabel("baseline's predicted probability (log scale)")
         figure.legend(loc="outside upper left", ncols=1)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _merged(counts: Any) -> Any:
@@ -87,7 +87,7 @@ def _probability(p: float) -> str:
 def forest(slices: Sequence[Slice]) -> str:
     """NE_diff of slices with their 95 % intervals, the first on top."""
     labels = [_two_lines(item.brief) for item in slices]
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(
             figsize=(_WIDTH, 0.9 + (0.38 if any(chr(10) in label for label in labels) else 0.27) * len(slices))
         )
@@ -110,7 +110,7 @@ def forest(slices: Sequence[Slice]) -> str:
         axes.grid(axis="x", color="#e5e7eb")
         axes.set_axisbelow(True)
         axes.set_xlabel("NE_diff (%)    ← C2AL better  |  C2AL worse →")
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _limit(slices: Sequence[Slice]) -> float:
@@ -126,7 +126,7 @@ def _two_lines(label: str) -> str:
 
 def attention_weights(layers: Mapping[str, Mapping[str, Any]]) -> str:
     """Histograms of the attention weights, one panel per layer, as Figure 2 of the paper."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, 0.5 + 2.0 * len(layers)))
         panels = figure.subplots(len(layers), 1, squeeze=False)[:, 0]
         for axes, (name, layer) in zip(panels, layers.items(), strict=True):
@@ -139,10 +139,11 @@ def attention_weights(layers: Mapping[str, Mapping[str, Any]]) -> str:
             axes.set_title(name, loc="left", fontsize=10.5)
         panels[-1].set_xlabel("attention weight (no unit)")
         panels[0].legend(loc="upper right")
-        return _svg(figure)
+        return as_svg(figure)
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
+    """The figure as the text of one SVG element, the same for the same figure."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = text.getvalue()

@@ -32,6 +32,10 @@ class Choice:
         rank: Place of the pair, the most divergent first, from 0.
         divergence: The measure that ranks. None: the run's.
         axes: What to cut along, with cuts of its own. Empty: what the run cuts.
+        crosses: Number of crosses of two of the run's axes to be cut beside them; 0: none. Those of the axes whose
+            cohorts diverge most come first.
+        clusters: Number of clusters in the baseline's representation h, whose descriptions by raw columns are the
+            cohorts to choose among; see `describe_clusters`. 0: none.
         draw: Another number draws other rows, with `random`.
         only: One of the pair alone gets a task. None: both.
         guard: Whether a pair must pass the guard.
@@ -42,16 +46,22 @@ class Choice:
     rank: int = 0
     divergence: Literal["js", "kl", "wasserstein", "cosine"] | None = None
     axes: tuple[Axis, ...] = ()
+    crosses: int = 0
+    clusters: int = 0
     draw: int = 0
     only: Literal["head", "tail"] | None = None
     guard: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name, least in (("rank", 0), ("draw", 0), ("number", 2)):
+        for name, least in (("rank", 0), ("draw", 0), ("crosses", 0), ("number", 2)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}")
+        if self.clusters and self.clusters < 2:
+            raise ValueError(f"`clusters` must be at least 2, or 0. Received: clusters={self.clusters}")
+        if sum(map(bool, (self.axes, self.crosses, self.clusters))) > 1:
+            raise ValueError(f"A choice has one of `axes`, `crosses` and `clusters`. Received: {self}")
         read = {"targeted": {"number", "only"}, "random": {"draw", "only"}}.get(self.by, _READ_OF_PAIRS)
         ignored = sorted(f.name for f in dataclasses.fields(self) if f.name not in read and not self._is_default(f))
         if ignored or (self.number and self.only):
@@ -60,11 +70,16 @@ class Choice:
                 f"Received: {self}"
             )
 
+    @property
+    def cuts(self) -> tuple[Any, ...]:
+        """What it cuts in place of the run's axes; all empty if it reads the run's discovery."""
+        return self.axes, self.crosses, self.clusters
+
     def _is_default(self, field: "dataclasses.Field[Any]") -> bool:
         return field.name == "by" or getattr(self, field.name) == field.default
 
 
-_READ_OF_PAIRS = {"rank", "divergence", "axes", "only", "guard"}
+_READ_OF_PAIRS = {"rank", "divergence", "axes", "crosses", "clusters", "only", "guard"}
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,6 @@ from c2al_tf.types import Array, Columns
 
 from .arms import Choice
 
-_SIZES = ("positives", "share", "rows")
-"""The guard's rules on sizes: a pair that breaks one teaches nothing, whatever it diverges."""
-
 
 @dataclass(frozen=True)
 class RandomRows:
@@ -81,7 +78,7 @@ def ranked_pairs(choice: Choice, discovery: Discovery, measure: str) -> list[Pai
     """The pairs that a choice may take, in its order."""
     name = choice.divergence or measure
     if choice.by == "least":
-        large = [pair for pair in discovery.pairs if not any(rule in pair.reasons for rule in _SIZES)]
+        large = [pair for pair in discovery.pairs if not pair.too_small]
         return sorted(large, key=lambda pair: abs(pair.divergences[name]))
     allowed = [pair for pair in discovery.pairs if pair.accepted or not choice.guard]
     return sorted(allowed, key=lambda pair: -pair.divergences[name])

@@ -162,6 +162,8 @@ class RunConfig:
             and in evaluation. None: every row alone.
         yardstick: Whether scikit-learn's gradient boosting is trained too, on at most a million rows, to say whether
             the baseline is worth beating.
+        probe: Whether `c2al experiment` measures how well a linear model tells the targeted cohorts by the
+            representation h of every model.
     """
 
     title: str
@@ -174,6 +176,7 @@ class RunConfig:
     arms: tuple[Arm, ...] = ()
     unit: str | None = None
     yardstick: bool = False
+    probe: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -165,13 +165,13 @@ class RunFolder:
 
 
 def _fixed(config: dict[str, Any]) -> dict[str, Any]:
-    """What may not change in a folder: all but arms, lambdas, numbers of seeds, yardstick, and whether XLA compiles.
+    """What may not change in a folder: all but arms, lambdas, seeds, what is measured beside, and whether XLA compiles.
 
     The baseline is fixed: cohorts are found in its predictions.
     """
     training = {name: value for name, value in config["training"].items() if name != "jit_compile"}
     cohorts = {name: value for name, value in config["cohorts"].items() if name != "lambdas"}
-    free = dict.fromkeys(("title", "seeds", "arms", "yardstick"))
+    free = dict.fromkeys(("title", "seeds", "arms", "yardstick", "probe"))
     baseline: dict[str, Any] = next((arm for arm in config["arms"] if arm["name"] == BASELINE), {})
     fixed = {key: baseline[key] for key in ("model", "training", "frozen") if baseline.get(key)}
     return config | free | {"training": training, "cohorts": cohorts, "baseline": fixed}

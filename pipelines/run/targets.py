@@ -1,8 +1,9 @@
 """The cohorts of a run: found on the validation rows from the baselines' predictions, and chosen for each arm."""
 
 import hashlib
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,30 @@ from scipy.special import expit
 from c2al_tf.cohorts import GIVEN, Axis, Cohort, Cut, Discovery, count_cohorts, cut_axes, rank_cohorts
 from c2al_tf.files import write_json
 from c2al_tf.schema import CategoricalFeature, Schema
+from c2al_tf.types import Columns
 
-from .arms import BASELINE, Arm
+from .arms import BASELINE, Arm, Choice
 from .choice import choose, random_rows
+from .clusters import describe_baseline
 from .folder import RunFolder
 from .logits import split_logits
 from .rows import count_split, open_rows, read_split, training_sizes
 
 
 def discover_run(run: RunFolder) -> None:
-    """Finds cohorts in the predictions of all baselines on the validation rows, also along the axes of single arms."""
+    """Finds cohorts in the predictions of all baselines on the validation rows, also along the cuts of single arms."""
     if not (run.path / "cohorts.json").exists():
-        config = run.config.cohorts
-        given = [cohort.cohort() for cohort in config.given]
-        found = _discover(run, config.axes or _default_axes(run.schema), given)
-        write_json(run.path / "cohorts.json", found.to_json())
+        given = [cohort.cohort() for cohort in run.config.cohorts.given]
+        write_json(run.path / "cohorts.json", _discover_along(run, _axes(run), given).to_json())
     for arm in run.arms.values():
-        axes = arm.cohorts.axes if arm.cohorts else ()
-        if axes and not _file_of(run, axes).exists():
-            write_json(_file_of(run, axes), _discover(run, axes, ()).to_json())
+        choice = arm.cohorts
+        if choice is None or not any(choice.cuts) or _file_of(run, choice).exists():
+            continue
+        if choice.clusters:
+            found = _discover_clusters(run, choice.clusters)
+        else:
+            found = _discover_along(run, choice.axes or (*_axes(run), *_crosses(run, choice.crosses)))
+        write_json(_file_of(run, choice), found.to_json())
 
 
 def arm_cohorts(run: RunFolder, arm: Arm) -> tuple[Any, ...]:
@@ -43,8 +49,7 @@ def arm_cohorts(run: RunFolder, arm: Arm) -> tuple[Any, ...]:
     if choice is None:
         return ()
     if choice.by != "random":
-        discovery = run.read_discovery(_file_of(run, choice.axes)) if choice.axes else run.discovery
-        return choose(choice, discovery, run.cohorts, run.config.cohorts.divergence)
+        return choose(choice, _discovery_of(run, choice), run.cohorts, run.config.cohorts.divergence)
     if isinstance(open_rows(run, "train"), list):
         raise ValueError(
             "Rows drawn at random need the encoded rows, which `c2al prepare` keeps of up to 16 GiB a split"
@@ -57,30 +62,79 @@ def arm_cohorts(run: RunFolder, arm: Arm) -> tuple[Any, ...]:
     return random_rows(choice, by_cohort, sizes.total_rows, positives, columns)
 
 
-def _file_of(run: RunFolder, axes: Sequence[Axis]) -> Path:
-    """Where the discovery along axes of an arm's own is."""
-    digest = hashlib.sha256(json.dumps([repr(axis) for axis in axes]).encode()).hexdigest()[:8]
+def arm_divergence(run: RunFolder, arm: Arm) -> float | None:
+    """The divergence, by the run's measure, of the pair that an arm trains on; None if that is no pair found."""
+    if arm.cohorts is None or arm.cohorts.by == "random":
+        return None
+    cohorts, discovery = arm_cohorts(run, arm), _discovery_of(run, arm.cohorts)
+    return next((pair.divergences[discovery.divergence] for pair in discovery.pairs if pair.cohorts == cohorts), None)
+
+
+def _discovery_of(run: RunFolder, choice: Choice) -> Discovery:
+    return run.read_discovery(_file_of(run, choice)) if any(choice.cuts) else run.discovery
+
+
+def _file_of(run: RunFolder, choice: Choice) -> Path:
+    """Where the discovery along the cuts of an arm's own is."""
+    digest = hashlib.sha256(json.dumps([repr(cut) for cut in choice.cuts]).encode()).hexdigest()[:8]
     return run.path / f"cohorts-{digest}.json"
 
 
-def _discover(run: RunFolder, axes: Sequence[Axis], given: Sequence[Cohort]) -> Discovery:
-    config, schema = run.config.cohorts, run.schema
-    names = {name for axis in axes for name in axis.columns} | {name for cohort in given for name in cohort.columns}
-    names |= {schema.labels[0]} | ({schema.weight} if schema.weight else set())
-    columns = read_split(run, "validation", names | ({run.config.unit} if run.config.unit else set()))
-    weights = columns[schema.weight] if schema.weight else None
+def _discover_along(run: RunFolder, axes: Sequence[Axis], given: Sequence[Cohort] = ()) -> Discovery:
+    columns = _validation_columns(run, [*axes, *given])
+    weights = columns[run.schema.weight] if run.schema.weight else None
     present = columns if weights is None else {name: values[weights > 0] for name, values in columns.items()}
-    cuts = cut_axes(axes, present, given=given)
+    return _rank(run, cut_axes(axes, present, given=given), columns)
+
+
+def _discover_clusters(run: RunFolder, clusters: int) -> Discovery:
+    cut = Cut(f"{clusters} clusters of h", describe_baseline(run, clusters))
+    return _rank(run, (cut,), _validation_columns(run, cut.cohorts))
+
+
+def _validation_columns(run: RunFolder, readers: Iterable[Axis | Cohort]) -> Columns:
+    """The validation rows' columns that axes and cohorts read, with labels, weights and units."""
+    names = {name for reader in readers for name in reader.columns}
+    names |= {run.schema.labels[0], *filter(None, (run.schema.weight, run.config.unit))}
+    return read_split(run, "validation", names)
+
+
+def _rank(run: RunFolder, cuts: tuple[Cut, ...], columns: Columns) -> Discovery:
+    config, weight, unit = run.config.cohorts, run.schema.weight, run.config.unit
     logits = np.stack([split_logits(run, seed, BASELINE, "validation") for seed in run.seeds_of(BASELINE)])
     counts = count_cohorts(
         expit(logits.astype(np.float64)),
         columns,
         cuts,
-        labels=columns[schema.labels[0]],
-        weights=weights,
-        units=columns[run.config.unit] if run.config.unit else None,
+        labels=columns[run.schema.labels[0]],
+        weights=columns[weight] if weight else None,
+        units=columns[unit] if unit else None,
     )
     return rank_cohorts(counts, training=training_sizes(run, cuts), divergence=config.divergence, guard=config.guard)
+
+
+def _axes(run: RunFolder) -> tuple[Axis, ...]:
+    return run.config.cohorts.axes or _default_axes(run.schema)
+
+
+def _crosses(run: RunFolder, number: int) -> tuple[Axis, ...]:
+    """Crosses of two of the run's axes of one column, those of the axes with the most divergent pairs first."""
+    most = {axis.name: 0.0 for axis in _axes(run) if len(axis.columns) == 1}
+    for pair in run.discovery.pairs:
+        if pair.axis in most and not pair.too_small:
+            most[pair.axis] = max(most[pair.axis], pair.divergences[run.discovery.divergence])
+    axes = {axis.name: axis for axis in _axes(run)}
+    both = sorted(itertools.combinations(most, 2), key=lambda names: -sum(most[name] for name in names))
+    return tuple(_cross(axes[a], axes[b]) for a, b in both[:number])
+
+
+def _cross(a: Axis, b: Axis) -> Axis:
+    return Axis(
+        a.columns + b.columns,
+        edges={**a.edges, **b.edges},
+        quantiles={**a.quantiles, **b.quantiles},
+        categories=a.categories + b.categories,
+    )
 
 
 def _default_axes(schema: Schema) -> tuple[Axis, ...]:

@@ -20,6 +20,13 @@ ARMS = [
     {"name": "again", "cohorts": {"by": "targeted"}, "lambdas": [0.3]},
     {"name": "random", "cohorts": {"by": "random"}, "seeds": 1},
     {"name": "masked", "cohorts": {"by": "targeted"}, "labels": "masked", "lambdas": [1.0], "seeds": 1},
+    {
+        "name": "crosses",
+        "cohorts": {"by": "rank", "crosses": 1, "rank": 3, "guard": False},
+        "lambdas": [0.3],
+        "seeds": 1,
+    },
+    {"name": "clusters", "cohorts": {"by": "rank", "clusters": 3, "guard": False}, "lambdas": [0.3], "seeds": 1},
     {"name": "static", "model": {"attention": "static"}, "seeds": 1},
     {
         "name": "static_tail",
@@ -37,7 +44,7 @@ def experiment(finished, script, tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiment") / "run"
     shutil.copytree(finished.path, folder)
     words = [word for word in finished.words if not word.startswith("--run-dir")]
-    outcome = script("experiment", *words, f"--run-dir={folder}", f"--arms={json.dumps(ARMS)}")
+    outcome = script("experiment", *words, f"--run-dir={folder}", f"--arms={json.dumps(ARMS)}", "--probe=true")
     assert outcome.status == 0, outcome.error[-3000:]
     return folder, outcome, words
 
@@ -49,7 +56,7 @@ def test_models_that_are_there_are_kept(experiment, finished) -> None:
         assert files[0].read_bytes() == files[1].read_bytes()
     assert "seed 0, baseline" not in outcome.error
     assert {path.name for path in (folder / "seeds" / "0").iterdir()} == {
-        *("baseline", "c2al", "random", "masked", "static", "static_tail")
+        *("baseline", "c2al", "random", "masked", "crosses", "clusters", "static", "static_tail")
     }, "`again` is what `c2al` is"
     assert "all models: 100%" in outcome.error
 
@@ -87,11 +94,41 @@ def test_a_cohort_drawn_at_random_has_a_task_and_no_slice(experiment) -> None:
     assert "random_0" not in set(pq.read_table(folder / "results.parquet")["slice"].to_pylist())
 
 
+def test_cohorts_from_crosses_and_from_clusters_of_h(experiment) -> None:
+    results = {result["arm"]: result for result in read_json(experiment[0] / "results.json")}
+    discoveries = [read_json(file) for file in experiment[0].glob("cohorts-*.json")]
+    (clusters,) = [d for d in discoveries if [axis["name"] for axis in d["axes"]] == ["3 clusters of h"]]
+    (crosses,) = [d for d in discoveries if d is not clusters]
+    axes = [axis["name"] for axis in read_json(experiment[0] / "cohorts.json")["axes"]]
+    assert [axis["name"] for axis in crosses["axes"]][: len(axes)] == axes
+    (cross,) = [axis["name"] for axis in crosses["axes"]][len(axes) :]
+    assert set(cross.split(" x ")) <= set(axes)
+    for name, discovery, rank in (("crosses", crosses, 3), ("clusters", clusters, 0)):
+        falling = sorted((pair["divergences"]["js"] for pair in discovery["pairs"]), reverse=True)
+        assert results[name]["divergence"] == falling[rank]
+        assert len(results[name]["cohorts"]) == 2
+
+
+def test_the_probe_and_the_figures(experiment) -> None:
+    folder = experiment[0]
+    table = pq.read_table(folder / "results.parquet").to_pandas()
+    probed = table[table.metric == "probe_auc"]
+    cohorts = {"user_value_top_5", "user_value_bottom_5"}
+    assert set(probed.slice) == cohorts
+    assert set(probed.arm) == set(table.arm)
+    assert probed.value.between(0.5, 1).all()
+    text = (folder / "results.md").read_text()
+    assert "How well a logistic regression tells a cohort by h" in text
+    for name in ("arms.svg", "divergence.svg"):
+        assert f"({name})" in text
+        assert ">crosses<" in (folder / name).read_text()
+
+
 def test_again_trains_nothing(experiment, c2al) -> None:
     folder, _, words = experiment
     times = {path: path.stat().st_mtime_ns for path in (folder / "seeds").rglob("*") if path.is_file()}
     results = (folder / "results.json").read_bytes()
-    outcome = c2al("experiment", *words, f"--run-dir={folder}", f"--arms={json.dumps(ARMS)}")
+    outcome = c2al("experiment", *words, f"--run-dir={folder}", f"--arms={json.dumps(ARMS)}", "--probe=true")
     assert outcome.status == 0, outcome.error
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert (folder / "results.json").read_bytes() == results

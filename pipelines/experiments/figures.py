@@ -1,0 +1,121 @@
+"""Figures of an experiment: every arm with intervals, the curve over lambda, gain against divergence."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from c2al_tf.evaluation import ALL
+
+from ..report.figures import BLUE, GREEN, GREY, ORANGE, STYLE, VERMILLION, as_svg
+from .result import Result
+
+_FEWEST = 3
+"""Points that make a curve or a scatter."""
+
+_COLORS = (BLUE, VERMILLION, ORANGE, GREEN)
+
+
+def draw_figures(results: Sequence[Result], titles: Mapping[str, str]) -> dict[str, str]:
+    """SVG by file name: `arms.svg`, and where three arms or more make them, `lambdas.svg` and `divergence.svg`.
+
+    Args:
+        results: The arms.
+        titles: Slices to be shown, with what to call them; the overall one is `all`.
+    """
+    figures = {"arms.svg": _arms(results, titles)} if results else {}
+    by_lambda = {result.arm.lambdas[0]: result for result in results if _is_of_curve(result) and result.arm.lambdas}
+    if len(by_lambda) >= _FEWEST:
+        figures["lambdas.svg"] = _lambdas(dict(sorted(by_lambda.items())), titles)
+    with_pair = [result for result in results if result.divergence is not None and _is_default(result)]
+    if len({result.divergence for result in with_pair}) >= _FEWEST:
+        figures["divergence.svg"] = _divergence(with_pair)
+    return figures
+
+
+def _is_default(result: Result) -> bool:
+    """Whether nothing but cohorts and lambdas differs from C2AL as it is."""
+    arm = result.arm
+    usual = (arm.labels, arm.objective, arm.frozen, arm.total_lambda) == ("conflict", "sum", None, False)
+    return usual and not arm.model and not arm.training and arm.cohorts is not None and arm.cohorts.only is None
+
+
+def _is_of_curve(result: Result) -> bool:
+    arm = result.arm
+    one_lambda = arm.lambdas is not None and len(set(arm.lambdas)) == 1 and arm.lambdas[0] > 0
+    targeted = arm.cohorts is not None and arm.cohorts.by == "targeted" and arm.cohorts.number is None
+    return _is_default(result) and one_lambda and targeted
+
+
+def _arms(results: Sequence[Result], titles: Mapping[str, str]) -> str:
+    """NE_diff with 95 % intervals: a row for each arm, a panel for each slice."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.2 + 2.3 * len(titles), 0.9 + 0.24 * len(results)))
+        panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+        for axes, (name, title) in zip(panels, titles.items(), strict=True):
+            for y, result in enumerate(results):
+                found = result.difference(name)
+                if found.percent is None:
+                    continue
+                low, high = found.low, found.high
+                color = GREY
+                if low is not None and high is not None:
+                    color = BLUE if high < 0 else VERMILLION if low > 0 else GREY
+                    axes.plot([low, high], [y, y], color=color, linewidth=2, solid_capstyle="butt")
+                axes.plot(found.percent, y, "o", color=color, markersize=4)
+            axes.axvline(0, color="#111827", linewidth=1)
+            axes.set_title(title, fontsize=9.5)
+            axes.grid(axis="x", color="#e5e7eb")
+            axes.set_axisbelow(True)
+        panels[0].set_yticks(range(len(results)), [result.arm.name for result in results], fontsize=9)
+        panels[0].set_ylim(len(results) - 0.4, -0.6)
+        figure.supxlabel("NE_diff (%), below 0 better than the reference", fontsize=10)
+        return as_svg(figure)
+
+
+def _lambdas(by_lambda: Mapping[float, Result], titles: Mapping[str, str]) -> str:
+    """NE_diff against lambda, a line for each slice."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.0, 3.4))
+        axes = figure.subplots()
+        for number, (name, title) in enumerate(titles.items()):
+            points = [(weight, result.difference(name)) for weight, result in by_lambda.items()]
+            known = [(weight * 1.06 ** (number - 1.5), d) for weight, d in points if d.percent is not None]
+            color = "#111827" if name == ALL else _COLORS[number % len(_COLORS)]
+            axes.plot([w for w, _ in known], [d.percent or 0.0 for _, d in known], "-o", color=color, label=title, ms=4)
+            for weight, d in known:
+                if d.low is not None and d.high is not None:
+                    axes.plot([weight, weight], [d.low, d.high], color=color, linewidth=1, alpha=0.6)
+        axes.set_xscale("log")
+        axes.set_xticks(list(by_lambda), [f"{weight:g}" for weight in by_lambda])
+        axes.minorticks_off()
+        axes.axhline(0, color="#111827", linewidth=1)
+        axes.set_xlabel("lambda")
+        axes.set_ylabel("NE_diff (%)")
+        figure.legend(loc="outside upper left", ncols=len(titles), fontsize=9)
+        return as_svg(figure)
+
+
+def _divergence(results: Sequence[Result]) -> str:
+    """Overall NE_diff against the divergence of the pair, a dot for each arm."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.0, 3.4))
+        axes = figure.subplots()
+        for result in results:
+            found = result.difference(ALL)
+            if found.percent is None or result.divergence is None:
+                continue
+            axes.plot(result.divergence, found.percent, "o", color=BLUE, markersize=5)
+            if found.low is not None and found.high is not None:
+                axes.plot([result.divergence] * 2, [found.low, found.high], color=BLUE, linewidth=1, alpha=0.6)
+            axes.annotate(
+                result.arm.name,
+                (result.divergence, found.percent),
+                textcoords="offset points",
+                xytext=(4, 3),
+                fontsize=8,
+            )
+        axes.axhline(0, color="#111827", linewidth=1)
+        axes.set_xlabel("divergence of the pair in the baseline's predictions")
+        axes.set_ylabel("overall NE_diff (%)")
+        return as_svg(figure)
