@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..blocks import NUM_BLOCKS, deal_blocks
 from ..types import Array
-from .scoring import NUM_SCORES, Rows, log_losses, score_buckets, sorted_auc
+from .scoring import NUM_SCORES, Rows, log_losses, score_buckets
 
 ALL = "all"
 """Name of the slice that holds every row."""
@@ -189,13 +189,25 @@ def _count_scores(z: Array, rows: Rows, places: Sequence[Array]) -> Array:
 
 
 def _exact_aucs(z: Array, rows: Rows, masks: Mapping[str, Array]) -> Array:
-    """Maps kept logits and masks to AUCs (slices,), NaN where all labels are equal."""
-    # Sorted once, and every slice is sorted too.
+    """Maps kept logits and masks to AUCs (slices,), NaN where all labels are equal; as `auc` of each slice alone.
+
+        auc = sum_p w_p (N_<p + N_=p / 2) / (P N)        p the positives, N_<p and N_=p the weights of negatives with a
+                                                         lower logit than p and with the same
+    """
+    # Sorted once for all slices; of a slice only the weights of its negatives are summed up in that order.
     order = np.argsort(z, kind="stable")
     z, y, w = z[order], rows.labels[order], rows.weights[order]
-    places = [np.flatnonzero(mask[order]) for mask in masks.values()]
-    values = [sorted_auc(z[at], y[at], w[at]) for at in places]
-    return np.array([np.nan if value is None else value for value in values])
+    positive, negative_weight = np.flatnonzero(y), w * (1 - y)
+    low, high = (np.searchsorted(z, z[positive], side) for side in ("left", "right"))
+    aucs = np.full(len(masks), np.nan)
+    for s, mask in enumerate(masks.values()):
+        inside = mask[order]
+        below = np.append(0.0, np.cumsum(np.where(inside, negative_weight, 0)))
+        weight = np.where(inside[positive], w[positive], 0)
+        pairs = weight.sum() * below[-1]
+        if pairs > 0:
+            aucs[s] = weight @ (below[low] + below[high]) / (2 * pairs)
+    return aucs
 
 
 def _check_arms(logits: Mapping[str, Array], rows: Rows) -> dict[str, list[Array]]:

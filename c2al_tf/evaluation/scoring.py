@@ -133,11 +133,8 @@ def log_losses(logits: Array, rows: Rows) -> Array:
 
 def auc(logits: Array, labels: Array, weights: Array) -> float | None:
     """The area under the ROC curve, arguments (rows,); equal logits count half. None if all labels are equal."""
-    return sorted_auc(*(values[np.argsort(logits, kind="stable")] for values in (logits, labels, weights)))
-
-
-def sorted_auc(z: Array, y: Array, w: Array) -> float | None:
-    """`auc` of rows by rising logit."""
+    order = np.argsort(logits, kind="stable")
+    z, y, w = logits[order], labels[order], weights[order]
     if len(y) == 0 or y.min() == y.max():
         return None
     ends = np.append(np.flatnonzero(z[1:] != z[:-1]), len(z) - 1)

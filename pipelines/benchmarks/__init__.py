@@ -15,5 +15,5 @@ To add a benchmark:
 3.  Compare with a bound where there is one: `machine` measures the arithmetic peak and the bandwidths.
 4.  Name the module in `__main__.BENCHMARKS`.
 
-`planted_pair` and the modules of `serving_proofs` are commands of their own.
+The modules of `serving_proofs` are commands of their own.
 """

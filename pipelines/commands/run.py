@@ -187,10 +187,10 @@ RUN_COMMANDS = {
     "experiment": Command(
         "Trains any number of arms over paired seeds and compares each with its reference, overall and by cohort, with "
         "intervals: the `arms` of the configuration. Arms that train alike are trained once, also by another "
-        "experiment in the same folder. Writes results.parquet (arm, seed, slice, metric, value), results.json and "
-        "results.md. An interrupted experiment goes on where it stopped.",
+        "experiment in the same folder. Writes results.parquet (arm, seed, slice, metric, value), results.json, "
+        "results.md and figures. An interrupted experiment goes on where it stopped.",
         _CONFIGURED,
-        "c2al experiment pipelines/experiments/census_lambdas.yaml --run-dir runs/census",
+        "c2al experiment pipelines/configs/census_arms.yaml --data data/census --run-dir runs/census",
         _add_config,
         _experiment,
     ),

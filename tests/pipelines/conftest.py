@@ -23,6 +23,8 @@ SCRIPT = str(Path(sys.executable).with_name("c2al"))
 # A world whose planted cohorts 15,000 rows show as clearly as 400,000 do at the real click rate, and a model that
 # compiles quickly, without XLA; tests/training are about XLA.
 SMALL = {
+    "data.negative_sampling": "null",
+    "data.synthetic_ads.cohort_strength": 1.15,
     "data.synthetic_ads.num_rows": 30_000,
     "data.synthetic_ads.validation_rows": 15_000,
     "data.synthetic_ads.test_rows": 15_000,
