@@ -113,7 +113,7 @@ def as_markdown(worlds: Sequence[World]) -> str:
 
 
 def main(
-    config: Path = Path("pipelines/configs/demo.yaml"),
+    configuration: Path = Path("pipelines/configs/demo.yaml"),
     worlds: int = 10,
     first: int = 1,
     output: Path = Path("runs/worlds"),
@@ -121,14 +121,14 @@ def main(
     """Writes `worlds.md` and `worlds.json`, with each world as it comes.
 
     Args:
-        config: Configuration of a run on synthetic clicks.
+        configuration: YAML file of a run on synthetic clicks.
         worlds: Number of worlds.
         first: Generator seed of the first.
         output: Folder of the results, new or to be completed.
     """
     found: list[World] = []
     for seed in range(first, first + worlds):
-        found.append(run_world(load_config(config), seed, output / f"world_{seed}"))
+        found.append(run_world(load_config(configuration), seed, output / f"world_{seed}"))
         results: list[dict[str, Any]] = [dataclasses.asdict(world) for world in found]
         write_json(output / "worlds.json", results)
         with replace_file(output / "worlds.md") as temporary:
