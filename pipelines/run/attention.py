@@ -1,6 +1,5 @@
 """What is measured of the attention while a model trains: which rows, and how often."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from c2al_tf.diagnostics import AttentionDiagnostics
-from c2al_tf.layers.fm_attention import attention_layers
 from c2al_tf.losses import Objective
 from c2al_tf.types import Array
 
@@ -31,25 +29,17 @@ takes the time of 50 steps, once for all seeds of an arm, and drawing the rows t
 
 
 def watch_attention(
-    model: keras.Model,
-    objective: Objective,
-    scanned: Callable[[], tf.data.Dataset],
-    steps: int,
-    file: Path,
-) -> list[keras.callbacks.Callback]:
-    """The callback that measures a model's attention; none for a model without an `FMAttention`.
+    batch: tuple[Any, Any, Any], objective: Objective, steps: int, file: Path
+) -> keras.callbacks.Callback:
+    """The callback that measures the attention of a model that has an `FMAttention`.
 
     Args:
-        model: The model.
-        objective: Its loss.
-        scanned: Opens one batch of validation rows, `(x, y, weight)`; `ROWS` of them are measured on.
+        batch: `(x, y, weight)` as `draw_rows` gives it.
+        objective: The model's loss.
         steps: Steps of the whole training.
         file: Where the measurements are written.
     """
-    if not attention_layers(model):
-        return []
-    batch = draw_rows(next(iter(scanned().take(1))), ROWS)
-    return [AttentionDiagnostics(batch, interval(steps), getattr(objective, "terms", None), file)]
+    return AttentionDiagnostics(batch, interval(steps), getattr(objective, "terms", None), file)
 
 
 def interval(steps: int) -> int:

@@ -1,9 +1,11 @@
 """What a run's models predict: logits by the path of training, files to batches to the model."""
 
+import functools
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from c2al_tf.data.columns.readers import Paths, count_rows
 from c2al_tf.data.columns.shards import split_files
@@ -53,8 +55,15 @@ def file_logits(
 
 
 def _predict(run: RunFolder, model: keras.Model, rows: Paths | EncodedRows, num_rows: int, description: str) -> Array:
-    batches = make_dataset(rows, run.schema, _BATCH).take(-(-num_rows // _BATCH))
+    batches = _batches(rows) if isinstance(rows, EncodedRows) else make_dataset(rows, run.schema, _BATCH)
+    batches = batches.take(-(-num_rows // _BATCH))
     return predict(model, batches, num_rows, jit_compile=run.jit_compile is True, description=description)
+
+
+@functools.lru_cache(maxsize=4)
+def _batches(rows: EncodedRows) -> tf.data.Dataset:
+    """Batches of rows to be scored; opened once for all models: to trace a dataset takes 0.1 to 0.2 s."""
+    return make_dataset(rows, rows.schema, _BATCH)
 
 
 _LAST: list[keras.Model] = []

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from c2al_pipelines.run import attention, training
-from c2al_pipelines.run.attention import draw_rows, watch_attention
+from c2al_pipelines.run.attention import draw_rows
 from c2al_pipelines.run.folder import RunFolder, read_config
 
 from c2al_tf.diagnostics import read_diagnostics
@@ -39,12 +39,6 @@ def test_few_rows_and_weights_by_task() -> None:
     assert drawn[2]["young"].numpy().tolist() == [2] * 10
 
 
-def test_a_model_without_attention_is_not_watched(tmp_path) -> None:
-    x = keras.Input((2,))
-    model = keras.Model(x, keras.layers.Dense(1)(x))
-    assert watch_attention(model, None, None, 100, tmp_path / "rows.jsonl") == []
-
-
 def test_every_model_of_a_run_is_measured(finished) -> None:
     """A training of 60 steps once, at its end."""
     for seed in (0, 1):
@@ -69,7 +63,7 @@ def test_measuring_changes_no_bit_of_a_training(finished, tmp_path, monkeypatch)
             shutil.copytree(finished.path / folder, path / folder)
         monkeypatch.setattr(attention, "interval", lambda steps: 7)
         if name == "not":
-            monkeypatch.setattr(training, "watch_attention", lambda *_: [])
+            monkeypatch.setattr(training, "watch_attention", lambda *_: keras.callbacks.Callback())
         run = RunFolder(path, config)
         training.train_arm(run, 0, "c2al")
         weights.append(keras.saving.load_model(run.model_file(0, "c2al"), compile=False).get_weights())
