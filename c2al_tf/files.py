@@ -11,6 +11,7 @@ import glob
 import json
 import math
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -47,7 +48,7 @@ def temporary_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     _clean(target)
     # The suffix is kept: writers such as Keras choose the format by it.
-    temporary = target.with_name(f"{_PREFIX}{os.getpid()}-{target.name}")
+    temporary = target.with_name(f"{_PREFIX}{secrets.token_hex(4)}-{target.name}")
     temporary.touch()
     with _removed_at_the_end(temporary):
         yield temporary

@@ -12,8 +12,8 @@ from ..blocks import NUM_BLOCKS, deal_blocks
 from ..types import Array
 from .scoring import NUM_SCORES, Rows, log_losses, score_buckets
 
-ALL = "all"
-"""Name of the slice that holds every row."""
+ALL, REST = "all", "rest"
+"""Names of slices: the one of every row, which is always there, and by custom the one of no targeted cohort's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,8 +191,8 @@ def _count_scores(z: Array, rows: Rows, places: Sequence[Array]) -> Array:
 def _exact_aucs(z: Array, rows: Rows, masks: Mapping[str, Array]) -> Array:
     """Maps kept logits and masks to AUCs (slices,), NaN where all labels are equal; as `auc` of each slice alone.
 
-        auc = sum_p w_p (N_<p + N_=p / 2) / (P N)        p the positives, N_<p and N_=p the weights of negatives with a
-                                                         lower logit than p and with the same
+    auc = sum_p w_p (N_<p + N_=p / 2) / (P N)        p the positives, N_<p and N_=p the weights of negatives with a
+                                                     lower logit than p and with the same
     """
     # Sorted once for all slices; of a slice only the weights of its negatives are summed up in that order.
     order = np.argsort(z, kind="stable")

@@ -12,11 +12,10 @@ from rich.table import Table
 from scipy.stats import t as student
 
 from c2al_tf.blocks import CONFIDENCE
-from c2al_tf.evaluation import ALL
+from c2al_tf.evaluation import ALL, REST
 from c2al_tf.evaluation.intervals import NEDifference
 from c2al_tf.files import replace_file, write_json
 
-from ..run.evaluation import REST
 from ..run.folder import RunFolder
 from ..run.run import console
 from .figures import draw_figures

@@ -16,14 +16,13 @@ import jsonargparse
 import numpy as np
 
 from c2al_tf.cohorts import Cohort
-from c2al_tf.evaluation import ALL
+from c2al_tf.evaluation import ALL, REST
 from c2al_tf.files import read_json, replace_file, write_json
 
 from ..datasets.synthetic_ads import planted_cohorts
 from ..native_log import hide_native_notes
 from ..run.arms import C2AL
 from ..run.config import RunConfig, load_config
-from ..run.evaluation import REST
 from ..run.folder import RunFolder
 from ..run.rows import read_split
 from ..run.run import console

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from c2al_tf.cohorts import FEW_POSITIVES
+from c2al_tf.evaluation import ALL
 
 from .evidence import Evidence, label
 
@@ -83,7 +84,7 @@ def not_judged(evidence: Evidence) -> list[str]:
 
 
 def _overall_worse(evidence: Evidence) -> list[Signature]:
-    if "all" not in evidence.metrics["worse"]:
+    if ALL not in evidence.metrics["worse"]:
         return []
     current, lower = _scaled(evidence.lambdas, 1), _scaled(evidence.lambdas, 1 / 3)
     advice = f"Try lambda {lower} instead of {current} (`cohorts.lambdas`). Do not deploy this model."
@@ -106,7 +107,7 @@ def _no_gain(evidence: Evidence) -> list[Signature]:
     if evidence.pairs:
         guard = f"the guard refuses the pair: {'; '.join(refused.values())}" if refused else "the pair passes the guard"
         seen = f"{seen}; {guard}"
-    worse = "all" in evidence.metrics["worse"]
+    worse = ALL in evidence.metrics["worse"]
     larger = "" if worse else f", or lambda too small: try {_scaled(evidence.lambdas, 3)} (`cohorts.lambdas`)"
     advice = f"Either this is the wrong pair{larger}. {pair} Divergence is necessary, not sufficient."
     return [Signature("no gain on the targeted cohorts", seen, advice)]
@@ -181,7 +182,7 @@ def _gradient_does_not_reach(evidence: Evidence) -> list[Signature]:
 
 
 def _unstable(evidence: Evidence) -> list[Signature]:
-    ne = np.array([entry[C2AL]["all"]["ne"] for entry in evidence.seeds], dtype=np.float64)
+    ne = np.array([entry[C2AL][ALL]["ne"] for entry in evidence.seeds], dtype=np.float64)
     spread = float(np.abs(ne / ne.mean() - 1).max())
     if not spread > UNSTABLE_NE:
         return []

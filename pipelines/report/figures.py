@@ -10,6 +10,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from c2al_tf.evaluation import ALL
+
 from .findings import Slice
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and in grey by their lightness.
@@ -103,7 +105,7 @@ def forest(slices: Sequence[Slice]) -> str:
         axes.set_yticks(range(len(slices)), labels, fontsize=9)
         for label, item in zip(axes.get_yticklabels(), slices, strict=True):
             label.set_color(_SIDES[item.diff.side][0] if item.diff.side != "unclear" else "#111827")
-            label.set_fontweight("bold" if item.name == "all" or item.targeted else "normal")
+            label.set_fontweight("bold" if item.name == ALL or item.targeted else "normal")
         axes.set_ylim(len(slices) - 0.4, -0.6)
         limit = _limit(slices)
         axes.set_xlim(-limit, limit)
@@ -115,7 +117,7 @@ def forest(slices: Sequence[Slice]) -> str:
 
 def _limit(slices: Sequence[Slice]) -> float:
     """Half the width of the x-axis: what matters fits in, a tiny slice's huge interval may run out."""
-    named = [s.diff.reach for s in slices if s.name == "all" or s.targeted or s.diff.side == "worse"]
+    named = [s.diff.reach for s in slices if s.name == ALL or s.targeted or s.diff.side == "worse"]
     most = float(np.quantile([s.diff.reach for s in slices], 0.8))
     return 1.08 * (max([*named, most]) or 1.0)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from c2al_tf.cohorts import FEW_POSITIVES, STABLE, UNSTABLE
+from c2al_tf.evaluation import ALL
 
 from .diagnosis import Signature
 
@@ -38,7 +39,7 @@ def yardstick_warning(yardstick: Mapping[str, Any], baseline: Mapping[str, Any])
         yardstick: What `yardstick.json` holds.
         baseline: The baseline's figures on all test rows.
     """
-    boosting = yardstick["metrics"]["all"]["ne"]
+    boosting = yardstick["metrics"][ALL]["ne"]
     if boosting is None or baseline["ne"] is None or baseline["ne"] <= boosting:
         return None
     return (
@@ -142,7 +143,7 @@ def next_steps(
         signatures: What `diagnose` found.
         stability: Share of baselines and resamples in which the chosen pair comes first, if it was chosen.
     """
-    overall = next(s.diff for s in slices if s.name == "all")
+    overall = next(s.diff for s in slices if s.name == ALL)
     steps = [
         *_on_overall(overall, slices, num_seeds),
         *((f"{s.name[0].upper()}{s.name[1:]}: {s.seen}.", s.advice) for s in signatures),

@@ -9,6 +9,7 @@ import jinja2
 import numpy as np
 
 from c2al_tf.cohorts import RULES, STABLE, UNSTABLE, Cohort, Discovery, Pair
+from c2al_tf.evaluation import ALL, REST
 from c2al_tf.files import read_json, replace_file
 
 from .diagnosis import diagnose
@@ -18,7 +19,7 @@ from .findings import Difference, Slice, next_steps, sampled_rows, verdict, yard
 
 _MOST_SLICES_DRAWN = 40
 _MOST_PAIRS_OPEN = 10
-_LABELS = {"all": "all rows", "rest": "everyone else"}
+_LABELS = {ALL: "all rows", REST: "everyone else"}
 
 
 def write_report(run_dir: Path) -> Path:
@@ -80,7 +81,7 @@ def _content(
     diagnostics = details.get("diagnostics")
     evidence = Evidence(metrics, seeds, discovery, chosen, lambdas, diagnostics, details.get("auxiliary_ne"))
     chosen_pairs = evidence.pairs
-    overall = next(s for s in slices if s.name == "all")
+    overall = next(s for s in slices if s.name == ALL)
     accepted = [pair for pair in discovery.pairs if pair.accepted]
     only_pair = len(accepted) == 1 and not discovery.given
     stability = None if discovery.given or only_pair else discovery.stability
@@ -139,7 +140,7 @@ def _slices(metrics: Mapping[str, Any], discovery: Discovery, chosen: Sequence[C
         )
         for name, difference in metrics["ne_diff"].items()
     ]
-    order = {name: number for number, name in enumerate(["all", *(cohort.name for cohort in chosen), "rest"])}
+    order = {name: number for number, name in enumerate([ALL, *(cohort.name for cohort in chosen), REST])}
     worse = sorted((s for s in slices if s.diff.side == "worse"), key=lambda s: -(s.diff.percent or 0))
     others = sorted((s for s in slices if s.diff.side != "worse"), key=lambda s: order.get(s.name, len(order)))
     return worse + others
@@ -171,7 +172,7 @@ def _histograms(
 ) -> dict[str, Sequence[float]]:
     """The lines of Figure 3: all rows if the run counted them, and the targeted cohorts."""
     summaries = {summary.cohort: summary for axis in discovery.axes for summary in axis.cohorts}
-    everyone = (details.get("histograms") or {}).get("all")
+    everyone = (details.get("histograms") or {}).get(ALL)
     lines: dict[str, Sequence[float]] = {"all rows": everyone["counts"]} if everyone else {}
     roles = ["head cohort: ", "tail cohort: "] if len(chosen) == 2 else [""] * len(chosen)
     return lines | {
@@ -193,7 +194,7 @@ def _planted(planted: Mapping[str, Any] | None, slices: Sequence[Slice]) -> dict
         return None
     bayes = planted.get("bayes_ne") or {}
     rows = [(s, bayes[s.name]) for s in slices if s.name in bayes]
-    return {**planted, "rows": sorted(rows, key=lambda row: row[0].name != "all")}
+    return {**planted, "rows": sorted(rows, key=lambda row: row[0].name != ALL)}
 
 
 def _yardstick(yardstick: Mapping[str, Any], slices: Sequence[Slice]) -> dict[str, Any]:
@@ -201,7 +202,7 @@ def _yardstick(yardstick: Mapping[str, Any], slices: Sequence[Slice]) -> dict[st
     by_name = {s.name: s for s in slices}
     return {
         "words": yardstick_rows(yardstick),
-        "warning": yardstick_warning(yardstick, by_name["all"].baseline),
+        "warning": yardstick_warning(yardstick, by_name[ALL].baseline),
         "rows": [(by_name[name], metrics) for name, metrics in yardstick["metrics"].items() if name in by_name],
     }
 

@@ -11,13 +11,14 @@ import jsonargparse
 from c2al_tf.cohorts import Axis, Cohort, Guard, Interval, Values
 from c2al_tf.config import ModelConfig, TrainingConfig
 from c2al_tf.data.preparation.negatives import check_share
+from c2al_tf.evaluation import ALL, REST
 from c2al_tf.fields import check_fields
 
 from ..datasets.files import Files
 from ..datasets.synthetic_ads import SyntheticAds
 from .arms import Arm, check_arms
 
-_SLICES = frozenset({"all", "rest"})
+_SLICES = frozenset({ALL, REST})
 """Slices of every evaluation: all test rows, and those in no targeted cohort."""
 
 

@@ -14,6 +14,7 @@ from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.diagnostics import attention_weights, read_diagnostics
+from c2al_tf.evaluation import ALL
 from c2al_tf.evaluation.scoring import slice_metrics
 from c2al_tf.files import read_json, write_json
 from c2al_tf.model import strip_auxiliary_heads
@@ -96,7 +97,7 @@ def _histogram(run: RunFolder) -> dict[str, Any]:
     """The baseline's predictions on all validation rows, in the buckets of the cohorts' own histograms."""
     num_buckets = len(run.discovery.axes[0].cohorts[0].histogram)
     logits = split_logits(run, run.seeds[0], "baseline", "validation").astype(np.float64)
-    return {"all": {"counts": prediction_histogram(expit(logits), num_buckets).tolist()}}
+    return {ALL: {"counts": prediction_histogram(expit(logits), num_buckets).tolist()}}
 
 
 def _attention(run: RunFolder, models: dict[str, keras.Model]) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def _planted(run: RunFolder) -> dict[str, Any]:
         role: _overlap(planted[role].contains(columns), cohort.contains(columns)) for role, cohort in found.items()
     }
     truth = logit(true_probabilities(parameters, "test"))
-    masks = {"all": np.ones(len(truth), bool)} | {cohort.name: cohort.contains(columns) for cohort in found.values()}
+    masks = {ALL: np.ones(len(truth), bool)} | {cohort.name: cohort.contains(columns) for cohort in found.values()}
     return {
         **{role: str(cohort) for role, cohort in planted.items()},
         "overlap": overlap,

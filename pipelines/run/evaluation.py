@@ -12,15 +12,12 @@ import numpy as np
 
 from c2al_tf.cohorts import GIVEN, Cohort
 from c2al_tf.data.columns.shards import split_files
-from c2al_tf.evaluation import ALL, ArmCounts, Evaluation, compare_arms, count_arms, join_arms
+from c2al_tf.evaluation import ALL, REST, ArmCounts, Evaluation, compare_arms, count_arms, join_arms
 from c2al_tf.types import Array
 
 from .folder import RunFolder, save_arrays
 from .logits import split_logits
 from .rows import read_split
-
-REST = "rest"
-"""Name of the slice of the rows that no targeted cohort holds."""
 
 _TOLERANCE = 1e-6
 

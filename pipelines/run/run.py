@@ -14,6 +14,7 @@ from rich.table import Table
 from c2al_tf.cohorts import GIVEN, RULES, STABLE, UNSTABLE, Discovery, Pair
 from c2al_tf.data.columns.readers import count_rows
 from c2al_tf.data.columns.shards import split_files
+from c2al_tf.evaluation import ALL, REST
 from c2al_tf.export.facts import ExportError, ExportFacts
 from c2al_tf.files import read_json, write_json
 from c2al_tf.training.distribution import make_strategy
@@ -147,7 +148,7 @@ def print_metrics(run: RunFolder, truth: Mapping[str, float | None] | None = Non
         table.add_column(name, justify="left" if name == "slice" else "right")
     if truth:
         table.add_column("NE of the truth", justify="right")
-    for name in ["all", *(cohort.name for cohort in run.cohorts), "rest"]:
+    for name in [ALL, *(cohort.name for cohort in run.cohorts), REST]:
         cells = [name, f"{metrics['baseline'][name]['positives']:,}"]
         cells += [_number(metrics[arm][name]["ne"]) for arm in (BASELINE, C2AL)]
         cells.append(escape(_interval(metrics["ne_diff"][name])))
@@ -157,7 +158,7 @@ def print_metrics(run: RunFolder, truth: Mapping[str, float | None] | None = Non
         console.print(f"Trained on {rows:,} rows: {sampled_rows(run.config.data.negative_sampling)}")
     console.print(table)
     for side in ("worse", "better") if run.config.seeds > 1 else ():
-        names = [name for name in metrics[side] if name != "all"]
+        names = [name for name in metrics[side] if name != ALL]
         console.print(escape(f"Cohorts that got {side}: {', '.join(names) or 'none beyond chance'}"))
     console.print(escape(metrics["claims"]))
     if run.config.yardstick:
@@ -175,7 +176,7 @@ def _print_yardstick(yardstick: Mapping[str, Any], baseline: Mapping[str, Any]) 
     for name, boosting in yardstick["metrics"].items():
         table.add_row(name, *(_number(model[key]) for key in figures for model in (baseline[name], boosting)))
     console.print(table)
-    if warning := yardstick_warning(yardstick, baseline["all"]):
+    if warning := yardstick_warning(yardstick, baseline[ALL]):
         console.print(f"[red]{warning}[/]")
 
 

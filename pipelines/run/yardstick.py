@@ -7,15 +7,17 @@ import numpy as np
 import tensorflow as tf
 
 from c2al_tf.blocks import draw_rows
-from c2al_tf.data.columns.raw import concatenate, num_rows
+from c2al_tf.data.columns.raw import num_rows
 from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.features import FeatureEncoder
+from c2al_tf.evaluation import ALL, REST
 from c2al_tf.evaluation.scoring import slice_metrics
 from c2al_tf.files import read_json, write_json
 from c2al_tf.schema import CategoricalFeature, Schema
 from c2al_tf.types import Array, Columns
 
+from .evaluation import read_test_rows
 from .folder import RunFolder
 
 MOST_ROWS = 1_000_000
@@ -38,17 +40,15 @@ def measure_yardstick(run: RunFolder) -> dict[str, Any]:
     encoder, total = FeatureEncoder(run.schema), count_rows(split_files(run.path, "train"))
     x, y, weights = map(np.concatenate, zip(*_sampled(run, encoder, total), strict=True))
     model = _train(run.schema, x[:MOST_ROWS], y[:MOST_ROWS], weights[:MOST_ROWS])
-    logits, test = [], []
-    for batch in read_columns(split_files(run.path, "test"), run.schema.columns):
-        logits.append(model.decision_function(encode(batch, encoder)))
-        test.append({name: batch[name] for name in _needed(run)})
+    test = read_columns(split_files(run.path, "test"), run.schema.columns)
+    logits = [model.decision_function(encode(batch, encoder)) for batch in test]
     yardstick = {
         "model": "scikit-learn's HistGradientBoostingClassifier",
         "trees": model.n_iter_,
         "rows": min(len(y), MOST_ROWS),
         "total_rows": total,
         "cohorts": cohorts,
-        "metrics": _metrics(run, np.concatenate(logits), concatenate(test)),
+        "metrics": _metrics(run, np.concatenate(logits)),
     }
     write_json(file, yardstick)
     return yardstick
@@ -100,14 +100,11 @@ def _weights(run: RunFolder, columns: Columns) -> Array:
     return columns[run.schema.weight] if run.schema.weight else np.ones(num_rows(columns), np.float32)
 
 
-def _needed(run: RunFolder) -> set[str]:
-    names = {name for cohort in run.cohorts for name in cohort.columns} | {run.schema.labels[0]}
-    return names | ({run.schema.weight} if run.schema.weight else set())
-
-
-def _metrics(run: RunFolder, logits: Array, columns: Columns) -> dict[str, Any]:
-    members = {cohort.name: cohort.contains(columns) for cohort in run.cohorts}
-    slices = {"all": np.ones(len(logits), bool), **members, "rest": ~np.logical_or.reduce(list(members.values()))}
-    labels = columns[run.schema.labels[0]]
-    weights = _weights(run, columns)
-    return {name: slice_metrics(logits[mask], labels[mask], weights[mask]) for name, mask in slices.items()}
+def _metrics(run: RunFolder, logits: Array) -> dict[str, Any]:
+    """The figures on all test rows, the targeted cohorts and the rest."""
+    rows = read_test_rows(run)
+    masks = {ALL: np.ones(len(logits), bool)} | {
+        name: rows.slices[name] for name in (*(cohort.name for cohort in run.cohorts), REST)
+    }
+    weights = np.ones(len(logits), np.float32) if rows.weights is None else rows.weights
+    return {name: slice_metrics(logits[mask], rows.labels[mask], weights[mask]) for name, mask in masks.items()}

@@ -10,7 +10,7 @@ from c2al_pipelines.run.config import DataConfig, RunConfig
 from c2al_pipelines.run.folder import RunFolder
 from c2al_pipelines.run.yardstick import categorical_columns, encode, measure_yardstick
 
-from c2al_tf.cohorts import Cohort, Interval
+from c2al_tf.cohorts import Cohort, Discovery, Guard, Interval
 from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.data.preparation.prepare import prepare
 from c2al_tf.data.preparation.source import FeatureSpec, Source
@@ -44,6 +44,7 @@ def prepared(tmp_path):
         prepare(Source(features, "click", (("age",),), splits), folder, progress=False, **options)
         run = RunFolder(folder, RunConfig("t", DataConfig("files"), yardstick=True))
         run.__dict__["cohorts"] = (YOUNG,)
+        run.__dict__["discovery"] = Discovery("js", ROWS, 1, Guard(), (), (), None)
         return run
 
     return make
