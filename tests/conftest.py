@@ -105,9 +105,11 @@ def _forget(pid: int, process: "subprocess.Popen[Any] | None") -> None:
                 pipe.close()
 
 
-# Becomes a command that dies with its parent, whatever kills that (PR_SET_PDEATHSIG).
+# Becomes a command that dies with its parent, whatever kills that (PR_SET_PDEATHSIG), and that Ctrl-C interrupts, also
+# where a shell has started the tests in the background.
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 if os.getppid() == int(sys.argv[1]):  # else it is dead already
     os.execvp(sys.argv[2], sys.argv[2:])
