@@ -73,7 +73,7 @@ def test_dhen_is_what_one_builds_by_hand(small_schema) -> None:
 
 @pytest.mark.parametrize(
     "backbone",
-    [pytest.param(name, marks=() if name in {"dhen", "history_attention"} else pytest.mark.slow) for name in BACKBONES],
+    [pytest.param(name, marks=() if name == "dhen" else pytest.mark.slow) for name in BACKBONES],
 )
 def test_a_step_under_xla_in_bfloat16(backbone: str, small_schema, small_rows) -> None:
     """Traced for any batch size; every weight has a gradient."""

@@ -76,7 +76,7 @@ def totals(metric: NormalizedEntropy) -> np.ndarray:
     return np.asarray(metric.sums, np.float64) + np.asarray(metric.remainders, np.float64)
 
 
-@pytest.mark.parametrize(("mode", "num_rows"), [("eager", 1000), ("grappler", 20_000), ("xla", 20_000)])
+@pytest.mark.parametrize(("mode", "num_rows"), [("eager", 100), ("grappler", 20_000), ("xla", 20_000)])
 def test_rows_beyond_2_to_the_24_count(mode: str, num_rows: int) -> None:
     """A float32 of 1e9 plus 1 is 1e9."""
     metric = NormalizedEntropy()

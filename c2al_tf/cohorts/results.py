@@ -204,7 +204,7 @@ class Discovery:
         """How many pairs each rule of the guard refuses; a pair may break several."""
         return Counter(rule for pair in self.pairs for rule in pair.reasons)
 
-    def cohorts(self, num_cohorts: int = 2) -> tuple[Cohort, ...]:
+    def cohorts(self, num_cohorts: int = 2, *, guarded: bool = True) -> tuple[Cohort, ...]:
         """Returns disjoint cohorts of the axis where they differ most, every two of them an accepted pair.
 
         Starts on each axis with its best pair (head first) and adds the cohort with the largest sum of divergences
@@ -212,25 +212,25 @@ class Discovery:
 
         Args:
             num_cohorts: At least 2.
+            guarded: Whether pairs must be accepted ones.
 
         Raises:
-            ValueError: If no axis has so many cohorts that differ beyond chance.
+            ValueError: If no axis has so many cohorts, or none that differ beyond chance.
         """
         if num_cohorts < 2:
             raise ValueError(f"`num_cohorts` must be at least 2. Received: num_cohorts={num_cohorts}")
-        best = self.best
+        allowed = [pair for pair in self.pairs if pair.accepted or not guarded]
+        best = self.best if guarded else self.pairs[0]
         found = [
-            _spread(
-                [pair for pair in self.pairs if pair.axis == axis.name and pair.accepted], self.divergence, num_cohorts
-            )
+            _spread([pair for pair in allowed if pair.axis == axis.name], self.divergence, num_cohorts)
             for axis in self.axes
         ]
         complete = [(total, cohorts) for total, cohorts in found if len(cohorts) == num_cohorts]
         if not complete:
             most = max(len(cohorts) for _, cohorts in found)
             raise ValueError(
-                f"No axis has {num_cohorts} cohorts of which every two pass the guard; the most is {most}. Cut an axis "
-                f"finer, or ask for fewer. The best pair is on axis `{best.axis}`."
+                f"No axis has {num_cohorts} cohorts{' of which every two pass the guard' if guarded else ''}; the most is "
+                f"{most}. Cut an axis finer, or ask for fewer. The best pair is on axis `{best.axis}`."
             )
         return max(complete, key=lambda item: item[0])[1]
 

@@ -38,7 +38,7 @@ class Choice:
             cohorts to choose among; see `describe_clusters`. 0: none.
         draw: Another number draws other rows, with `random`.
         only: One of the pair alone gets a task. None: both.
-        guard: Whether a pair must pass the guard.
+        guard: Whether a pair, or every two of `number` cohorts, must pass the guard.
     """
 
     by: Literal["targeted", "rank", "least", "random"] = "targeted"
@@ -62,7 +62,7 @@ class Choice:
             raise ValueError(f"`clusters` must be at least 2, or 0. Received: clusters={self.clusters}")
         if sum(map(bool, (self.axes, self.crosses, self.clusters))) > 1:
             raise ValueError(f"A choice has one of `axes`, `crosses` and `clusters`. Received: {self}")
-        read = {"targeted": {"number", "only"}, "random": {"draw", "only"}}.get(self.by, _READ_OF_PAIRS)
+        read = {"targeted": {"number", "only", "guard"}, "random": {"draw", "only"}}.get(self.by, _READ_OF_PAIRS)
         ignored = sorted(f.name for f in dataclasses.fields(self) if f.name not in read and not self._is_default(f))
         if ignored or (self.number and self.only):
             raise ValueError(

@@ -64,7 +64,7 @@ def choose(choice: Choice, discovery: Discovery, targeted: Sequence[Cohort], mea
         ValueError: If no pair is left, or there is none of that rank.
     """
     if choice.by == "targeted":
-        return discovery.cohorts(choice.number) if choice.number else _only(choice, targeted)
+        return discovery.cohorts(choice.number, guarded=choice.guard) if choice.number else _only(choice, targeted)
     pairs = ranked_pairs(choice, discovery, measure)
     if len(pairs) <= choice.rank:
         passing = " that pass the guard" if choice.guard and choice.by == "rank" else ""

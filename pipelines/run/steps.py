@@ -46,11 +46,11 @@ def prepare_run(run: RunFolder) -> None:
         source = open_source(run)
         check_columns(run, source)
         prepare(source, run.path, negative_sampling=run.config.data.negative_sampling)
-    encode_run(run)
     check_types(run)
     if not (run.path / "cohorts.json").exists():
         check_labels(run)
         check_given(run)
+    encode_run(run)
 
 
 def evaluate_run(run: RunFolder) -> Evaluation:

@@ -179,7 +179,7 @@ def without_city(x, y, weight):
     return {"age": x["age"], "weeks": x["weeks"]}, y, weight
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_add_cohort_labels_gives_is_taken(jit_compile) -> None:
     """With a column more, of strings, which the model does not read; labels as integers, (batch,)."""
     labelled = add_cohort_labels(columns(), [FAR])

@@ -1,6 +1,9 @@
 import dataclasses
+import functools
 import json
 import re
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +31,15 @@ SURFACES = np.array(["feed", "reels", "stories", "rare"], dtype=object)
 
 def make_run(run_dir, shift, seeds=3):
     """Writes a run's files; `shift` moves C2AL's logits towards the labels (above 0) or away, by surface."""
+    files, cohorts = made_files(tuple(shift.items()), seeds)
+    for name, text in files.items():
+        (run_dir / f"{name}.json").write_text(text)
+    return cohorts
+
+
+@functools.lru_cache
+def made_files(shifts, seeds):
+    shift = dict(shifts)
     rng = np.random.default_rng(0)
     surface = rng.choice(SURFACES, ROWS, p=[0.45, 0.3, 0.24, 0.01])
     truth = np.select([surface == "feed", surface == "reels"], [-2.0, -0.5], -3.0) + 0.3 * rng.normal(size=ROWS)
@@ -67,9 +79,10 @@ def make_run(run_dir, shift, seeds=3):
         "config": {"cohorts": {"num_cohorts": 2, "lambdas": [0.3]}},
         "details": details,
     }
-    for name, value in files.items():
-        write_json(run_dir / f"{name}.json", value)
-    return str(head), str(tail)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, value in files.items():
+            write_json(Path(folder) / f"{name}.json", value)
+        return {name: (Path(folder) / f"{name}.json").read_text() for name in files}, (str(head), str(tail))
 
 
 def read_report(run_dir):

@@ -42,7 +42,7 @@ def test_an_arm_that_cannot_be(arguments, message) -> None:
         ({"by": "x"}, "`by`"),
         ({"by": "rank", "clusters": 1}, "`clusters` must be at least 2, or 0"),
         ({"by": "rank", "clusters": 3, "crosses": 2}, "A choice has one of `axes`, `crosses` and `clusters`"),
-        ({"clusters": 3}, r"With `by: targeted` a choice reads \['number', 'only'\]"),
+        ({"clusters": 3}, r"With `by: targeted` a choice reads \['guard', 'number', 'only'\]"),
     ],
 )
 def test_a_choice_that_cannot_be(arguments, message) -> None:

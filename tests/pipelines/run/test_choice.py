@@ -35,6 +35,7 @@ TARGETED = PAIRS[1].cohorts
         (Choice(), "ac"),
         (Choice(only="head"), "a"),
         (Choice(only="tail"), "c"),
+        (Choice(number=3, guard=False), "abc"),
         (Choice(by="rank"), "ac"),
         (Choice(by="rank", rank=1), "bc"),
         (Choice(by="rank", guard=False), "ab"),
