@@ -228,9 +228,10 @@ class Discovery:
         complete = [(total, cohorts) for total, cohorts in found if len(cohorts) == num_cohorts]
         if not complete:
             most = max(len(cohorts) for _, cohorts in found)
+            rule = " of which every two pass the guard" if guarded else ""
             raise ValueError(
-                f"No axis has {num_cohorts} cohorts{' of which every two pass the guard' if guarded else ''}; the most is "
-                f"{most}. Cut an axis finer, or ask for fewer. The best pair is on axis `{best.axis}`."
+                f"No axis has {num_cohorts} cohorts{rule}; the most is {most}. Cut an axis finer, or ask for fewer. "
+                f"The best pair is on axis `{best.axis}`."
             )
         return max(complete, key=lambda item: item[0])[1]
 
