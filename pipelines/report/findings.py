@@ -123,8 +123,20 @@ _MEANINGS = {
 }
 
 
-def verdict(overall: Difference, seeds: int) -> Verdict:
-    """The headline from the overall interval; with one seed it claims nothing."""
+_FOR_THE_TARGETED = (
+    "That interval contains 0. Those of the cohorts named above, which the training targets, lie below 0 as a whole."
+)
+
+
+def verdict(overall: Difference, targeted: Sequence[Slice], seeds: int) -> Verdict:
+    """The headline from the overall interval, and where that is unclear from those of the targeted cohorts.
+
+    With one seed it claims nothing.
+    """
+    sides = {s.diff.side for s in targeted}
+    if overall.side == "unclear" and seeds > 1 and "better" in sides and "worse" not in sides:
+        names = " and ".join(s.brief for s in targeted if s.diff.side == "better")
+        return Verdict("better", f"Yes, for {names}; over all rows no clear effect.", _FOR_THE_TARGETED)
     several, one = _SENTENCES[overall.side]
     return Verdict(overall.side, several if seeds > 1 else one, _MEANINGS[overall.side])
 

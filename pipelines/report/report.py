@@ -15,7 +15,16 @@ from c2al_tf.files import read_json, replace_file
 from .diagnosis import diagnose
 from .evidence import Evidence, label
 from .figures import attention_weights, forest, prediction_distributions
-from .findings import Difference, Slice, next_steps, sampled_rows, verdict, yardstick_rows, yardstick_warning
+from .findings import (
+    Difference,
+    Slice,
+    Verdict,
+    next_steps,
+    sampled_rows,
+    verdict,
+    yardstick_rows,
+    yardstick_warning,
+)
 
 _MOST_SLICES_DRAWN = 40
 _MOST_PAIRS_OPEN = 10
@@ -54,6 +63,24 @@ def write_report(run_dir: Path) -> Path:
     return path
 
 
+def read_verdict(run_dir: Path) -> Verdict:
+    """The headline of an evaluated run's report."""
+    metrics, seeds, config = (_read(run_dir / f"{name}.json") for name in ("metrics", "metrics_by_seed", "config"))
+    discovery = Discovery.from_json(_read(run_dir / "cohorts.json"))
+    slices = _slices(metrics, discovery, _chosen(discovery, config))
+    return _verdict(slices, len(seeds["seeds"]))
+
+
+def _chosen(discovery: Discovery, config: Mapping[str, Any]) -> Sequence[Cohort]:
+    return discovery.given or discovery.cohorts(config.get("cohorts", {}).get("num_cohorts", 2))
+
+
+def _verdict(slices: Sequence[Slice], num_seeds: int) -> Verdict:
+    overall = next(s.diff for s in slices if s.name == ALL)
+    targeted = [s for s in slices if s.targeted]
+    return verdict(overall if num_seeds > 1 else _by_interval(overall), targeted, num_seeds)
+
+
 def _read(path: Path) -> Any:
     if not path.exists():
         raise ValueError(f"The report needs {path.name}, which the run writes before it. Received: no file {path}")
@@ -72,7 +99,7 @@ def _content(
     seeds = metrics_by_seed["seeds"]
     settings = config.get("cohorts", {})
     negative_sampling = config.get("data", {}).get("negative_sampling")
-    chosen = discovery.given or discovery.cohorts(settings.get("num_cohorts", 2))
+    chosen = _chosen(discovery, config)
     slices = _slices(metrics, discovery, chosen)
     drawn = slices if len(slices) <= _MOST_SLICES_DRAWN else _most_important(slices)
     attention = details.get("attention") or {}
@@ -101,7 +128,7 @@ def _content(
         "targeted": [s for s in slices if s.targeted],
         "worse": [s for s in slices if s.diff.side == "worse"],
         "better": [s for s in slices if s.diff.side == "better"],
-        "verdict": verdict(overall.diff if len(seeds) > 1 else _by_interval(overall.diff), len(seeds)),
+        "verdict": _verdict(slices, len(seeds)),
         "steps": next_steps(slices, len(seeds), diagnose(evidence), stability),
         "diagnostics": diagnostics or {},
         "spreads": spreads,

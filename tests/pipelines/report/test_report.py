@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c2al_pipelines.report.report import write_report
+from c2al_pipelines.report.report import read_verdict, write_report
 from scipy.special import expit
 
 from c2al_tf.cohorts import (
@@ -203,6 +203,21 @@ def test_headline_agrees_with_the_interval(tmp_path, shift, sentence, advice):
     assert side == np.sign(shift)
     assert sentence in text
     assert advice in text
+
+
+def test_a_gain_of_the_targeted_cohorts_alone_is_said(tmp_path):
+    """Others lose as much as they gain: overall unclear."""
+    make_run(tmp_path, {"else": 0.0})
+    metrics = read_json(tmp_path / "metrics.json")
+    head, tail = (cohort.name for cohort in Discovery.from_json(read_json(tmp_path / "cohorts.json")).cohorts(2))
+    assert "all" not in (*metrics["better"], *metrics["worse"])
+    write_json(tmp_path / "metrics.json", metrics | {"better": [tail], "worse": []})
+    assert f"Yes, for surface is {tail.removeprefix('surface_')}; over all rows no clear effect." in read_report(
+        tmp_path
+    )
+    assert read_verdict(tmp_path).side == "better"
+    write_json(tmp_path / "metrics.json", metrics | {"better": [tail], "worse": [head]})
+    assert read_verdict(tmp_path).sentence.startswith("No clear effect")
 
 
 @pytest.mark.parametrize(
