@@ -205,22 +205,22 @@ class Discovery:
         return Counter(rule for pair in self.pairs for rule in pair.reasons)
 
     def cohorts(self, num_cohorts: int = 2, *, guarded: bool = True) -> tuple[Cohort, ...]:
-        """Returns disjoint cohorts of the axis where they differ most, every two of them an accepted pair.
+        """Returns disjoint cohorts of the axis where they differ most, every two of them an accepted pair by default.
 
         Starts on each axis with its best pair (head first) and adds the cohort with the largest sum of divergences
         to those chosen; the axis with the largest sum over its pairs wins. Two cohorts are the best pair.
 
         Args:
             num_cohorts: At least 2.
-            guarded: Whether pairs must be accepted ones.
+            guarded: Whether pairs must be accepted ones; else it is enough that they are large enough.
 
         Raises:
             ValueError: If no axis has so many cohorts, or none that differ beyond chance.
         """
         if num_cohorts < 2:
             raise ValueError(f"`num_cohorts` must be at least 2. Received: num_cohorts={num_cohorts}")
-        allowed = [pair for pair in self.pairs if pair.accepted or not guarded]
-        best = self.best if guarded else self.pairs[0]
+        allowed = [pair for pair in self.pairs if pair.accepted or not (guarded or pair.too_small)]
+        best = self.best if guarded or not allowed else allowed[0]
         found = [
             _spread([pair for pair in allowed if pair.axis == axis.name], self.divergence, num_cohorts)
             for axis in self.axes

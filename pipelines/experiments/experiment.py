@@ -80,8 +80,9 @@ def _evaluate(run: RunFolder, name: str, rows: TestRows) -> Result:
     cohorts = arm_cohorts(run, arm)
     slices = dict.fromkeys(cohort.name for cohort in (*run.cohorts, *cohorts) if cohort.name in rows.slices)
     evaluation = evaluate_arm(run, name, arm.reference, seeds, rows, list(slices))
+    lambdas = tuple(describe_training(run, name).lambdas.values())
     probes = {
         each: [probe_model(run, seed, each, run.cohorts) for seed in seeds] if run.config.probe else []
         for each in (arm.reference, name)
     }
-    return Result(arm, tuple(seeds), tuple(map(str, cohorts)), evaluation, arm_divergence(run, arm), probes)
+    return Result(arm, tuple(seeds), tuple(map(str, cohorts)), evaluation, lambdas, arm_divergence(run, arm), probes)

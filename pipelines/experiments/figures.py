@@ -16,35 +16,31 @@ _FEWEST = 3
 _COLORS = (BLUE, VERMILLION, ORANGE, GREEN)
 
 
-def draw_figures(results: Sequence[Result], titles: Mapping[str, str]) -> dict[str, str]:
+def draw_figures(results: Sequence[Result], titles: Mapping[str, str], lambdas: Sequence[float]) -> dict[str, str]:
     """SVG by file name: `arms.svg`, and where three arms or more make them, `lambdas.svg` and `divergence.svg`.
 
     Args:
         results: The arms.
         titles: Slices to be shown, with what to call them; the overall one is `all`.
+        lambdas: The run's own: pairs of different divergence are compared at these alone.
     """
     figures = {"arms.svg": _arms(results, titles)} if results else {}
-    by_lambda = {result.arm.lambdas[0]: result for result in results if _is_of_curve(result) and result.arm.lambdas}
+    usual = [result for result in results if _is_usual(result)]
+    on_targeted = [r for r in usual if r.arm.cohorts and r.arm.cohorts.by == "targeted" and not r.arm.cohorts.number]
+    by_lambda = {r.lambdas[0]: r for r in on_targeted if len({*r.lambdas}) == 1 and r.lambdas[0] > 0}
     if len(by_lambda) >= _FEWEST:
         figures["lambdas.svg"] = _lambdas(dict(sorted(by_lambda.items())), titles)
-    with_pair = [result for result in results if result.divergence is not None and _is_default(result)]
+    with_pair = [r for r in usual if r.divergence is not None and {*r.lambdas} == {*lambdas}]
     if len({result.divergence for result in with_pair}) >= _FEWEST:
         figures["divergence.svg"] = _divergence(with_pair)
     return figures
 
 
-def _is_default(result: Result) -> bool:
+def _is_usual(result: Result) -> bool:
     """Whether nothing but cohorts and lambdas differs from C2AL as it is."""
     arm = result.arm
-    usual = (arm.labels, arm.objective, arm.frozen, arm.total_lambda) == ("conflict", "sum", None, False)
-    return usual and not arm.model and not arm.training and arm.cohorts is not None and arm.cohorts.only is None
-
-
-def _is_of_curve(result: Result) -> bool:
-    arm = result.arm
-    one_lambda = arm.lambdas is not None and len(set(arm.lambdas)) == 1 and arm.lambdas[0] > 0
-    targeted = arm.cohorts is not None and arm.cohorts.by == "targeted" and arm.cohorts.number is None
-    return _is_default(result) and one_lambda and targeted
+    same = (arm.labels, arm.objective, arm.frozen, arm.total_lambda) == ("conflict", "sum", None, False)
+    return same and not arm.model and not arm.training and arm.cohorts is not None and arm.cohorts.only is None
 
 
 def _arms(results: Sequence[Result], titles: Mapping[str, str]) -> str:

@@ -18,15 +18,17 @@ class Result:
         seeds: Its paired seeds.
         cohorts: The cohorts that are chosen, in words.
         evaluation: It against its reference.
-        divergence: Of its pair of cohorts, by the run's measure; None if it has no pair that was found.
-        probes: Of it and its reference, by seed, the AUC of a linear probe of each targeted cohort; empty if not
-            measured.
+        lambdas: Weights of its auxiliary losses.
+        divergence: Divergence of its pair of cohorts, by the run's measure; None if it has no pair that was found.
+        probes: AUC of a linear probe of each targeted cohort, by seed, for the arm and for its reference; empty if
+            none is measured.
     """
 
     arm: Arm
     seeds: tuple[int, ...]
     cohorts: tuple[str, ...]
     evaluation: Evaluation
+    lambdas: tuple[float, ...] = ()
     divergence: float | None = None
     probes: Mapping[str, Sequence[Mapping[str, float | None]]] = field(default_factory=dict)
 

@@ -1,7 +1,7 @@
 """Results of an experiment: one tidy table of every figure, and one of every arm with intervals."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,9 @@ def write_results(run: RunFolder, results: Sequence[Result]) -> None:
     with replace_file(run.path / "results.parquet") as temporary:
         pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), temporary)
     write_json(run.path / "results.json", [_to_json(result, _num_arms(run)) for result in results])
-    figures = draw_figures(results, {name: _title(name) for name in _shown(run)})
+    figures = draw_figures(results, {name: _title(name) for name in _shown(run)}, run.config.cohorts.lambdas)
+    for stale in {"arms.svg", "lambdas.svg", "divergence.svg"} - {*figures}:
+        (run.path / stale).unlink(missing_ok=True)
     for name, svg in figures.items():
         with replace_file(run.path / name) as temporary:
             temporary.write_text(svg)
@@ -115,15 +117,18 @@ def as_markdown(run: RunFolder, results: Sequence[Result], figures: Sequence[str
 def _probe_lines(run: RunFolder, results: Sequence[Result]) -> list[str]:
     """AUC of the linear probe by arm and cohort, mean over seeds."""
     names = [cohort.name for cohort in run.cohorts]
-    by_arm = {arm: aucs for result in results for arm, aucs in result.probes.items() if aucs}
-    if not by_arm:
+    by_arm: dict[str, Sequence[Mapping[str, float | None]]] = {}
+    for result in results:
+        for arm, by_model in result.probes.items():
+            by_arm[arm] = max(by_arm.get(arm, ()), by_model, key=len)  # a reference serves arms of fewer seeds, too
+    if not any(by_arm.values()):
         return []
     lines = ["", "How well a logistic regression tells a cohort by h: AUC, mean over the seeds.", ""]
-    lines += ["| arm | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines += ["| arm | seeds | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
     for arm, by_model in by_arm.items():
         known = {name: [v for aucs in by_model if (v := aucs[name]) is not None] for name in names}
         cells = [f"{sum(v) / len(v):.4f}" if v else "-" for v in known.values()]
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+        lines.append(f"| {arm} | {len(by_model)} | " + " | ".join(cells) + " |")
     return lines
 
 

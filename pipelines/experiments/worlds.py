@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
-import numpy as np
 
 from c2al_tf.cohorts import Cohort
 from c2al_tf.evaluation import ALL, REST
 from c2al_tf.files import read_json, replace_file, write_json
 
-from ..datasets.synthetic_ads import planted_cohorts
+from ..datasets.synthetic_ads import SyntheticAds, planted_cohorts
 from ..native_log import hide_native_notes
 from ..run.arms import C2AL
 from ..run.config import RunConfig, load_config
@@ -27,6 +26,8 @@ from ..run.folder import RunFolder
 from ..run.rows import read_split
 from ..run.run import console
 from .experiment import run_experiment
+
+_SLICES = (ALL, "head", "tail", REST)
 
 FOUND = 0.9
 """Share of rows in common, of those in either, from which a cohort counts as the planted one."""
@@ -38,16 +39,17 @@ class World:
 
     Args:
         seed: Of the generator.
-        overlap: Of the head and the tail cohort, the validation rows in common with the planted one over those in
-            either.
-        ne_diff: By slice (`all`, `head`, `tail`, `rest`) the figure in percent with its 95 % interval.
+        overlap: Validation rows that are in the cohort found and in the planted one, over those in one of them, for
+            head and tail.
+        ne_diff: By slice (`all`, `head`, `tail`, `rest`) the figure in percent with its 95 % interval; empty if no pair
+            passed the guard.
         worse: Slices that are called worse.
         slices: Number of slices that could have been.
     """
 
     seed: int
     overlap: tuple[float, float]
-    ne_diff: dict[str, tuple[float, float, float]]
+    ne_diff: dict[str, tuple[float | None, float | None, float | None]]
     worse: tuple[str, ...]
     slices: int
 
@@ -59,31 +61,54 @@ class World:
     @property
     def tail_gains(self) -> bool:
         """Whether the whole interval of the tail cohort lies below 0."""
-        return self.ne_diff["tail"][2] < 0
+        high = self.ne_diff["tail"][2] if self.ne_diff else None
+        return high is not None and high < 0
 
 
 def run_world(config: RunConfig, seed: int, folder: Path) -> World:
-    """Runs baseline and C2AL in the world of a generator seed; keeps what came out, and neither rows nor models."""
+    """Runs baseline and C2AL in the world of a generator seed; keeps what came out, and neither rows nor models.
+
+    Raises:
+        ValueError: If the folder holds the world of another configuration.
+    """
     file = folder / "world.json"
-    if file.exists():
-        return World(**read_json(file))
     ads = dataclasses.replace(config.data.synthetic_ads, seed=seed)
-    run = RunFolder.start(folder, dataclasses.replace(config, data=dataclasses.replace(config.data, synthetic_ads=ads)))
-    (result,) = run_experiment(run)
-    names = dict(zip((ALL, "head", "tail", REST), (ALL, *(c.name for c in run.cohorts), REST), strict=True))
+    run = RunFolder(folder, dataclasses.replace(config, data=dataclasses.replace(config.data, synthetic_ads=ads)))
+    if file.exists():
+        kept = read_json(file)
+        if kept.pop("config") != run.config.to_json():
+            raise ValueError(f"{folder} holds a world of another configuration. Choose another --output, or remove it")
+        _remove_models(folder)
+        return World(**kept)
+    world = _measure(RunFolder.start(folder, run.config), ads)
+    write_json(file, dataclasses.asdict(world) | {"config": run.config.to_json()})
+    _remove_models(folder)
+    return world
+
+
+def _remove_models(folder: Path) -> None:
+    for made in ("data", "encoded", "seeds"):
+        shutil.rmtree(folder / made, ignore_errors=True)
+
+
+def _measure(run: RunFolder, ads: SyntheticAds) -> World:
+    try:
+        (result,) = run_experiment(run)
+    except ValueError as error:
+        if not (run.path / "cohorts.json").exists() or any(pair.accepted for pair in run.discovery.pairs):
+            raise
+        console.print(f"World {ads.seed}: {error}")
+        return World(ads.seed, (0.0, 0.0), {}, (), 0)
+    names = dict(zip(_SLICES, (ALL, *(c.name for c in run.cohorts), REST), strict=True))
     differences = {key: result.difference(name) for key, name in names.items()}
     claims = result.evaluation.claims[C2AL]
-    world = World(
-        seed,
+    return World(
+        ads.seed,
         _overlap(run, planted_cohorts(ads)),
-        {key: (d.percent or 0.0, d.low or 0.0, d.high or 0.0) for key, d in differences.items()},
+        {key: (d.percent, d.low, d.high) for key, d in differences.items()},
         claims.worse,
         len(result.evaluation.ne_diff[C2AL]),
     )
-    write_json(file, dataclasses.asdict(world))
-    for made in ("data", "encoded", "seeds"):
-        shutil.rmtree(folder / made, ignore_errors=True)
-    return world
 
 
 def _overlap(run: RunFolder, planted: Sequence[Cohort]) -> tuple[float, float]:
@@ -97,18 +122,25 @@ def as_markdown(worlds: Sequence[World]) -> str:
     """The worlds as a table, and how many of them answer."""
     lines = ["| world | planted pair found | overall | head | tail | everyone else | called worse |", "|---" * 7 + "|"]
     for world in worlds:
-        cells = [f"{p:+.2f} [{low:+.2f}, {high:+.2f}]" for p, low, high in world.ne_diff.values()]
+        cells = [_cell(*world.ne_diff.get(key, (None,) * 3)) for key in _SLICES]
         worse = ", ".join(world.worse) or "none"
         lines.append("| " + " | ".join([str(world.seed), "yes" if world.found else "no", *cells, worse]) + " |")
-    mean = [np.mean([world.ne_diff[key][0] for world in worlds]) for key in worlds[0].ne_diff]
-    lines.append("| mean | | " + " | ".join(f"{value:+.3f}" for value in mean) + " | |")
+    known = [[p for w in worlds if w.ne_diff and (p := w.ne_diff[key][0]) is not None] for key in _SLICES]
+    means = [f"{sum(values) / len(values):+.3f}" if values else "-" for values in known]
+    lines.append("| mean | | " + " | ".join(means) + " | |")
     lines += [
         "",
         f"The planted pair is found in {sum(w.found for w in worlds)} of {len(worlds)} worlds. The tail cohort's "
-        f"interval lies below 0 in {sum(w.tail_gains for w in worlds)}. Of {sum(w.slices for w in worlds)} slices "
-        f"{sum(len(w.worse) for w in worlds)} are called worse.",
+        f"interval lies below 0 in {sum(w.tail_gains for w in worlds)}. The evaluation calls "
+        f"{sum(len(w.worse) for w in worlds)} of {sum(w.slices for w in worlds)} slices worse.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _cell(percent: float | None, low: float | None, high: float | None) -> str:
+    if percent is None:
+        return "-"
+    return f"{percent:+.2f}" + ("" if low is None or high is None else f" [{low:+.2f}, {high:+.2f}]")
 
 
 def main(
@@ -122,12 +154,22 @@ def main(
     Args:
         configuration: YAML file of a run on synthetic clicks.
         worlds: Number of worlds.
-        first: Generator seed of the first.
+        first: Generator seed of the first; the table holds the worlds of this call.
         output: Folder of the results, new or to be completed.
+
+    Raises:
+        ValueError: If the configuration is not one of two cohorts on synthetic clicks, without `arms`.
     """
+    config = load_config(configuration)
+    cohorts = config.cohorts
+    if config.data.name != "synthetic_ads" or config.arms or cohorts.given or cohorts.num_cohorts != 2:
+        raise ValueError(
+            "`configuration` must be of `data.name: synthetic_ads`, with two cohorts to be found and without `arms`. "
+            f"Received: {configuration}"
+        )
     found: list[World] = []
     for seed in range(first, first + worlds):
-        found.append(run_world(load_config(configuration), seed, output / f"world_{seed}"))
+        found.append(run_world(config, seed, output / f"world_{seed}"))
         results: list[dict[str, Any]] = [dataclasses.asdict(world) for world in found]
         write_json(output / "worlds.json", results)
         with replace_file(output / "worlds.md") as temporary:

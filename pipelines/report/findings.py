@@ -128,14 +128,15 @@ _FOR_THE_TARGETED = (
 )
 
 
-def verdict(overall: Difference, targeted: Sequence[Slice], seeds: int) -> Verdict:
-    """The headline from the overall interval, and where that is unclear from those of the targeted cohorts.
+def verdict(overall: Difference, slices: Sequence[Slice], seeds: int) -> Verdict:
+    """The headline from the overall interval; where that is unclear and nobody gets worse, from the targeted cohorts'.
 
-    With one seed it claims nothing.
+    With one seed it claims nothing. Without any effect each of these intervals gives a headline of `better` in 2.5 % of
+    runs.
     """
-    sides = {s.diff.side for s in targeted}
-    if overall.side == "unclear" and seeds > 1 and "better" in sides and "worse" not in sides:
-        names = " and ".join(s.brief for s in targeted if s.diff.side == "better")
+    gaining = [s for s in slices if s.targeted and s.diff.side == "better"]
+    if overall.side == "unclear" and seeds > 1 and gaining and all(s.diff.side != "worse" for s in slices):
+        names = " and ".join(s.brief for s in gaining)
         return Verdict("better", f"Yes, for {names}; over all rows no clear effect.", _FOR_THE_TARGETED)
     several, one = _SENTENCES[overall.side]
     return Verdict(overall.side, several if seeds > 1 else one, _MEANINGS[overall.side])

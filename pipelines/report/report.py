@@ -77,8 +77,7 @@ def _chosen(discovery: Discovery, config: Mapping[str, Any]) -> Sequence[Cohort]
 
 def _verdict(slices: Sequence[Slice], num_seeds: int) -> Verdict:
     overall = next(s.diff for s in slices if s.name == ALL)
-    targeted = [s for s in slices if s.targeted]
-    return verdict(overall if num_seeds > 1 else _by_interval(overall), targeted, num_seeds)
+    return verdict(overall if num_seeds > 1 else _by_interval(overall), slices, num_seeds)
 
 
 def _read(path: Path) -> Any:

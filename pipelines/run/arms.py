@@ -64,10 +64,11 @@ class Choice:
             raise ValueError(f"A choice has one of `axes`, `crosses` and `clusters`. Received: {self}")
         read = {"targeted": {"number", "only", "guard"}, "random": {"draw", "only"}}.get(self.by, _READ_OF_PAIRS)
         ignored = sorted(f.name for f in dataclasses.fields(self) if f.name not in read and not self._is_default(f))
-        if ignored or (self.number and self.only):
+        unguarded = self.by == "targeted" and not self.guard and not self.number
+        if ignored or unguarded or (self.number and self.only):
             raise ValueError(
-                f"With `by: {self.by}` a choice reads {sorted(read)}, and not `number` together with `only`. "
-                f"Received: {self}"
+                f"With `by: {self.by}` a choice reads {sorted(read)}, not `number` together with `only`, and of targeted "
+                f"cohorts `guard` with `number` alone. Received: {self}"
             )
 
     @property

@@ -60,7 +60,7 @@ def _predict(run: RunFolder, model: keras.Model, rows: Paths | EncodedRows, num_
     return predict(model, batches, num_rows, jit_compile=run.jit_compile is True, description=description)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)
 def _batches(rows: EncodedRows) -> tf.data.Dataset:
     """Batches of rows to be scored; opened once for all models: to trace a dataset takes 0.1 to 0.2 s."""
     return make_dataset(rows, rows.schema, _BATCH)
@@ -71,8 +71,9 @@ _LAST: list[keras.Model] = []
 
 
 def forget_program() -> None:
-    """Frees the memory of the model that predicted last."""
+    """Frees the memory of the model that predicted last, and what it predicted on."""
     _LAST.clear()
+    _batches.cache_clear()
 
 
 def _load_primary(file: Path) -> keras.Model:

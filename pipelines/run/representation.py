@@ -19,8 +19,8 @@ from .rows import open_rows, read_split
 
 _BATCH = 8192
 
-PROBED = 50_000
-"""Rows that a probe learns from, of the validation split, and as many test rows that it is measured on."""
+PROBED = 20_000
+"""Rows that a probe learns from, the first of the validation split, and as many test rows that it is measured on."""
 
 
 def represent(run: RunFolder, seed: int, arm: str, split: str, most: int) -> Array:
@@ -35,7 +35,8 @@ def represent(run: RunFolder, seed: int, arm: str, split: str, most: int) -> Arr
 def probe_model(run: RunFolder, seed: int, arm: str, cohorts: Sequence[Cohort]) -> dict[str, float | None]:
     """How well a logistic regression tells a cohort's members by h alone: its AUC on test rows, by cohort.
 
-    It learns from validation rows. None where one split's rows are all members or none. Kept beside the model.
+    It learns from the first validation rows. None where the rows of a split are all members or none. Kept beside the
+    model.
     """
     file = run.model_folder(seed, arm) / "probe.json"
     described = {cohort.name: str(cohort) for cohort in cohorts}
@@ -43,10 +44,7 @@ def probe_model(run: RunFolder, seed: int, arm: str, cohorts: Sequence[Cohort]) 
     if known.get("cohorts") != described:
         h = {split: represent(run, seed, arm, split, PROBED) for split in ("validation", "test")}
         names = {name for cohort in cohorts for name in cohort.columns}
-        columns = {
-            split: {name: values[: len(h[split])] for name, values in read_split(run, split, names).items()}
-            for split in h
-        }
+        columns = {split: read_split(run, split, names, len(rows)) for split, rows in h.items()}
         members = {c.name: [c.contains(columns[split]) for split in h] for c in cohorts}
         known = {"cohorts": described, "auc": {name: probe(*h.values(), *masks) for name, masks in members.items()}}
         write_json(file, known)
@@ -55,7 +53,8 @@ def probe_model(run: RunFolder, seed: int, arm: str, cohorts: Sequence[Cohort]) 
 
 def probe(h: Array, h_test: Array, member: Array, member_test: Array) -> float | None:
     """AUC on test rows of a logistic regression of membership (rows,) on h (rows, units); None without both kinds."""
-    from sklearn.linear_model import LogisticRegression  # takes a second, which runs without it are spared
+    # Imported here: it takes a second, and most runs do without it.
+    from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -1,11 +1,12 @@
 """The prepared rows of a run: raw columns, encoded rows for training, and counts of both."""
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from c2al_tf.cohorts import CohortSizes, Cut, count_sizes
-from c2al_tf.data.columns.raw import concatenate
+from c2al_tf.data.columns.raw import concatenate, num_rows
 from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.encoded import EncodedRows, encode_rows, find_rows
@@ -69,16 +70,20 @@ def _count(folder: Path, split: str, version: Any, cohorts: tuple[Any, ...], des
     return count_tasks(split_files(folder, split), Schema.load(folder / "schema.json"), cohorts, design)
 
 
-def read_split(run: RunFolder, split: str, names: set[str]) -> Columns:
-    """The named columns of all rows of a split."""
+def read_split(run: RunFolder, split: str, names: Iterable[str], most: int | None = None) -> Columns:
+    """The named columns of a split: of all rows, or of at most the first `most`."""
     columns = {name: run.schema.columns[name] for name in sorted(names)}
-    return concatenate(list(read_columns(split_files(run.path, split), columns)))
+    parts: list[Columns] = []
+    for batch in read_columns(split_files(run.path, split), columns):
+        parts.append(batch)
+        if most is not None and sum(map(num_rows, parts)) >= most:
+            break
+    return {name: values[:most] for name, values in concatenate(parts).items()}
 
 
 def sample_rows(run: RunFolder, num_rows: int = EXPORT_SAMPLE) -> Columns:
     """The first validation rows, as raw columns of the features."""
-    columns = {feature.name: feature.column for feature in run.schema.features}
-    return next(iter(read_columns(split_files(run.path, "validation"), columns, num_rows)))
+    return read_split(run, "validation", [feature.name for feature in run.schema.features], num_rows)
 
 
 def training_sizes(run: RunFolder, cuts: tuple[Cut, ...]) -> CohortSizes:

@@ -66,8 +66,9 @@ def arm_divergence(run: RunFolder, arm: Arm) -> float | None:
     """The divergence, by the run's measure, of the pair that an arm trains on; None if that is no pair found."""
     if arm.cohorts is None or arm.cohorts.by == "random":
         return None
-    cohorts, discovery = arm_cohorts(run, arm), _discovery_of(run, arm.cohorts)
-    return next((pair.divergences[discovery.divergence] for pair in discovery.pairs if pair.cohorts == cohorts), None)
+    cohorts, discovery = {*arm_cohorts(run, arm)}, _discovery_of(run, arm.cohorts)
+    found = (pair for pair in discovery.pairs if {*pair.cohorts} == cohorts)
+    return next((pair.divergences[discovery.divergence] for pair in found), None)
 
 
 def _discovery_of(run: RunFolder, choice: Choice) -> Discovery:
@@ -76,7 +77,8 @@ def _discovery_of(run: RunFolder, choice: Choice) -> Discovery:
 
 def _file_of(run: RunFolder, choice: Choice) -> Path:
     """Where the discovery along the cuts of an arm's own is."""
-    digest = hashlib.sha256(json.dumps([repr(cut) for cut in choice.cuts]).encode()).hexdigest()[:8]
+    read = (run.discovery.num_seeds, *choice.cuts)
+    digest = hashlib.sha256(json.dumps([repr(each) for each in read]).encode()).hexdigest()[:8]
     return run.path / f"cohorts-{digest}.json"
 
 
@@ -118,14 +120,26 @@ def _axes(run: RunFolder) -> tuple[Axis, ...]:
 
 
 def _crosses(run: RunFolder, number: int) -> tuple[Axis, ...]:
-    """Crosses of two of the run's axes of one column, those of the axes with the most divergent pairs first."""
-    most = {axis.name: 0.0 for axis in _axes(run) if len(axis.columns) == 1}
+    """Crosses of two of the run's axes of one column each, those of the axes with the most divergent pairs first.
+
+    Raises:
+        ValueError: If there are not so many beside the run's own.
+    """
+    axes = {axis.columns[0]: axis for axis in reversed(_axes(run)) if len(axis.columns) == 1}
+    most = dict.fromkeys(axes, 0.0)
     for pair in run.discovery.pairs:
-        if pair.axis in most and not pair.too_small:
-            most[pair.axis] = max(most[pair.axis], pair.divergences[run.discovery.divergence])
-    axes = {axis.name: axis for axis in _axes(run)}
-    both = sorted(itertools.combinations(most, 2), key=lambda names: -sum(most[name] for name in names))
-    return tuple(_cross(axes[a], axes[b]) for a, b in both[:number])
+        column = next((name for name, axis in axes.items() if axis.name == pair.axis), None)
+        if column is not None and not pair.too_small:
+            most[column] = max(most[column], pair.divergences[run.discovery.divergence])
+    own = {frozenset(axis.columns) for axis in _axes(run)}
+    both = [names for names in itertools.combinations(sorted(most), 2) if frozenset(names) not in own]
+    if len(both) < number:
+        raise ValueError(
+            f"`crosses` must be at most {len(both)}: so many pairs of the run's axes are not crossed yet. "
+            f"Received: crosses={number}"
+        )
+    first = sorted(both, key=lambda names: -sum(most[name] for name in names))[:number]
+    return tuple(_cross(axes[a], axes[b]) for a, b in first)
 
 
 def _cross(a: Axis, b: Axis) -> Axis:
@@ -134,6 +148,7 @@ def _cross(a: Axis, b: Axis) -> Axis:
         edges={**a.edges, **b.edges},
         quantiles={**a.quantiles, **b.quantiles},
         categories=a.categories + b.categories,
+        max_cohorts=max(a.max_cohorts, b.max_cohorts),
     )
 
 

@@ -82,7 +82,7 @@ def _begin(folder: Path, trained: Trained) -> None:
     file = folder / TRAINED
     if file.exists() and read_json(file)["digest"] != trained.digest:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for left in (*folder.glob("*_logits.npy"), folder / "test_counts.npz"):
+    for left in (*folder.glob("*_logits.npy"), folder / "test_counts.npz", folder / "probe.json"):
         left.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(file, {"arm": trained.arm.name, "digest": trained.digest})
@@ -160,7 +160,7 @@ _LAST_VALIDATION: list[_Validation] = []
 def _validation(run: RunFolder, rows: "functools.partial[tf.data.Dataset]") -> _Validation:
     """The validation rows as `rows` batches them."""
     opened, files = open_rows(run, "validation"), split_files(run.path, "validation")
-    key = (opened, files, rows.keywords)
+    key = (opened, [(path, path.stat().st_mtime_ns) for path in files], rows.keywords)
     if not _LAST_VALIDATION or _LAST_VALIDATION[0].key != key:
         size = min(SCANNED, count_rows(files))
         scanned = functools.partial(rows, opened, batch_size=size, drop_remainder=True)

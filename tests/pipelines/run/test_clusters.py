@@ -1,6 +1,7 @@
 """Clusters in h are described by what makes them, in words that any row can be checked against."""
 
 import numpy as np
+import pytest
 from c2al_pipelines.run.clusters import describe_clusters
 from c2al_pipelines.run.representation import probe
 
@@ -29,7 +30,7 @@ def test_descriptions_are_the_groups() -> None:
     groups, members = (~young, young & here, young & ~here), [cohort.contains(columns) for cohort in cohorts]
     assert all(any((member <= group).all() for group in groups) for member in members)
     assert (np.sum(members, axis=0) == 1).all(), "every row is in one of them"
-    assert [cohort.name for cohort in cohorts] == [f"latent_{k}" for k in range(len(cohorts))]
+    assert [cohort.name for cohort in cohorts] == [f"latent_3_{k}" for k in range(len(cohorts))]
     assert {name for cohort in cohorts for name in cohort.columns} == {"age", "city"}
 
 
@@ -45,15 +46,50 @@ def test_rows_with_missing_values_are_in_no_cohort_that_reads_them() -> None:
     assert (members[complete] == 1).all()
 
 
-def test_edges_hold_on_numbers_between_those_seen() -> None:
-    """A tree's (low, high] and an interval's [low, high) hold the same rows, on floats at the threshold too."""
+def test_a_leaf_of_missing_values_alone_is_no_cohort() -> None:
+    """h tells who lacks an age: the others are the only cohort."""
+    rng = np.random.default_rng(2)
+    for missing, dtype in ((MISSING_INT, np.int64), (np.nan, np.float32)):
+        age = np.where(rng.random(ROWS) < 0.3, missing, rng.integers(10, 80, ROWS)).astype(dtype)
+        absent = age == missing if dtype is np.int64 else np.isnan(age)
+        h = np.stack([absent, ~absent], axis=1) + 0.01 * rng.normal(size=(ROWS, 2))
+        (cohort,) = describe_clusters(h, {"age": age}, 2)
+        np.testing.assert_array_equal(cohort.contains({"age": age}), ~absent)
+        assert str(cohort) == "age present"
+
+
+def test_codes_without_an_order_are_split_into_values() -> None:
+    rng = np.random.default_rng(3)
+    code = rng.integers(0, 6, ROWS)
+    h = np.stack([np.isin(code, [0, 3, 5]), np.isin(code, [1, 2, 4])], axis=1) + 0.01 * rng.normal(size=(ROWS, 2))
+    cohorts = describe_clusters(h, {"code": code}, 2, ["code"])
+    assert {frozenset(cohort.conditions[0].values) for cohort in cohorts} == {
+        frozenset({0, 3, 5}),
+        frozenset({1, 2, 4}),
+    }
+    with pytest.raises(ValueError, match="categories of at most 64 values. Received: id"):
+        describe_clusters(h, {"id": np.arange(ROWS)}, 2, ["id"])
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ((16_777_216, 16_777_218), np.float32),  # the mean of the two is no float32
+        ((1_700_000_050, 1_700_000_051), np.int64),  # nor are these
+        ((-np.inf, 0.5), np.float32),
+        ((0.5, np.inf), np.float32),
+    ],
+)
+def test_an_edge_lies_between_the_values(values, dtype) -> None:
+    """A tree's (low, high] and an interval's [low, high) hold the same rows."""
     rng = np.random.default_rng(1)
-    value = rng.integers(0, 8, ROWS).astype(np.float32) / 8
-    h = np.stack([value > 0.4, value <= 0.4], axis=1) + 0.01 * rng.normal(size=(ROWS, 2))
+    second = rng.random(ROWS) < 0.5
+    value = np.where(second, values[1], values[0]).astype(dtype)
+    h = np.stack([second, ~second], axis=1) + 0.01 * rng.normal(size=(ROWS, 2))
     cohorts = describe_clusters(h, {"value": value}, 2)
-    members = [set(value[cohort.contains({"value": value})].tolist()) for cohort in cohorts]
-    assert set.union(*members) == set(value.tolist())
-    assert all(max(m) < 0.4 or min(m) > 0.4 for m in members)
+    masks = {cohort.contains({"value": value}).tobytes() for cohort in cohorts}
+    assert masks == {second.tobytes(), (~second).tobytes()}
+    assert "e+38" not in " ".join(map(str, cohorts))
 
 
 def test_a_probe_tells_what_is_linear_in_h() -> None:
