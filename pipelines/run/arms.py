@@ -67,8 +67,8 @@ class Choice:
         unguarded = self.by == "targeted" and not self.guard and not self.number
         if ignored or unguarded or (self.number and self.only):
             raise ValueError(
-                f"With `by: {self.by}` a choice reads {sorted(read)}, not `number` together with `only`, and of targeted "
-                f"cohorts `guard` with `number` alone. Received: {self}"
+                f"With `by: {self.by}` a choice reads {sorted(read)}, not `number` together with `only`, and of "
+                f"targeted cohorts `guard` with `number` alone. Received: {self}"
             )
 
     @property

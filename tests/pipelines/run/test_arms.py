@@ -40,7 +40,7 @@ def test_an_arm_that_cannot_be(arguments, message) -> None:
         ({"rank": -1}, "`rank` must be at least 0"),
         ({"number": 1}, "`number` must be at least 2"),
         ({"by": "x"}, "`by`"),
-        ({"guard": False}, "of targeted cohorts `guard` with `number` alone"),
+        ({"guard": False}, "targeted cohorts `guard` with `number` alone"),
         ({"by": "rank", "clusters": 1}, "`clusters` must be at least 2, or 0"),
         ({"by": "rank", "clusters": 3, "crosses": 2}, "A choice has one of `axes`, `crosses` and `clusters`"),
         ({"clusters": 3}, r"With `by: targeted` a choice reads \['guard', 'number', 'only'\]"),
