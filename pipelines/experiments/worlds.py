@@ -76,7 +76,7 @@ def run_world(config: RunConfig, seed: int, folder: Path) -> World:
     run = RunFolder(folder, dataclasses.replace(config, data=dataclasses.replace(config.data, synthetic_ads=ads)))
     if file.exists():
         kept = read_json(file)
-        if kept.pop("config") != run.config.to_json():
+        if kept.pop("config", None) != run.config.to_json():
             raise ValueError(f"{folder} holds a world of another configuration. Choose another --output, or remove it")
         _remove_models(folder)
         return World(**kept)
