@@ -24,8 +24,8 @@ _MEASUREMENTS = 10
 
 _LEAST_STEPS = 200
 """Fewest steps between two measurements, for their cost. Measured with the model of `configs/demo.yaml`, batches of
-2048 and XLA on two CPU cores: one takes 0.6 % (baseline) and 0.7 % (C2AL) of the time of 200 steps. Beside it, tracing
-takes the time of 50 steps, once for all seeds of an arm, and drawing the rows that of 15."""
+2048 and XLA on two CPU cores: one takes 0.6 % (baseline) and 0.7 % (C2AL) of the time of 200 steps. Beside it, once
+for all seeds of an arm, tracing takes the time of 50 steps and drawing the rows that of 15."""
 
 
 def watch_attention(

@@ -74,7 +74,7 @@ def categorical_columns(schema: Schema) -> Array:
 
 
 def _train(schema: Schema, x: Array, y: Array, weights: Array) -> Any:
-    from sklearn.ensemble import HistGradientBoostingClassifier  # takes a second, which runs without it are spared
+    from sklearn.ensemble import HistGradientBoostingClassifier  # takes a second, and most runs do without it
 
     # Half of scikit-learn's rate: on Census NE 0.473, at its own 0.477.
     arguments = {"learning_rate": 0.05, "categorical_features": categorical_columns(schema), "random_state": 0}
