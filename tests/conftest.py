@@ -18,9 +18,6 @@ import hypothesis
 import numpy as np
 import pytest
 
-# The threads of scikit-learn wait by spinning: beside busy workers a fit of two seconds took eighty.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 # How long an example takes says nothing about the code.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

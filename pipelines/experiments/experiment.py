@@ -77,12 +77,13 @@ def _open_test_rows(run: RunFolder) -> TestRows:
 def _evaluate(run: RunFolder, name: str, rows: TestRows) -> Result:
     """An arm on the test rows, compared with its reference."""
     arm, seeds = run.arms[name], run.seeds_of(name)
-    cohorts = arm_cohorts(run, arm)
-    slices = dict.fromkeys(cohort.name for cohort in (*run.cohorts, *cohorts) if cohort.name in rows.slices)
+    trained = describe_training(run, name)
+    slices = dict.fromkeys(cohort.name for cohort in (*run.cohorts, *trained.cohorts) if cohort.name in rows.slices)
     evaluation = evaluate_arm(run, name, arm.reference, seeds, rows, list(slices))
-    lambdas = tuple(describe_training(run, name).lambdas.values())
     probes = {
         each: [probe_model(run, seed, each, run.cohorts) for seed in seeds] if run.config.probe else []
         for each in (arm.reference, name)
     }
-    return Result(arm, tuple(seeds), tuple(map(str, cohorts)), evaluation, lambdas, arm_divergence(run, arm), probes)
+    cohorts, lambdas = tuple(map(str, trained.cohorts)), tuple(trained.lambdas.values())
+    divergence = arm_divergence(run, arm, trained.cohorts)
+    return Result(arm, tuple(seeds), cohorts, evaluation, lambdas, divergence, probes)

@@ -55,9 +55,14 @@ def file_logits(
 
 
 def _predict(run: RunFolder, model: keras.Model, rows: Paths | EncodedRows, num_rows: int, description: str) -> Array:
-    batches = _batches(rows) if isinstance(rows, EncodedRows) else make_dataset(rows, run.schema, _BATCH)
-    batches = batches.take(-(-num_rows // _BATCH))
+    batches = first_batches(run, rows, num_rows)
     return predict(model, batches, num_rows, jit_compile=run.jit_compile is True, description=description)
+
+
+def first_batches(run: RunFolder, rows: Paths | EncodedRows, num_rows: int) -> tf.data.Dataset:
+    """Batches that hold the first `num_rows` of some rows, to be scored."""
+    batches = _batches(rows) if isinstance(rows, EncodedRows) else make_dataset(rows, run.schema, _BATCH)
+    return batches.take(-(-num_rows // _BATCH))
 
 
 @functools.lru_cache(maxsize=2)

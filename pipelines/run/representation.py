@@ -9,15 +9,13 @@ import numpy as np
 from c2al_tf.cohorts import Cohort
 from c2al_tf.data.columns.readers import count_rows
 from c2al_tf.data.columns.shards import split_files
-from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.files import read_json, write_json
 from c2al_tf.model import REPRESENTATION
 from c2al_tf.types import Array
 
 from .folder import RunFolder
+from .logits import first_batches
 from .rows import open_rows, read_split
-
-_BATCH = 8192
 
 PROBED = 20_000
 """Rows that a probe learns from, the first of the validation split, and as many test rows that it is measured on."""
@@ -28,7 +26,7 @@ def represent(run: RunFolder, seed: int, arm: str, split: str, most: int) -> Arr
     model = keras.saving.load_model(run.model_file(seed, arm), compile=False)
     encoder = keras.Model(model.input, model.get_layer(REPRESENTATION).output)
     rows = min(most, count_rows(split_files(run.path, split)))
-    batches = make_dataset(open_rows(run, split), run.schema, _BATCH).take(-(-rows // _BATCH))
+    batches = first_batches(run, open_rows(run, split), rows)
     return np.concatenate([np.asarray(encoder(x, training=False)) for x, *_ in batches]).astype(np.float32)[:rows]
 
 

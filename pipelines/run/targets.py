@@ -62,12 +62,12 @@ def arm_cohorts(run: RunFolder, arm: Arm) -> tuple[Any, ...]:
     return random_rows(choice, by_cohort, sizes.total_rows, positives, columns)
 
 
-def arm_divergence(run: RunFolder, arm: Arm) -> float | None:
-    """The divergence, by the run's measure, of the pair that an arm trains on; None if that is no pair found."""
+def arm_divergence(run: RunFolder, arm: Arm, cohorts: Sequence[Any]) -> float | None:
+    """The divergence, by the run's measure, of the pair that an arm's cohorts are; None if they are no pair found."""
     if arm.cohorts is None or arm.cohorts.by == "random":
         return None
-    cohorts, discovery = {*arm_cohorts(run, arm)}, _discovery_of(run, arm.cohorts)
-    found = (pair for pair in discovery.pairs if {*pair.cohorts} == cohorts)
+    discovery = _discovery_of(run, arm.cohorts)
+    found = (pair for pair in discovery.pairs if {*pair.cohorts} == {*cohorts})
     return next((pair.divergences[discovery.divergence] for pair in found), None)
 
 

@@ -48,6 +48,16 @@ def test_figures_are_those_of_each_slice_alone(data):
         assert d.by_seed[0] == pytest.approx(100 * (c2al / baseline - 1), rel=1e-9)
 
 
+def test_equal_logits_count_half_and_rows_by_weight_in_every_slice(data):
+    logits, labels, slices = data
+    weights = 0.5 + np.random.default_rng(3).random(ROWS)
+    rounded = {arm: np.round(z) for arm, z in logits.items()}
+    result = evaluate_by_cohort(rounded, labels, slices, weights=weights)
+    for name, mask in slices.items():
+        alone = slice_metrics(rounded["c2al"][0][mask], labels[mask], weights[mask])
+        assert result.metrics["c2al"][name][0]["auc"] == pytest.approx(alone["auc"], rel=1e-12)
+
+
 def test_zero_weight_rows_change_nothing(data):
     logits, labels, slices = data
     kept = np.arange(ROWS) % 5 > 0

@@ -119,6 +119,7 @@ def test_the_probe_and_the_figures(experiment) -> None:
     assert probed.value.between(0.5, 1).all()
     text = (folder / "results.md").read_text()
     assert "How well a logistic regression tells a cohort by h" in text
+    assert "| baseline | 2 |" in text, "all its seeds, although arms of one seed refer to it, too"
     for name in ("arms.svg", "divergence.svg"):
         assert f"({name})" in text
         assert ">crosses<" in (folder / name).read_text()

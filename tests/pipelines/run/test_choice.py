@@ -48,6 +48,11 @@ def test_choices(choice, names) -> None:
     assert [cohort.name for cohort in choose(choice, DISCOVERY, TARGETED, "js")] == list(names)
 
 
+def test_pairs_that_are_too_small_make_no_cohorts_without_the_guard_either() -> None:
+    with pytest.raises(ValueError, match="No axis has 4 cohorts; the most is 3"):
+        choose(Choice(number=4, guard=False), DISCOVERY, TARGETED, "js")
+
+
 def test_a_rank_beyond_the_pairs() -> None:
     message = "`rank` must be below the number of pairs, 2 that pass the guard. Received: rank=2"
     with pytest.raises(ValueError, match=message):

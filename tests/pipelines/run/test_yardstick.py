@@ -9,6 +9,7 @@ from c2al_pipelines.run import yardstick as module
 from c2al_pipelines.run.config import DataConfig, RunConfig
 from c2al_pipelines.run.folder import RunFolder
 from c2al_pipelines.run.yardstick import categorical_columns, encode, measure_yardstick
+from threadpoolctl import threadpool_limits
 
 from c2al_tf.cohorts import Cohort, Discovery, Guard, Interval
 from c2al_tf.data.inputs.features import FeatureEncoder
@@ -31,6 +32,15 @@ def draw(rows, seed):
     p = np.where((columns["city"] == "rome") == (columns["age"] < 30), 0.3, 0.02)
     columns["age"][rng.random(rows) < 0.1] = np.nan
     return {**columns, "click": (rng.random(rows) < p).astype(np.float32)}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The threads of scikit-learn wait by spinning: beside other jobs a fit of two seconds took eighty."""
+    import sklearn.ensemble  # noqa: F401  its thread pool must be there to be limited
+
+    with threadpool_limits(1, user_api="openmp"):
+        yield
 
 
 @pytest.fixture
