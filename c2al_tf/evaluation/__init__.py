@@ -10,4 +10,11 @@ but for the AUC, which then comes from a histogram of the scores (`scoring.histo
 """
 
 from .comparison import Evaluation as Evaluation, compare_arms as compare_arms, evaluate_by_cohort as evaluate_by_cohort
-from .counts import ALL as ALL, REST as REST, ArmCounts as ArmCounts, count_arms as count_arms, join_arms as join_arms
+from .counts import (
+    ALL as ALL,
+    REST as REST,
+    ArmCounts as ArmCounts,
+    count_arms as count_arms,
+    join_arms as join_arms,
+    join_slices as join_slices,
+)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -179,6 +180,38 @@ def join_arms(counts: Mapping[str, Sequence[ArmCounts]]) -> ArmCounts:
         scores=joined("scores"),
         aucs=None if first.aucs is None else joined("aucs"),
     )
+
+
+_SLICE_AXES = {"rows": 0, "positives": 0, "weight": 0, "positive_weight": 0}
+_SLICE_AXES |= {"losses": 2, "predictions": 2, "scores": 2, "aucs": 2}
+
+
+def join_slices(parts: Sequence[ArmCounts], slices: Sequence[str]) -> ArmCounts:
+    """The counts on some slices, from counts of the same arms and rows on some of these slices each.
+
+    Args:
+        parts: The counts. Of a slice that several have, the first one's are taken.
+        slices: Names of the slices that are wanted, `all` first.
+
+    Raises:
+        ValueError: If the parts are of other arms or rows, or a slice is in none of them.
+    """
+    first = parts[0]
+    for part in parts:
+        same = part.arms == first.arms and part.seed == first.seed and (part.aucs is None) == (first.aucs is None)
+        if not same or not np.array_equal(part.block_rows, first.block_rows):
+            raise ValueError(f"Slices must be counted for the same arms and rows. Received: {first.arms}, {part.arms}")
+    names = [name for part in parts for name in part.slices]
+    missing = [name for name in slices if name not in names]
+    if missing or list(slices[:1]) != [ALL]:
+        raise ValueError(f"`slices` must be of {names}, {ALL!r} first. Received: {list(slices)}")
+    at = [names.index(name) for name in slices]
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts], axis).take(at, axis)
+        for name, axis in _SLICE_AXES.items()
+        if getattr(first, name) is not None
+    }
+    return dataclasses.replace(first, slices=tuple(slices), **arrays)
 
 
 def _count_scores(z: Array, rows: Rows, places: Sequence[Array]) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 
 from c2al_tf.cohorts import GIVEN, Cohort
 from c2al_tf.data.columns.shards import split_files
-from c2al_tf.evaluation import ALL, REST, ArmCounts, Evaluation, compare_arms, count_arms, join_arms
+from c2al_tf.evaluation import ALL, REST, ArmCounts, Evaluation, compare_arms, count_arms, join_arms, join_slices
 from c2al_tf.types import Array
 
 from .folder import RunFolder, save_arrays
@@ -43,12 +43,10 @@ class TestRows:
     version: str
 
     @cached_property
-    def digest(self) -> str:
-        """Changes with what a count of these rows depends on."""
-        value = hashlib.sha256(self.version.encode())
-        for name, mask in self.slices.items():
-            value.update(name.encode() + np.packbits(mask).tobytes())
-        return value.hexdigest()
+    def digests(self) -> dict[str, str]:
+        """Of each slice what changes with its rows."""
+        masks = {name: hashlib.sha256(np.packbits(mask).tobytes()).hexdigest() for name, mask in self.slices.items()}
+        return {ALL: "", **masks}
 
 
 def read_test_rows(run: RunFolder, more: Iterable[Cohort] = ()) -> TestRows:
@@ -118,23 +116,26 @@ def evaluate_arm(
 
 
 def count_model(run: RunFolder, seed: int, arm: str, rows: TestRows) -> ArmCounts:
-    """The counts of one model on the test rows, kept beside it."""
+    """The counts of one model on the test rows, kept beside it: a slice that is new costs itself alone."""
     file = run.model_folder(seed, arm) / "test_counts.npz"
     logits = split_logits(run, seed, arm, "test")
-    digest = hashlib.sha256(rows.digest.encode() + logits.tobytes()).hexdigest()
-    found = _read_counts(file, digest)
-    if found is None:
-        found = count_arms(
-            {arm: logits},
+    digest = hashlib.sha256(rows.version.encode() + logits.tobytes()).hexdigest()
+    known, digests = _read_counts(file, digest)
+    new = {name: mask for name, mask in rows.slices.items() if digests.get(name) != rows.digests[name]}
+    if new or not known:
+        counted = count_arms(
+            {"model": logits},
             rows.labels,
-            rows.slices,
+            new,
             weights=rows.weights,
             units=rows.units,
             exact=True,
             progress=False,
         )
-        _write_counts(file, found, digest)
-    return found
+        digests |= rows.digests
+        known = [join_slices([counted, *known], list(digests))]
+        _write_counts(file, known[0], digest, digests)
+    return join_slices(known, list(rows.digests))
 
 
 def _check_partitions(counts: ArmCounts, partitions: Mapping[str, Sequence[str]]) -> None:
@@ -152,19 +153,20 @@ def _check_partitions(counts: ArmCounts, partitions: Mapping[str, Sequence[str]]
 _ARRAYS = tuple(f.name for f in dataclasses.fields(ArmCounts) if f.name not in ("arms", "slices", "grouped", "seed"))
 
 
-def _write_counts(file: Path, counts: ArmCounts, digest: str) -> None:
+def _write_counts(file: Path, counts: ArmCounts, digest: str, digests: Mapping[str, str]) -> None:
     values: dict[str, Any] = {name: getattr(counts, name) for name in _ARRAYS}
-    values |= {"slices": np.array(counts.slices), "grouped": counts.grouped, "seed": counts.seed, "digest": digest}
-    save_arrays(file, values)
+    values |= {"slices": np.array([*digests]), "digests": np.array([*digests.values()])}
+    save_arrays(file, values | {"grouped": counts.grouped, "seed": counts.seed, "digest": digest})
 
 
-def _read_counts(file: Path, digest: str) -> ArmCounts | None:
-    """What `_write_counts` wrote of the same rows and slices; None if there is nothing such."""
+def _read_counts(file: Path, digest: str) -> tuple[list[ArmCounts], dict[str, str]]:
+    """What `_write_counts` wrote of the same rows and logits, with the digests of its slices; nothing if of others."""
     if not file.exists():
-        return None
+        return [], {}
     with np.load(file) as saved:
         if str(saved["digest"]) != digest:
-            return None
+            return [], {}
         arrays: dict[str, Any] = {name: saved[name] for name in _ARRAYS}
-        slices, grouped, seed = saved["slices"].tolist(), bool(saved["grouped"]), int(saved["seed"])
-    return ArmCounts(arms=("model",), slices=tuple(slices), grouped=grouped, seed=seed, **arrays)
+        digests = dict(zip(saved["slices"].tolist(), saved["digests"].tolist(), strict=True))
+        grouped, seed = bool(saved["grouped"]), int(saved["seed"])
+    return [ArmCounts(arms=("model",), slices=(*digests,), grouped=grouped, seed=seed, **arrays)], digests

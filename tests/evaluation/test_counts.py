@@ -1,7 +1,10 @@
+import dataclasses
+import functools
+
 import numpy as np
 import pytest
 
-from c2al_tf.evaluation import compare_arms, count_arms, evaluate_by_cohort, join_arms
+from c2al_tf.evaluation import compare_arms, count_arms, evaluate_by_cohort, join_arms, join_slices
 
 ROWS, SEEDS = 6000, 3
 
@@ -141,6 +144,25 @@ def test_models_that_are_counted_one_by_one_join_to_arms(data):
     parts["other"][1] = count_arms({"other": logits["other"][1]}, labels, slices, weights=weights, exact=True)
     with pytest.raises(ValueError, match="on the same rows and slices. Received: others for arm 'other'"):
         join_arms(parts)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_slices_that_are_counted_one_by_one_join(data, exact):
+    logits, labels, slices, weights, users = data
+    count = functools.partial(count_arms, logits, labels, weights=weights, units=users, exact=exact)
+    whole, parts = count(slices), [count({name: mask}) for name, mask in slices.items()]
+    joined = join_slices(parts, whole.slices)
+    for field in dataclasses.fields(whole):
+        np.testing.assert_array_equal(getattr(joined, field.name), getattr(whole, field.name))
+    some = list(whole.slices)[::2]
+    np.testing.assert_array_equal(join_slices([whole], some).losses, whole.losses[:, :, ::2])
+    other = {"group_0": ~slices["group_0"]}
+    first = join_slices([count(other), whole], whole.slices)
+    assert first.rows[first.slices.index("group_0")] == np.count_nonzero(other["group_0"] & (weights > 0))
+    with pytest.raises(ValueError, match="`slices` must be of .*, 'all' first. Received: .'all', 'none'"):
+        join_slices(parts, ["all", "none"])
+    with pytest.raises(ValueError, match="for the same arms and rows"):
+        join_slices([whole, count_arms(logits, labels, slices, exact=exact)], whole.slices)
 
 
 def test_exact_counts_are_of_all_rows(data):
