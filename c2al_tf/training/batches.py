@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 
+from ..data.inputs.dataset import in_form_already
 from ..data.inputs.labels import check_class_weight
 from ..form import outputs_by_name
 from ..types import PRIMARY, Tensor
@@ -106,6 +107,8 @@ def in_form(
     if class_weight is not None:
         check_class_weight(class_weight)
         factors = [float(class_weight[0]), float(class_weight[1])]
+    if factors is None and in_form_already(rows) and (names is None or {*names} == {*spec[0]}):
+        return rows  # Another map would cost a tenth of a second for each pass.
     if factors is not None and primary not in tasks:
         raise ValueError(f"`class_weight` is of the labels of `{primary}`. Received: labels of {sorted(tasks)}")
 
@@ -125,15 +128,11 @@ def in_form(
     return rows.map(lambda *batch: traced(*batch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def inputs_alone(rows: tf.data.Dataset, model: keras.Model) -> tf.data.Dataset:
-    """Batches `(x,)` of batches `(x, ...)`: the columns that the model reads."""
-    names = _input_names(model, rows.element_spec[0])
-
-    @tf.autograph.experimental.do_not_convert
-    def inputs(x: Any, *_: Any) -> tuple[Any]:
-        return (_select(x, names),)
-
-    return rows.map(inputs, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+def inputs_alone(rows: tf.data.Dataset, model: keras.Model) -> tuple[Any, Iterator[Any]]:
+    """What the model reads of batches `(x, ...)`: its specification, and batch by batch."""
+    spec = rows.element_spec[0]
+    names = _input_names(model, spec)
+    return _select(spec, names), (_select(batch[0], names) for batch in rows)
 
 
 def grouped(batches: Iterable[Any], size: int) -> Iterable[Any]:

@@ -97,11 +97,11 @@ def predict(
     tasks = list(outputs_by_name(model))
     if task not in tasks:
         raise ValueError(f"`task` must be one of the model's, {tasks}. Received: task={task!r}")
-    batches = inputs_alone(batches, model)
-    step = _compiled(model, ("predict", task, jit_compile), compile_for, batches.element_spec)
+    spec, inputs = inputs_alone(batches, model)
+    step = _compiled(model, ("predict", task, jit_compile), compile_for, (spec,))
     parts = []
     with tqdm(total=num_rows, desc=description, unit=" rows", unit_scale=True, leave=False, delay=1) as bar:
-        for (x,) in batches:
+        for x in inputs:
             parts.append(step(x).numpy()[: num_rows - bar.n])
             bar.update(len(parts[-1]))
     logits = np.concatenate(parts)

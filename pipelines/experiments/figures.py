@@ -31,8 +31,9 @@ def draw_figures(results: Sequence[Result], titles: Mapping[str, str], lambdas: 
     if len(by_lambda) >= _FEWEST:
         figures["lambdas.svg"] = _lambdas(dict(sorted(by_lambda.items())), titles)
     with_pair = [r for r in usual if r.divergence is not None and {*r.lambdas} == {*lambdas}]
-    if len({result.divergence for result in with_pair}) >= _FEWEST:
-        figures["divergence.svg"] = _divergence(with_pair)
+    pairs = {result.cohorts: result for result in reversed(with_pair)}  # an arm that finds another's pair is left out
+    if len(pairs) >= _FEWEST:
+        figures["divergence.svg"] = _divergence([*reversed(pairs.values())])
     return figures
 
 
@@ -93,7 +94,7 @@ def _lambdas(by_lambda: Mapping[float, Result], titles: Mapping[str, str]) -> st
 
 
 def _divergence(results: Sequence[Result]) -> str:
-    """Overall NE_diff against the divergence of the pair, a dot for each arm."""
+    """Overall NE_diff against the divergence of the pair, a dot for each pair."""
     with rc_context(STYLE):
         figure = Figure(figsize=(6.0, 3.4))
         axes = figure.subplots()

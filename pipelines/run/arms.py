@@ -62,7 +62,7 @@ class Choice:
             raise ValueError(f"`clusters` must be at least 2, or 0. Received: clusters={self.clusters}")
         if sum(map(bool, (self.axes, self.crosses, self.clusters))) > 1:
             raise ValueError(f"A choice has one of `axes`, `crosses` and `clusters`. Received: {self}")
-        read = {"targeted": {"number", "only", "guard"}, "random": {"draw", "only"}}.get(self.by, _READ_OF_PAIRS)
+        read = _READ[self.by]
         ignored = sorted(f.name for f in dataclasses.fields(self) if f.name not in read and not self._is_default(f))
         unguarded = self.by == "targeted" and not self.guard and not self.number
         if ignored or unguarded or (self.number and self.only):
@@ -80,7 +80,13 @@ class Choice:
         return field.name == "by" or getattr(self, field.name) == field.default
 
 
-_READ_OF_PAIRS = {"rank", "divergence", "axes", "crosses", "clusters", "only", "guard"}
+_READ_OF_PAIRS = {"rank", "divergence", "axes", "crosses", "clusters", "only"}
+_READ = {
+    "targeted": {"number", "only", "guard"},
+    "rank": _READ_OF_PAIRS | {"guard"},
+    "least": _READ_OF_PAIRS,  # the least divergent pairs are those that the guard refuses
+    "random": {"draw", "only"},
+}
 
 
 @dataclass(frozen=True)

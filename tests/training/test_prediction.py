@@ -9,6 +9,7 @@ import tensorflow as tf
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.metrics import NormalizedEntropy
 from c2al_tf.training import evaluate, predict
+from c2al_tf.training.batches import in_form
 
 from ..untuned import UNTUNED
 
@@ -35,6 +36,21 @@ def test_predict_leaves_padding_out(model, rows_in_order) -> None:
     np.testing.assert_allclose(logits[:BATCH], np.asarray(model(x)["primary"])[:, 0], rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="`batches` must hold `num_rows` rows. Received: 1024 rows, num_rows=2000"):
         predict(model, rows_in_order(), 2000)
+
+
+def test_rows_of_make_dataset_pass_as_they_are(model, rows_in_order) -> None:
+    """What else there is takes another map, to the same batches: its labels are not known to be checked."""
+    rows = rows_in_order()
+    assert in_form(rows, model) is rows
+    others = [rows.take(100), in_form(rows, model, {0: 1.0, 1: 1.0}), rows.map(lambda x, *_: (x | {"more": 1}, *_))]
+    for other in others:
+        formed = in_form(other, model)
+        assert formed is not other
+        for batch, expected in zip(formed, rows, strict=True):
+            tf.nest.map_structure(np.testing.assert_array_equal, batch, expected)
+    wrong = rows.map(lambda x, y, weight: (x, {task: 3 * label for task, label in y.items()}, weight))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be 0 or 1, or a probability between them"):
+        evaluate(model, wrong)
 
 
 def test_zero_weight_rows_change_nothing(model, small_schema, small_rows, tmp_path) -> None:

@@ -1,5 +1,6 @@
 """Files, or rows that were encoded once, to batches of (model inputs, labels, weight)."""
 
+import weakref
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
@@ -104,4 +105,14 @@ def make_dataset(
     options = tf.data.Options()
     # Autotuning is off: its thread sleeps for up to a minute, and closing an iterator waits for it.
     options.autotune.enabled = False
-    return dataset.prefetch(_READY_BATCHES).with_options(options)
+    dataset = dataset.prefetch(_READY_BATCHES).with_options(options)
+    _MADE_HERE.add(dataset)
+    return dataset
+
+
+_MADE_HERE: weakref.WeakSet[tf.data.Dataset] = weakref.WeakSet()
+
+
+def in_form_already(rows: tf.data.Dataset) -> bool:
+    """Whether `make_dataset` made this very dataset: its labels are checked and of the form that a step takes."""
+    return rows in _MADE_HERE

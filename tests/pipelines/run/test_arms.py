@@ -41,6 +41,7 @@ def test_an_arm_that_cannot_be(arguments, message) -> None:
         ({"number": 1}, "`number` must be at least 2"),
         ({"by": "x"}, "`by`"),
         ({"guard": False}, "targeted cohorts `guard` with `number` alone"),
+        ({"by": "least", "guard": False}, r"With `by: least` a choice reads \['axes', .*, 'only', 'rank'\]"),
         ({"by": "rank", "clusters": 1}, "`clusters` must be at least 2, or 0"),
         ({"by": "rank", "clusters": 3, "crosses": 2}, "A choice has one of `axes`, `crosses` and `clusters`"),
         ({"clusters": 3}, r"With `by: targeted` a choice reads \['guard', 'number', 'only'\]"),
