@@ -157,6 +157,8 @@ def test_arms_in_a_file(experiment, c2al, tmp_path) -> None:
     outcome = c2al("experiment", tmp_path / "e.yaml", f"--run-dir={folder}")
     assert outcome.status == 0, outcome.error
     assert [result["arm"] for result in read_json(folder / "results.json")] == ["c2al"]
+    assert (experiment[0] / "divergence.svg").exists()
+    assert not (folder / "divergence.svg").exists(), "of arms that are no more"
 
 
 def test_the_interval_of_many_arms_is_wider() -> None:
