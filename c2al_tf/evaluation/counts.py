@@ -190,7 +190,7 @@ def join_slices(parts: Sequence[ArmCounts], slices: Sequence[str]) -> ArmCounts:
     """The counts on some slices, from counts of the same arms and rows on some of these slices each.
 
     Args:
-        parts: The counts. Of a slice that several have, the first one's are taken.
+        parts: The counts, at least one. Of a slice that several have, the first one's are taken.
         slices: Names of the slices that are wanted, `all` first.
 
     Raises:
@@ -199,7 +199,8 @@ def join_slices(parts: Sequence[ArmCounts], slices: Sequence[str]) -> ArmCounts:
     first = parts[0]
     for part in parts:
         same = part.arms == first.arms and part.seed == first.seed and (part.aucs is None) == (first.aucs is None)
-        if not same or not np.array_equal(part.block_rows, first.block_rows):
+        # All rows of all arms lose the same, block by block.
+        if not same or not np.array_equal(part.losses[:, :, 0], first.losses[:, :, 0]):
             raise ValueError(f"Slices must be counted for the same arms and rows. Received: {first.arms}, {part.arms}")
     names = [name for part in parts for name in part.slices]
     missing = [name for name in slices if name not in names]

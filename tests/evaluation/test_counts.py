@@ -163,6 +163,9 @@ def test_slices_that_are_counted_one_by_one_join(data, exact):
         join_slices(parts, ["all", "none"])
     with pytest.raises(ValueError, match="for the same arms and rows"):
         join_slices([whole, count_arms(logits, labels, slices, exact=exact)], whole.slices)
+    others = count_arms(logits, 1 - labels, slices, weights=weights, units=users, exact=exact)
+    with pytest.raises(ValueError, match="for the same arms and rows"):
+        join_slices([whole, others], whole.slices)
 
 
 def test_exact_counts_are_of_all_rows(data):
