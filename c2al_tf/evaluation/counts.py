@@ -182,8 +182,10 @@ def join_arms(counts: Mapping[str, Sequence[ArmCounts]]) -> ArmCounts:
     )
 
 
-_SLICE_AXES = {"rows": 0, "positives": 0, "weight": 0, "positive_weight": 0}
-_SLICE_AXES |= {"losses": 2, "predictions": 2, "scores": 2, "aucs": 2}
+_SLICE_AXES = {
+    **dict.fromkeys(("rows", "positives", "weight", "positive_weight"), 0),
+    **dict.fromkeys(("losses", "predictions", "scores", "aucs"), 2),
+}
 
 
 def join_slices(parts: Sequence[ArmCounts], slices: Sequence[str]) -> ArmCounts:

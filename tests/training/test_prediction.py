@@ -48,6 +48,10 @@ def test_rows_of_make_dataset_pass_as_they_are(model, rows_in_order) -> None:
         assert formed is not other
         for batch, expected in zip(formed, rows, strict=True):
             tf.nest.map_structure(np.testing.assert_array_equal, batch, expected)
+    name = next(iter(model.input))
+    read = keras.Input((), name=name)
+    fewer = keras.Model({name: read}, {"primary": keras.layers.Dense(1)(keras.layers.Reshape((1,))(read))})
+    assert set(in_form(rows, fewer).element_spec[0]) == {name}, "Keras would feed the others by position"
     wrong = rows.map(lambda x, y, weight: (x, {task: 3 * label for task, label in y.items()}, weight))
     with pytest.raises(tf.errors.InvalidArgumentError, match="must be 0 or 1, or a probability between them"):
         evaluate(model, wrong)
