@@ -106,6 +106,11 @@ class SavedModel:
             )
             return dict(zip(called.outputs, self._session.run(call, list(inputs.values())), strict=True))
 
+    def must_be_fed(self, name: str, signature: str = DEFAULT_SIGNATURE) -> bool:
+        """Whether an input is a placeholder: without a value TensorFlow refuses every call that reads it."""
+        with self._call():
+            return self._session.operation_type(self.signatures[signature].inputs[name].tensor) == "Placeholder"
+
     def run_together(
         self, inputs: Mapping[str, Any], outputs: Mapping[str, Sequence[str]]
     ) -> dict[str, dict[str, Array]]:

@@ -53,6 +53,7 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "TF_NewTensor": (_void, [_int, _void, _int, _void, _size, Deallocator, _void]),
     "TF_NumDims": (_int, [_void]),
     "TF_OperationNumOutputs": (_int, [_void]),
+    "TF_OperationOpType": (_text, [_void]),
     "TF_SessionRun": (
         None,
         [_void, _void, _void, _void, _int, _void, _void, _int, _void, _int, _void, _void],

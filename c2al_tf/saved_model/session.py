@@ -66,6 +66,11 @@ class Session:
             raise SavedModelError(f"The graph has no tensor {name!r}.", NOT_FOUND)
         return Output(handle, int(index or 0))
 
+    def operation_type(self, name: str) -> str:
+        """What kind of operation gives a tensor of the graph, `Placeholder` for instance."""
+        kind: bytes = self._quick.TF_OperationOpType(self._output(name).operation)
+        return kind.decode()
+
     def run(self, call: "Call", feeds: Sequence[Array | RawTensor]) -> list[Array]:
         """Feeds tensors and returns the fetched ones; TensorFlow checks the dtypes."""
         inputs, outputs = call

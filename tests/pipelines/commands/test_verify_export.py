@@ -146,6 +146,43 @@ def test_each_line_of_the_verdict_falls_for_an_export_that_breaks_it(
     assert any(line.startswith(what) for line in failed), failed
 
 
+def value_by_default(graph) -> None:
+    """An input that has a value where a request gives none."""
+    (node,) = [node for node in graph.node if node.name == "serving_default_b"]
+    node.op = "PlaceholderWithDefault"
+    node.input.append("default")
+    default = graph.node.add(name="default", op="Const")
+    default.attr["dtype"].type = tf.float32.as_datatype_enum
+    default.attr["value"].tensor.CopyFrom(tf.make_tensor_proto([0.0]))
+
+
+@pytest.mark.parametrize(
+    ("reads", "change", "what", "found"),
+    [
+        (lambda a, b: a + b, value_by_default, "without an input, tried with 2", "TensorFlow answers in spite of b"),
+        (lambda a, b: a, None, "with another rank of an input, tried with 2", "TensorFlow answers in spite of b"),
+        (lambda a, b: a + b, None, None, None),
+    ],
+    ids=["by default", "not read", "good"],
+)
+def test_one_of_two_inputs_that_a_request_need_not_give(c2al, tmp_path, reads, change, what, found) -> None:
+    module = tf.Module()
+    specs = [tf.TensorSpec((None,), tf.float32, name) for name in "ab"]
+    module.serve = tf.function(lambda a, b: {"logits": column(reads(a, b))}, input_signature=specs)
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.serve})
+    if change:
+        path = tmp_path / "1" / "saved_model.pb"
+        saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+        change(saved.meta_graphs[0].graph_def)
+        path.write_bytes(saved.SerializeToString())
+    outcome = c2al("verify-export", tmp_path / "1", "--json", tmp_path / "verdict.json")
+    failed = [check for check in json.loads((tmp_path / "verdict.json").read_text()) if not check["passed"]]
+    assert outcome.status == (1 if what else 0)
+    assert [(check["what"], check["found"]) for check in failed] == (
+        [(f"serving_default: refuses a call {what}", found)] if what else []
+    )
+
+
 def test_an_input_of_another_dtype_than_declared(c2al, tmp_path) -> None:
     """The signature declares float32 and names a tensor of strings."""
     save(tmp_path / "1", any_input)
