@@ -70,10 +70,10 @@ def test_where_nothing_varies_only_what_differs_is_called():
 @pytest.mark.parametrize(("common", "own"), [(0.0, 0.01), (0.01, 0.002)])
 @pytest.mark.parametrize("num_seeds", [2, 3])
 def test_of_sixty_slices_without_a_difference_none_is_called(num_seeds, common, own):
-    """Models that a seed makes better or worse as a whole, or by slice: own intervals would call some in most tries."""
+    """Models that a seed makes better or worse as a whole, or by slice: own intervals would call some in many tries."""
     called = {"together": 0, "alone": 0}
     counts = resample_counts(100, 100)
-    for seed in range(20):
+    for seed in range(10):
         rng = np.random.default_rng(seed)
         size = rng.uniform(20, 500, (60, 1))
         reference = rng.gamma(size / 20, 1.0, (60, 100)) + 0.01
@@ -86,5 +86,5 @@ def test_of_sixty_slices_without_a_difference_none_is_called(num_seeds, common, 
         claims = claim(differences, ["all"])
         called["together"] += bool({*claims.better, *claims.worse} - {"all"})
         called["alone"] += any(d.low > 0 or d.high < 0 for d in found[1:])
-    assert called["together"] <= 2  # 1 is expected at most
-    assert called["alone"] > 4
+    assert called["together"] <= 1  # 0.5 is expected at most
+    assert called["alone"] > 2

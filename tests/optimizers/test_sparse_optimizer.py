@@ -48,9 +48,10 @@ def rows(num_batches: int = 6) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return x, rng.normal(size=(len(x["small"]), 1)).astype(np.float32)
 
 
-def fitted(optimizer: keras.optimizers.Optimizer, jit_compile: bool = False, **kwargs: Any) -> list[np.ndarray]:
+def fitted(optimizer: keras.optimizers.Optimizer, jit_compile: bool | None = None, **kwargs: Any) -> list[np.ndarray]:
+    """The weights after an epoch; step by step where neither way of compiling is named: compiling takes seconds."""
     model = make_model(**kwargs)
-    model.compile(optimizer, "mse", jit_compile=jit_compile)
+    model.compile(optimizer, "mse", jit_compile=bool(jit_compile), run_eagerly=jit_compile is None)
     x, y = rows()
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH, drop_remainder=True)
     model.fit(batches.with_options(UNTUNED), shuffle=False, verbose=0)

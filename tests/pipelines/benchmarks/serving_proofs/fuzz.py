@@ -76,11 +76,14 @@ class Fuzz:
             self._ask_bytes(count * 3 // 10, number)
             self._ask_rest(count - count * 4 // 10 - count * 3 // 10, number)
 
-    def attack(self, inputs: Inputs, sizes: Sequence[int]) -> None:
-        """Sends all attacks on a model of these inputs; those whose size can be chosen have each of these sizes."""
+    def attack(self, inputs: Inputs, sizes: Sequence[int], every: int = 1) -> None:
+        """Sends attacks on a model of these inputs: all, or every second or third.
+
+        Those whose size can be chosen have each of these sizes.
+        """
         options = [("grpc.max_send_message_length", -1)]
         with grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}", options) as self._channel:
-            for attack in attacks(inputs, sizes):
+            for attack in itertools.islice(attacks(inputs, sizes), 0, None, every):
                 act = self._post if attack.method.startswith("POST ") else self._call
                 act = functools.partial(act, is_compressed=True) if attack.compressed else act
                 self._measure(act, attack.method, attack.data, attack)
