@@ -110,8 +110,9 @@ def _check_refusals(
     dtypes = {key: _but(rows, key) | {key: _of_another_dtype(values)} for key, values in rows.items()}
     ranked = [key for key, spec in signature.inputs.items() if spec.shape is not None]
     ranks = {key: _but(rows, key) | {key: rows[key][..., np.newaxis]} for key in ranked}
+    nothing: dict[str, dict[str, Array]] = {"no input at all": {}} if asks_anew else {}
     for what, spoilt in {
-        "without an input": ({"no input at all": {}} if asks_anew else {}) | defaults,
+        "without an input": nothing | defaults,
         "with another dtype of an input": dtypes,
         "with another rank of an input": ranks,
     }.items():
