@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from c2al_tf.blocks import hash_rows
 from c2al_tf.cohorts import Cohort, Discovery, Pair
@@ -131,6 +132,7 @@ def _hash_content(columns: Columns, draw: int) -> Array:
 def _bits(values: Array) -> Array:
     """Maps values of a raw column (rows,) to uint64 (rows,), equal where the values are."""
     if values.dtype == object:
-        distinct, codes = np.unique(values.astype(str), return_inverse=True)
-        return np.array([zlib.crc32(value.encode()) for value in distinct], np.uint64)[codes]
+        coded = pa.array(values, pa.string()).dictionary_encode()
+        bits = np.array([zlib.crc32(value.encode()) for value in coded.dictionary.to_pylist()], np.uint64)
+        return bits[coded.indices.to_numpy()]
     return values.astype(np.float64).view(np.uint64)
