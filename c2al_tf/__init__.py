@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .cohort_model import with_cohort_heads as with_cohort_heads
     from .cohorts import (
         Axis as Axis,
         Cohort as Cohort,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "cohorts": ("Axis", "Cohort", "Discovery", "Guard", "Interval", "Values", "discover_cohorts"),
+    "cohort_model": ("with_cohort_heads",),
     "config": ("ModelConfig", "TrainingConfig"),
     "data.columns.readers": ("read_columns",),
     "data.inputs.dataset": ("make_dataset",),

@@ -10,8 +10,9 @@ from .config import ModelConfig
 from .form import form_of, inputs_of, names_in, outputs_by_name, restore
 from .graph import all_layers, calls, squashing_operation, tensor_in_graph, tensors_of_layer
 from .layers import NamedInputs, TaskHead
+from .names import cohort_names
 from .schema import Schema
-from .types import PRIMARY, TASK_NAME, Tensor
+from .types import PRIMARY, Tensor
 
 
 def build_model(
@@ -101,7 +102,7 @@ def add_cohort_heads(
     """
     outputs = outputs_by_name(model)
     _check_overrides(model, "Its methods would be lost")
-    cohorts = _cohort_names(cohorts, outputs, priors or {})
+    cohorts = cohort_names(cohorts, outputs, priors or {})
     check_logits(model)
     original = _original(model) or form_of(model)
     h = _representation(model, representation)
@@ -183,25 +184,6 @@ def _check_overrides(model: keras.Model, consequence: str, names: Collection[str
 
 _REBUILDING = {"__init__", "__new__", "get_config", "from_config", "build", "get_build_config", "build_from_config"}
 """Methods of a subclass that say how its graph comes about, which is there."""
-
-
-def _cohort_names(cohorts: Iterable[str], outputs: Collection[str], priors: Mapping[str, float]) -> list[str]:
-    names = [cohorts] if isinstance(cohorts, str) else list(cohorts)
-    wrong = [name for name in names if not isinstance(name, str) or not TASK_NAME.fullmatch(name)]
-    if wrong or isinstance(cohorts, str):
-        raise ValueError(
-            "`cohorts` must be names, `[cohort.name for cohort in cohorts]`, of letters, digits, `_` and `-` "
-            f"that begin with a letter or digit. Received: {cohorts if isinstance(cohorts, str) else wrong}"
-        )
-    taken = sorted({*outputs} & {*names}) or sorted({name for name in names if names.count(name) > 1})
-    if taken or not names:
-        raise ValueError(
-            f"Every cohort needs a name that no other output has, and at least one is needed. Received: {names}; "
-            f"taken: {taken or sorted(outputs)}"
-        )
-    if unknown := sorted({*priors} - {*names}):
-        raise ValueError(f"`priors` must be of cohorts among {names}. Received: {unknown}")
-    return names
 
 
 def _representation(model: keras.Model, representation: str | Tensor) -> Tensor:

@@ -49,7 +49,8 @@ def what_the_reader_has() -> dict[str, object]:
 @pytest.mark.filterwarnings(
     "ignore:`shuffle=True` was passed, but will be ignored:UserWarning"
 )  # by Keras, of any dataset
-def test_the_code_runs_as_printed():
+def test_the_code_runs_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     namespace = what_the_reader_has()
     first, second = blocks()
     exec(first, namespace)

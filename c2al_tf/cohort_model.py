@@ -1,0 +1,343 @@
+"""Cohort heads around any Keras model: they learn beside it, and it stays what it is."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from .layers import TaskHead
+from .names import cohort_names
+from .types import PRIMARY, Tensor
+
+_OUTPUTS, _LOGITS = "outputs", "cohort_logits"
+
+
+def with_cohort_heads(
+    model: keras.Model,
+    at: str | keras.Layer | Tensor | None,
+    cohorts: Iterable[str],
+    *,
+    weight: float | Mapping[str, float] = 0.1,
+    hidden_units: Sequence[int] = (64,),
+    priors: Mapping[str, float] | None = None,
+) -> "CohortModel":
+    """A model that trains `model` with one auxiliary head per cohort: functional, Sequential or subclassed.
+
+    `compile` and `fit` it as you did `model`, on rows of `add_cohort_labels`: losses and metrics are those of `model`'s
+    own outputs. In training it adds
+
+        sum over cohorts c of weight_c * mean(binary cross entropy of y_c)
+
+    to the loss (METHOD step 5), and says each as `<cohort>_loss`. In `evaluate`, `predict` and a call without
+    `training=True` it is `model`: heads have no part in it. If `model` is compiled this one is, in the same way with a
+    new optimizer.
+
+    `model` itself is trained, nothing is copied: afterwards `.base` is to be saved over the old file or exported. There
+    is nothing to strip.
+
+    Args:
+        model: Any Keras 3 model without a `train_step` of its own, new or trained. Its own `compute_loss` and
+            `compute_metrics` are called, with the labels that it had before.
+        at: What makes the shared representation (batch, units): a layer, its name, or its output as a tensor of a
+            functional model. None: what the last Dense layer reads, in a model of one output.
+        cohorts: Names of the cohorts (`cohort.name`).
+        weight: Weight of the cohorts' losses, lambda, or by cohort.
+        hidden_units: Units of each head's hidden layers.
+        priors: Share of positives `y * 1[x in cohort]` among all rows, by cohort, from which a head's bias starts.
+
+    Raises:
+        ValueError: If the model has its own `train_step`, the layer is not found or ambiguous, or names, weights or
+            priors do not fit. From the first batch: if the layer is not called once, or what it gives is not (batch,
+            units).
+    """
+    names = cohort_names(cohorts, (), priors or {})
+    weights = dict(weight) if isinstance(weight, Mapping) else dict.fromkeys(names, float(weight))
+    if {*weights} != {*names} or not all(value >= 0 for value in weights.values()):
+        raise ValueError(f"`weight` must be at least 0, for each of {names}. Received: weight={weight}")
+    layer = _layer_of(model, at)
+    wrapped = CohortModel(
+        model, None if layer is None else layer.name, weights, hidden_units=hidden_units, priors=priors
+    )
+    if model.compiled and (config := model.get_compile_config()):
+        wrapped.compile_from_config(config)
+    return wrapped
+
+
+@keras.saving.register_keras_serializable(package="c2al_tf")
+class CohortModel(keras.Model):
+    """What `with_cohort_heads` returns.
+
+    Args:
+        base: The model that is trained.
+        at: Name of the layer whose output is the shared representation; None: what the last Dense reads.
+        weights: Weight of each cohort's loss, by the cohort's name.
+        hidden_units: Units of each head's hidden layers.
+        priors: Share of positives by cohort.
+
+    Attributes:
+        base: The model, as it was given but for its weights' values.
+        heads: The `TaskHead` of each cohort.
+    """
+
+    def __init__(
+        self,
+        base: keras.Model,
+        at: str | None,
+        weights: Mapping[str, float],
+        *,
+        hidden_units: Sequence[int] = (64,),
+        priors: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        _check_train_step(base)
+        self.base = base
+        if hasattr(base, "output_names"):
+            self.output_names = base.output_names  # by which Keras finds labels and losses of a list of outputs
+        self.at = at
+        self.weights_of_cohorts = dict(weights)
+        self.hidden_units = list(hidden_units)
+        self.priors = dict(priors or {})
+        self.heads = {
+            name: TaskHead(self.hidden_units, self.priors.get(name), auxiliary=True, name=f"task_{name}")
+            for name in weights
+        }
+        self.cohort_losses = {name: keras.metrics.Mean(name=f"{name}_loss") for name in weights}
+
+    def build(self, inputs_shape: Any = None) -> None:
+        """Nothing: heads are built when the first batch says what they read."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The base's outputs; in training a dict of them and of the cohorts' logits (batch, 1)."""
+        with _recorded(self.base, self.at) as seen:
+            outputs = self.base(inputs, training=training) if self.base._call_has_training_arg else self.base(inputs)
+        number = len(keras.tree.flatten(outputs))
+        if self.at is None and number > 1:
+            raise ValueError(
+                "`at` must be named for a model of several outputs: each may have a last Dense of its own. "
+                f"Received: at=None, {number} outputs"
+            )
+        h = self._representation(seen)
+        for head in self.heads.values():
+            if not head.built:
+                head.build(tuple(h.shape))
+        if not training:
+            return outputs
+        return {_OUTPUTS: outputs, _LOGITS: {name: head(h) for name, head in self.heads.items()}}
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
+        """The base's loss, and in training the weighted losses of the cohorts."""
+        outputs, logits = _parts(y_pred)
+        labels, of_cohorts = self._labels(y, outputs)
+        weight, cohort_weight = self._row_weights(sample_weight)
+        given = {"x": x, "y": labels, "y_pred": outputs, "sample_weight": weight}
+        if _overrides(self.base, "compute_loss"):
+            loss = self.base._compute_loss(**given, training=training)
+        else:
+            loss = super().compute_loss(**given, training=training)
+        if logits is None:
+            return loss
+        if missing := sorted({*logits} - {*of_cohorts}):
+            raise ValueError(
+                "The labels of training rows must name every cohort: see `add_cohort_labels`. "
+                f"Received: labels without {missing}"
+            )
+        for name, values in logits.items():
+            loss_of = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
+            cohort_loss = loss_of(keras.ops.reshape(of_cohorts[name], (-1, 1)), values, cohort_weight(name))
+            self.cohort_losses[name].update_state(cohort_loss)
+            loss = loss + self.weights_of_cohorts[name] * cohort_loss
+        return loss
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """The metrics of the base's outputs, and in training the losses of the cohorts."""
+        outputs, logits = _parts(y_pred)
+        labels, _ = self._labels(y, outputs)
+        weight, _ = self._row_weights(sample_weight)
+        if self._base_counts:
+            found = dict(self.base.compute_metrics(x, labels, outputs, weight))
+            found |= {metric.name: metric.result() for metric in self._own_metrics()}
+        else:
+            found = dict(super().compute_metrics(x, labels, outputs, weight))
+        dropped = {metric.name for metric in self.cohort_losses.values()} if logits is None else set()
+        return {name: value for name, value in found.items() if name not in dropped}
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As for the base, which is compiled alike where it computes its loss or metrics itself."""
+        super().compile(*args, **kwargs)
+        if self._base_counts or _overrides(self.base, "compute_loss"):
+            self.base.compile(*args, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as a `get_compile_config` says, this model's or the base's."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Those that the base updates itself, or those of `compile`; and the losses."""
+        if not self._base_counts:
+            return list(super().metrics)
+        of_base = [metric for metric in self.base.metrics if metric is not self.base._loss_tracker]
+        return [*self._own_metrics(), *of_base]
+
+    def _own_metrics(self) -> list[keras.metrics.Metric]:
+        return [metric for metric in (self._loss_tracker, *self.cohort_losses.values()) if metric is not None]
+
+    @property
+    def _base_counts(self) -> bool:
+        return _overrides(self.base, "compute_metrics")
+
+    def get_config(self) -> dict[str, Any]:
+        """What makes the same model again, the base included."""
+        return {
+            "name": self.name,
+            "base": keras.saving.serialize_keras_object(self.base),
+            "at": self.at,
+            "weights": dict(self.weights_of_cohorts),
+            "hidden_units": list(self.hidden_units),
+            "priors": dict(self.priors),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "CohortModel":
+        """The model of a `get_config`."""
+        base = keras.saving.deserialize_keras_object(config["base"], custom_objects=custom_objects)
+        return cls(**(config | {"base": base}))
+
+    def get_build_config(self) -> dict[str, Any]:
+        """What the heads read; the base says itself how it is built."""
+        head = next(iter(self.heads.values()))
+        return {"units": [*head.hidden, head.logit][0].kernel.shape[0] if head.built else None}
+
+    def build_from_config(self, config: Mapping[str, Any]) -> None:
+        """Builds the heads."""
+        if config["units"] is not None:
+            for head in self.heads.values():
+                head.build((None, config["units"]))
+            self.built = self.base.built
+
+    def _representation(self, seen: Sequence[Tensor]) -> Tensor:
+        where = "the input of a Dense layer" if self.at is None else f"layer `{self.at}`"
+        if not seen or (len(seen) > 1 and self.at is not None):
+            raise ValueError(
+                f"`at` must name a layer that the model calls once in a forward pass. Received: {where}, which is "
+                f"called {len(seen)} times"
+            )
+        h = seen[-1]
+        is_tensor = keras.ops.is_tensor(h) or isinstance(h, keras.KerasTensor)
+        if not is_tensor or len(h.shape) != 2 or h.shape[1] is None:
+            raise ValueError(
+                "`at` must name a layer that gives one tensor (batch, units), whose units are known. "
+                f"Received: {where}, which gives {getattr(h, 'shape', type(h).__name__)}"
+            )
+        return h
+
+    def _labels(self, y: Any, outputs: Any) -> tuple[Any, Mapping[str, Tensor]]:
+        """The labels that the base had before, and those of the cohorts."""
+        if not isinstance(y, Mapping):
+            return y, {}
+        cohorts = {name: y[name] for name in self.heads if name in y}
+        own = {name: values for name, values in y.items() if name not in cohorts}
+        return _unwrapped(own, outputs), cohorts
+
+    def _row_weights(self, weight: Any) -> tuple[Any, Any]:
+        """The row weights that the base had before, and a function of a cohort's name to those of its task."""
+        if not isinstance(weight, Mapping):
+            return weight, lambda name: weight
+        own = {name: values for name, values in weight.items() if name not in self.heads}
+        return _unwrapped(own, None), weight.__getitem__
+
+
+def _unwrapped(own: Mapping[str, Any], outputs: Any) -> Any:
+    """What a model of one output without a name takes: not a dict of `primary` alone."""
+    return own[PRIMARY] if {*own} == {PRIMARY} and not isinstance(outputs, Mapping) else own
+
+
+def _parts(y_pred: Any) -> tuple[Any, Mapping[str, Tensor] | None]:
+    """The base's outputs, and the cohorts' logits; None where they were not computed."""
+    if isinstance(y_pred, Mapping) and {*y_pred} == {_OUTPUTS, _LOGITS}:
+        return y_pred[_OUTPUTS], y_pred[_LOGITS]
+    return y_pred, None
+
+
+def _overrides(model: keras.Model, method: str) -> bool:
+    return getattr(type(model), method) is not getattr(keras.Model, method)
+
+
+def _check_train_step(model: keras.Model) -> None:
+    """Raises ValueError if the model trains itself: what this one computes would not be on its gradient tape."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`model` must be a model of Keras 3. Received: {type(model).__module__}.{type(model).__name__}"
+        )
+    if _overrides(model, "train_step"):
+        raise ValueError(
+            "The model must not have a `train_step` of its own: heads would not be on its gradient tape. Rename it to "
+            "`compute_loss(self, x, y, y_pred, sample_weight, training)`, let that return the loss from the outputs "
+            f"`y_pred`, and leave the gradients to Keras. Received: {type(model).__name__}, which has a `train_step`"
+        )
+
+
+def _layer_of(model: keras.Model, at: str | keras.Layer | Tensor | None) -> keras.Layer | None:
+    """The layer that `at` names; None for the last Dense."""
+    if at is None:
+        return None
+    layers = _layers(model)
+    if isinstance(at, keras.KerasTensor):
+        at = at._keras_history.operation
+    if isinstance(at, str):
+        found = [layer for layer in layers if layer.name == at]
+    else:
+        found = [layer for layer in layers if layer is at]
+        at = getattr(at, "name", at)
+    if len(found) == 1:
+        same = [layer.name for layer in layers if layer.name == found[0].name]
+        if len(same) == 1:
+            return found[0]
+        raise ValueError(f"`at` must be a layer of a name that no other has. Received: {at!r}, of {len(same)} layers")
+    names = sorted({layer.name for layer in layers})
+    raise ValueError(
+        "`at` must be a layer of the model, its name, or a tensor that one of its layers gives. Received: "
+        f"{at!r}, of {len(found)} layers; there are {names}"
+    )
+
+
+def _layers(model: keras.Model) -> list[keras.Layer]:
+    """All layers, also those within layers."""
+    return list(model._flatten_layers(include_self=False))
+
+
+@contextlib.contextmanager
+def _recorded(model: keras.Model, at: str | None) -> Iterator[list[Tensor]]:
+    """Collects what a layer gives while the model is called; with None what Dense layers read."""
+    seen: list[Tensor] = []
+    layers = _layers(model)
+    chosen = [x for x in layers if (isinstance(x, keras.layers.Dense) if at is None else x.name == at)]
+
+    def recording(layer: keras.Layer) -> Any:
+        call = type(layer).call
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            outputs = call(layer, *args, **kwargs)
+            seen.append(args[0] if at is None else outputs)
+            return outputs
+
+        return recorded
+
+    for layer in chosen:
+        object.__setattr__(layer, "call", recording(layer))  # Keras would track the attribute
+    try:
+        yield seen
+    finally:
+        for layer in chosen:
+            object.__delattr__(layer, "call")

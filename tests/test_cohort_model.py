@@ -1,0 +1,335 @@
+"""Heads around models of every form: they train, and the model is what it was but for its weights."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from c2al_tf import Cohort, Interval, add_cohort_heads, add_cohort_labels, with_cohort_heads
+
+from .untuned import UNTUNED
+
+ROWS, BATCH = 240, 24
+COHORTS = [Cohort("young", (Interval("age", high=0.0),)), Cohort("old", (Interval("age", low=0.0),))]
+NAMES = ["young", "old"]
+BCE = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Tower(keras.layers.Layer):
+    """A team's own layer, which holds layers."""
+
+    def __init__(self, units: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+        self.inner = keras.layers.Dense(units, "relu", name="inner")
+
+    def build(self, shape) -> None:
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.inner(x)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Ranker(keras.Model):
+    """A team's own class: strings are looked up within, layers are called in Python."""
+
+    def __init__(self, units: int = 6, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+        self.lookup = keras.layers.StringLookup(vocabulary=["a", "b", "c"])
+        self.table = keras.layers.Embedding(4, 3)
+        self.tower = Tower(units, name="tower")
+        self.dropout = keras.layers.Dropout(0.2, seed=1)
+        self.score = keras.layers.Dense(1, name="score")
+
+    def call(self, inputs, training=False):
+        city = self.table(self.lookup(inputs["city"]))
+        h = self.tower(keras.ops.concatenate([city, inputs["age"][:, None], inputs["weeks"][:, None]], axis=1))
+        return self.score(self.dropout(h, training=training))
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OwnLoss(Ranker):
+    """Its loss is its own, and so is what it counts."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.seen = keras.metrics.Mean(name="seen")
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return 2.0 * BCE(y, y_pred, sample_weight)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        self.seen.update_state(y)
+        return {"seen": self.seen.result()}
+
+
+def inputs(*names: str) -> dict:
+    return {name: keras.Input((), name=name, dtype="string" if name == "city" else "float32") for name in names}
+
+
+def functional() -> keras.Model:
+    x = inputs("age", "weeks")
+    h = keras.layers.Dense(6, "relu", name="tower")(keras.ops.stack(list(x.values()), axis=1))
+    return keras.Model(x, keras.layers.Dense(1, name="score")(keras.layers.Dropout(0.0)(h)))
+
+
+def nested() -> keras.Model:
+    within = keras.Sequential([keras.Input((2,)), keras.layers.Dense(6, "relu", name="tower")], name="within")
+    x = inputs("age", "weeks")
+    return keras.Model(x, keras.layers.Dense(1, name="score")(within(keras.ops.stack(list(x.values()), axis=1))))
+
+
+def with_lookup() -> keras.Model:
+    x = inputs("age", "city")
+    city = keras.layers.Embedding(4, 3)(keras.layers.StringLookup(vocabulary=["a", "b", "c"])(x["city"]))
+    h = keras.layers.Dense(6, "relu", name="tower")(keras.layers.Concatenate()([city, x["age"][:, None]]))
+    return keras.Model(x, keras.layers.Dense(1, name="score")(h))
+
+
+MODELS = {"functional": functional, "nested": nested, "lookup": with_lookup, "subclass": Ranker, "own loss": OwnLoss}
+
+
+def rows(*names: str) -> tf.data.Dataset:
+    rng = np.random.default_rng(0)
+    x = {name: rng.normal(size=ROWS).astype("float32") for name in ("age", "weeks")}
+    x["city"] = rng.choice(np.array(["a", "b", "d"]), ROWS)
+    y = (rng.random(ROWS) < 1 / (1 + np.exp(-2 * x["age"]))).astype("float32")[:, None]
+    weight = rng.integers(0, 3, ROWS).astype("float32")
+    dataset = tf.data.Dataset.from_tensor_slices(({name: x[name] for name in names}, y, weight))
+    return dataset.batch(BATCH).with_options(UNTUNED)
+
+
+def columns_of(name: str) -> tuple[str, ...]:
+    return {"functional": ("age", "weeks"), "nested": ("age", "weeks"), "lookup": ("age", "city")}.get(
+        name, ("age", "city", "weeks")
+    )
+
+
+def made(name: str) -> tuple[keras.Model, tf.data.Dataset]:
+    keras.utils.set_random_seed(0)
+    model, dataset = MODELS[name](), rows(*columns_of(name))
+    model(next(iter(dataset))[0])
+    auc = keras.metrics.AUC(from_logits=True, name="auc")
+    own = name == "own loss"  # Keras itself cannot have compiled metrics that the class does not update
+    model.compile(keras.optimizers.SGD(0.5), None if own else BCE, metrics=None if own else [auc], jit_compile=False)
+    return model, dataset
+
+
+def without_dropout(model: keras.Model) -> None:
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+
+
+def values(model: keras.Model) -> list[np.ndarray]:
+    return [np.array(weight) for weight in model.weights]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_heads_train_the_model_and_leave_its_form(name, tmp_path) -> None:
+    model, dataset = made(name)
+    config, shapes = model.get_config(), [(w.path, tuple(w.shape)) for w in model.weights]
+    before = model.predict(dataset, verbose=0)
+    with_heads = with_cohort_heads(model, "tower", NAMES, weight={"young": 0.3, "old": 0.2})
+    np.testing.assert_array_equal(with_heads.predict(dataset, verbose=0), before)
+    history = with_heads.fit(add_cohort_labels(dataset, COHORTS), epochs=3, shuffle=False, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert history["young_loss"][-1] < history["young_loss"][0]
+    assert with_heads.base is model
+    assert model.get_config() == config
+    assert [(w.path, tuple(w.shape)) for w in model.weights] == shapes
+    assert not any("call" in vars(layer) for layer in model._flatten_layers())
+    model.save(tmp_path / "today.keras")
+    loaded = keras.saving.load_model(tmp_path / "today.keras")
+    assert type(loaded) is type(model)
+    after = model.predict(dataset, verbose=0)
+    assert np.abs(after - before).max() > 0.01
+    np.testing.assert_allclose(loaded.predict(dataset, verbose=0), after, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["functional", "subclass", "own loss"])
+def test_with_weight_0_the_model_trains_as_without_heads_to_the_bit(name) -> None:
+    trained = {}
+    for weight in (None, 0.0, 0.5):
+        model, dataset = made(name)
+        if weight is None:
+            history = model.fit(dataset, epochs=2, shuffle=False, verbose=0).history
+        else:
+            with_heads = with_cohort_heads(model, "tower", NAMES, weight=weight)
+            ours = with_heads.fit(add_cohort_labels(dataset, COHORTS), epochs=2, shuffle=False, verbose=0).history
+            if weight == 0.0:
+                for key in set(history) - {"loss"}:
+                    assert ours[key] == history[key], key
+        trained[weight] = values(model)
+    for plain, zero in zip(trained[None], trained[0.0], strict=True):
+        np.testing.assert_array_equal(plain, zero)
+    assert any(not np.array_equal(a, b) for a, b in zip(trained[None], trained[0.5], strict=True))
+
+
+def test_the_functional_form_trains_alike() -> None:
+    """To rounding: the same losses, added in another order."""
+    model, dataset = made("functional")
+    beside = with_cohort_heads(model, "tower", NAMES, weight=0.3)
+    beside(next(iter(dataset))[0])
+    other, _ = made("functional")
+    one_graph = add_cohort_heads(other, "tower", NAMES)
+    for name in NAMES:
+        beside.heads[name].set_weights(one_graph.get_layer(f"task_{name}").get_weights())
+    weights = {"primary": 1.0, "young": 0.3, "old": 0.3}
+    losses = dict.fromkeys(weights, BCE)
+    one_graph.compile(keras.optimizers.SGD(0.5), loss=losses, loss_weights=weights, jit_compile=False)
+    for each in (beside, one_graph):
+        each.fit(add_cohort_labels(dataset, COHORTS), epochs=2, shuffle=False, verbose=0)
+    for ours, theirs in zip(values(model), values(other), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["functional", "subclass"])
+def test_evaluation_is_the_models_own_with_and_without_labels_of_cohorts(name) -> None:
+    model, dataset = made(name)
+    with_heads = with_cohort_heads(model, "tower", NAMES)
+    with_heads.fit(add_cohort_labels(dataset, COHORTS), validation_data=dataset, epochs=1, shuffle=False, verbose=0)
+    model.compile("sgd", loss=BCE, metrics=[keras.metrics.AUC(from_logits=True, name="auc")], jit_compile=False)
+    expected = model.evaluate(dataset, verbose=0, return_dict=True)
+    for given in (dataset, add_cohort_labels(dataset, COHORTS)):
+        assert with_heads.evaluate(given, verbose=0, return_dict=True) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["functional", "subclass"])
+def test_it_goes_on_from_a_file_as_one_that_was_not_saved(name, tmp_path) -> None:
+    model, dataset = made(name)
+    labelled = add_cohort_labels(dataset, COHORTS)
+    with_heads = with_cohort_heads(model, "tower", NAMES, weight=0.3, priors={"young": 0.2})
+    with_heads.compile(keras.optimizers.Adam(0.1), loss=BCE, jit_compile=False)
+    without_dropout(model)  # whose generator is another after loading
+    with_heads.fit(labelled, shuffle=False, verbose=0)
+    with_heads.save(tmp_path / "training.keras")
+    loaded = keras.saving.load_model(tmp_path / "training.keras")
+    without_dropout(loaded.base)
+    for each in (with_heads, loaded):
+        each.fit(labelled, shuffle=False, verbose=0)
+    for ours, theirs in zip(values(loaded), values(with_heads), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_with_xla() -> None:
+    model, dataset = made("functional")
+    with_heads = with_cohort_heads(model, "tower", NAMES)
+    with_heads.compile("sgd", loss=BCE, jit_compile=True)
+    history = with_heads.fit(add_cohort_labels(dataset, COHORTS), epochs=2, shuffle=False, verbose=0).history
+    assert history["loss"][1] < history["loss"][0]
+
+
+@pytest.mark.parametrize("outputs", ["list", "dict"])
+def test_several_outputs(outputs) -> None:
+    keras.utils.set_random_seed(0)
+    x = inputs("age", "weeks")
+    h = keras.layers.Dense(6, "relu", name="tower")(keras.ops.stack(list(x.values()), axis=1))
+    heads = {name: keras.layers.Dense(1, name=name)(h) for name in ("click", "buy")}
+    model = keras.Model(x, heads if outputs == "dict" else list(heads.values()))
+    model.compile("sgd", loss={"click": BCE, "buy": BCE} if outputs == "dict" else [BCE, BCE], jit_compile=False)
+    dataset = rows("age", "weeks").map(lambda x, y, w: (x, {"click": y, "buy": 1 - y}))
+    labelled = add_cohort_labels(dataset, COHORTS, primary="click")
+    with pytest.raises(ValueError, match="`at` must be named for a model of several outputs"):
+        with_cohort_heads(model, None, NAMES).fit(labelled, shuffle=False, verbose=0)
+    with_heads = with_cohort_heads(model, "tower", NAMES)
+    history = with_heads.fit(labelled, epochs=2, shuffle=False, verbose=0).history
+    assert history["loss"][1] < history["loss"][0]
+    assert {"young_loss", "old_loss"} < set(history)
+
+
+def test_weights_by_task_and_masked_labels() -> None:
+    model, dataset = made("subclass")
+    masked = add_cohort_labels(dataset, COHORTS, design="masked")
+    assert isinstance(masked.element_spec[2], dict)
+    history = with_cohort_heads(model, "tower", NAMES).fit(masked, epochs=2, shuffle=False, verbose=0).history
+    assert history["old_loss"][1] < history["old_loss"][0]
+
+
+@pytest.mark.parametrize("name", ["functional", "subclass"])
+def test_a_layer_its_name_and_none_are_the_same_place(name) -> None:
+    losses = []
+    for at in ("tower", "layer", None):
+        model, dataset = made(name)
+        layer = next(layer for layer in model._flatten_layers() if layer.name == "tower")
+        with_heads = with_cohort_heads(model, layer if at == "layer" else at, NAMES)
+        without_dropout(model)  # what the last Dense reads is behind it
+        with_heads(next(iter(dataset))[0])
+        for head in with_heads.heads.values():
+            head.set_weights([np.full(weight.shape, 0.1) for weight in head.get_weights()])
+        losses.append(with_heads.fit(add_cohort_labels(dataset, COHORTS), verbose=0, shuffle=False).history)
+    assert losses[0] == losses[1]
+    assert losses[0]["old_loss"] == pytest.approx(losses[2]["old_loss"], rel=1e-5)
+
+
+def test_a_tensor_of_a_functional_model() -> None:
+    model, dataset = made("functional")
+    with_heads = with_cohort_heads(model, model.get_layer("tower").output, NAMES)
+    assert with_heads.at == "tower"
+    with_heads.fit(add_cohort_labels(dataset, COHORTS), shuffle=False, verbose=0)
+
+
+def test_a_training_step_of_its_own_is_refused() -> None:
+    class Own(Ranker):
+        def train_step(self, data):
+            return {}
+
+    with pytest.raises(ValueError, match=r"Rename it to `compute_loss\(.*Received: Own, which has a `train_step`"):
+        with_cohort_heads(Own(), "tower", NAMES)
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        ("towr", r"`at` must be a layer of the model.*Received: 'towr', of 0 layers; there are \[.*'inner'.*'tower'"),
+        (keras.layers.Dense(3, name="another"), "Received: 'another', of 0 layers"),
+        ("table", r"`at` must name a layer that gives one tensor \(batch, units\).*`table`, which gives .*6, 3"),
+        ("shared", "`at` must name a layer that the model calls once.*`shared`, which is called 2 times"),
+    ],
+)
+def test_a_place_that_is_none(at, message) -> None:
+    x = keras.Input((6,), dtype="int32", name="ids")
+    shared = keras.layers.Dense(4, name="shared")
+    h = keras.layers.Flatten()(keras.layers.Embedding(9, 3, name="table")(x))
+    tower = keras.layers.Dense(6, name="tower")
+    tower.inner = keras.layers.Dense(2, name="inner")
+    h = keras.layers.Concatenate()([shared(h), shared(-h), tower(h)])
+    model = keras.Model(x, keras.layers.Dense(1)(h))
+    with pytest.raises(ValueError, match=message):
+        with_cohort_heads(model, at, NAMES)(np.zeros((2, 6), "int32"), training=True)
+
+
+def test_two_layers_of_one_name() -> None:
+    class Twice(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.towers = [keras.layers.Dense(3, name="tower") for _ in range(2)]
+
+    model = Twice()
+    with pytest.raises(ValueError, match="Received: 'tower', of 2 layers"):
+        with_cohort_heads(model, "tower", NAMES)
+    with pytest.raises(ValueError, match="of a name that no other has. Received: 'tower', of 2 layers"):
+        with_cohort_heads(model, model.towers[0], NAMES)
+
+
+def test_training_rows_without_labels_of_the_cohorts() -> None:
+    model, dataset = made("functional")
+    with pytest.raises(ValueError, match=r"must name every cohort.*labels without \['old', 'young'\]"):
+        with_cohort_heads(model, "tower", NAMES).fit(dataset, shuffle=False, verbose=0)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), {"young": 1.0}, {"young": 1.0, "old": 1.0, "x": 1.0}])
+def test_bad_weights(weight) -> None:
+    with pytest.raises(ValueError, match="`weight` must be at least 0, for each of"):
+        with_cohort_heads(functional(), "tower", NAMES, weight=weight)
+
+
+def test_what_is_no_model_of_keras_3() -> None:
+    with pytest.raises(ValueError, match="`model` must be a model of Keras 3. Received: builtins.dict"):
+        with_cohort_heads({}, None, NAMES)
