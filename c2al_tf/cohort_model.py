@@ -31,7 +31,7 @@ def with_cohort_heads(
 
     to the loss (METHOD step 5), and says each as `<cohort>_loss`. In `evaluate`, `predict` and a call without
     `training=True` it is `model`: heads have no part in it. If `model` is compiled this one is, in the same way with a
-    new optimizer.
+    new optimizer; where it was compiled with functions or classes that Keras has not registered, call `compile`.
 
     `model` itself is trained, nothing is copied: afterwards `.base` is to be saved over the old file or exported. There
     is nothing to strip.
@@ -60,7 +60,8 @@ def with_cohort_heads(
         model, None if layer is None else layer.name, weights, hidden_units=hidden_units, priors=priors
     )
     if model.compiled and (config := model.get_compile_config()):
-        wrapped.compile_from_config(config)
+        with contextlib.suppress(TypeError, ValueError):  # what is not registered; `fit` then asks for `compile`
+            wrapped.compile_from_config(config)
     return wrapped
 
 
