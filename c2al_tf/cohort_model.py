@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -24,8 +24,8 @@ def with_cohort_heads(
 ) -> "CohortModel":
     """A model that trains `model` with one auxiliary head per cohort: functional, Sequential or subclassed.
 
-    `compile` and `fit` it as you did `model`, on rows of `add_cohort_labels`: losses and metrics are those of `model`'s
-    own outputs. In training it adds
+    `compile` and `fit` it as you did `model`, on rows of `add_cohort_labels`, whose labels are (batch, 1), float32.
+    Losses and metrics are those of `model`'s own outputs. In training it adds
 
         sum over cohorts c of weight_c * mean(binary cross entropy of y_c)
 
@@ -34,22 +34,22 @@ def with_cohort_heads(
     new optimizer; where it was compiled with functions or classes that Keras has not registered, call `compile`.
 
     `model` itself is trained, nothing is copied: afterwards `.base` is to be saved over the old file or exported. There
-    is nothing to strip.
+    is nothing to strip. The moments in its own optimizer, if it has one, stay those from before.
 
     Args:
-        model: Any Keras 3 model without a `train_step` of its own, new or trained. Its own `compute_loss` and
-            `compute_metrics` are called, with the labels that it had before.
+        model: Any Keras 3 model, new or trained, on one device. Its own `compute_loss`, `compute_metrics` and
+            `predict_step` are called; compile it as well, where these use what it was compiled with.
         at: What makes the shared representation (batch, units): a layer, its name, or its output as a tensor of a
-            functional model. None: what the last Dense layer reads, in a model of one output.
+            functional model. None: what the Dense layer reads that gives the model's one output.
         cohorts: Names of the cohorts (`cohort.name`).
         weight: Weight of the cohorts' losses, lambda, or by cohort.
         hidden_units: Units of each head's hidden layers.
         priors: Share of positives `y * 1[x in cohort]` among all rows, by cohort, from which a head's bias starts.
 
     Raises:
-        ValueError: If the model has its own `train_step`, the layer is not found or ambiguous, or names, weights or
-            priors do not fit. From the first batch: if the layer is not called once, or what it gives is not (batch,
-            units).
+        ValueError: If the model trains by methods of its own or on several devices, the layer is not found, ambiguous,
+            quantized or computed anew for gradients, or names, weights or priors do not fit. From the first batch: if
+            the layer is not called once, or what it gives is not (batch, units).
     """
     names = cohort_names(cohorts, (), priors or {})
     weights = dict(weight) if isinstance(weight, Mapping) else dict.fromkeys(names, float(weight))
@@ -91,8 +91,10 @@ class CohortModel(keras.Model):
         priors: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        _check_train_step(base)
+        _check_base(base)
+        super().__init__(dtype=base.dtype_policy, **kwargs)
+        # The base alone casts its inputs, or does not, as a functional model of float64 or of ids.
+        self._convert_input_args, self._allow_non_tensor_positional_args = False, True
         self.base = base
         if hasattr(base, "output_names"):
             self.output_names = base.output_names  # by which Keras finds labels and losses of a list of outputs
@@ -111,15 +113,13 @@ class CohortModel(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The base's outputs; in training a dict of them and of the cohorts' logits (batch, 1)."""
+        has_mode = training is not None and self.base._call_has_training_arg
+        mode = {"training": training} if has_mode else {}
+        if not self.base.built:
+            self.base(inputs, **mode)  # Keras builds it by a call of its own.
         with _recorded(self.base, self.at) as seen:
-            outputs = self.base(inputs, training=training) if self.base._call_has_training_arg else self.base(inputs)
-        number = len(keras.tree.flatten(outputs))
-        if self.at is None and number > 1:
-            raise ValueError(
-                "`at` must be named for a model of several outputs: each may have a last Dense of its own. "
-                f"Received: at=None, {number} outputs"
-            )
-        h = self._representation(seen)
+            outputs = self.base(inputs, **mode)
+        h = self._representation(seen, outputs)
         for head in self.heads.values():
             if not head.built:
                 head.build(tuple(h.shape))
@@ -171,25 +171,20 @@ class CohortModel(keras.Model):
         dropped = {metric.name for metric in self.cohort_losses.values()} if logits is None else set()
         return {name: value for name, value in found.items() if name not in dropped}
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """As for the base, which is compiled alike where it computes its loss or metrics itself."""
-        super().compile(*args, **kwargs)
-        if self._base_counts or _overrides(self.base, "compute_loss"):
-            self.base.compile(*args, **kwargs)
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles as a `get_compile_config` says, this model's or the base's."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
+    def predict_step(self, *arguments: Any) -> Any:
+        """The base's, where it has one of its own."""
+        step = self.base.predict_step if _overrides(self.base, "predict_step") else super().predict_step
+        return step(*arguments)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """Those that the base updates itself, or those of `compile`; and the losses."""
-        if not self._base_counts:
-            return list(super().metrics)
-        of_base = [metric for metric in self.base.metrics if metric is not self.base._loss_tracker]
-        return [*self._own_metrics(), *of_base]
+        """Those of `compile`, the losses, and those that the base updates itself."""
+        own = self._own_metrics() if self._base_counts else list(super().metrics)
+        others = [self.base._loss_tracker]
+        if not self._base_counts and self.base.compiled:
+            others += [self.base._compile_metrics, *getattr(self.base._compile_loss, "metrics", ())]
+        known = {id(metric) for metric in (*own, *others)}
+        return own + [metric for metric in self.base.metrics if id(metric) not in known]
 
     def _own_metrics(self) -> list[keras.metrics.Metric]:
         return [metric for metric in (self._loss_tracker, *self.cohort_losses.values()) if metric is not None]
@@ -227,14 +222,18 @@ class CohortModel(keras.Model):
                 head.build((None, config["units"]))
             self.built = self.base.built
 
-    def _representation(self, seen: Sequence[Tensor]) -> Tensor:
-        where = "the input of a Dense layer" if self.at is None else f"layer `{self.at}`"
-        if not seen or (len(seen) > 1 and self.at is not None):
+    def _representation(self, seen: "Sequence[_Called]", outputs: Any) -> Tensor:
+        where = f"layer `{self.at}`"
+        if self.at is None:
+            where = "a Dense layer that gives the output"
+            leaves = keras.tree.flatten(outputs)
+            seen = [called for called in seen if len(leaves) == 1 and called.outputs.shape[1:] == leaves[0].shape[1:]]
+        if len(seen) != 1:
             raise ValueError(
-                f"`at` must name a layer that the model calls once in a forward pass. Received: {where}, which is "
-                f"called {len(seen)} times"
+                "`at` must name a layer that the model calls once in a forward pass; None needs a model of one output "
+                f"and one Dense layer of its shape. Received: {where}, of which there are {len(seen)} calls"
             )
-        h = seen[-1]
+        h = seen[0].inputs if self.at is None else seen[0].outputs
         is_tensor = keras.ops.is_tensor(h) or isinstance(h, keras.KerasTensor)
         if not is_tensor or len(h.shape) != 2 or h.shape[1] is None:
             raise ValueError(
@@ -275,17 +274,28 @@ def _overrides(model: keras.Model, method: str) -> bool:
     return getattr(type(model), method) is not getattr(keras.Model, method)
 
 
-def _check_train_step(model: keras.Model) -> None:
-    """Raises ValueError if the model trains itself: what this one computes would not be on its gradient tape."""
+_OWN = ("train_step", "test_step", "fit", "make_train_function", "make_test_function")
+"""Methods of a subclass that would not be called, or would not see the heads."""
+
+
+def _check_base(model: keras.Model) -> None:
+    """Raises ValueError if the model trains in a way of its own: heads would not be on its gradient tape."""
     if not isinstance(model, keras.Model):
         raise ValueError(
             f"`model` must be a model of Keras 3. Received: {type(model).__module__}.{type(model).__name__}"
         )
-    if _overrides(model, "train_step"):
+    if own := [name for name in _OWN if _overrides(model, name)]:
         raise ValueError(
-            "The model must not have a `train_step` of its own: heads would not be on its gradient tape. Rename it to "
-            "`compute_loss(self, x, y, y_pred, sample_weight, training)`, let that return the loss from the outputs "
-            f"`y_pred`, and leave the gradients to Keras. Received: {type(model).__name__}, which has a `train_step`"
+            "The model must be trained by the steps of Keras: heads would not be on its own gradient tape. Rename a "
+            "`train_step` to `compute_loss(self, x, y, y_pred, sample_weight, training)`, let that return the loss "
+            f"from the outputs `y_pred`, and leave the gradients to Keras. Received: {type(model).__name__} with its own "
+            f"{', '.join(own)}"
+        )
+    replicas = getattr(getattr(model, "distribute_strategy", None), "num_replicas_in_sync", 1)
+    if replicas > 1:
+        raise ValueError(
+            "The model must be trained on one device; for several there are `add_cohort_heads` and `train`. "
+            f"Received: a model of {replicas} devices"
         )
 
 
@@ -304,7 +314,7 @@ def _layer_of(model: keras.Model, at: str | keras.Layer | Tensor | None) -> kera
     if len(found) == 1:
         same = [layer.name for layer in layers if layer.name == found[0].name]
         if len(same) == 1:
-            return found[0]
+            return _recordable(found[0])
         raise ValueError(f"`at` must be a layer of a name that no other has. Received: {at!r}, of {len(same)} layers")
     names = sorted({layer.name for layer in layers})
     raise ValueError(
@@ -313,32 +323,49 @@ def _layer_of(model: keras.Model, at: str | keras.Layer | Tensor | None) -> kera
     )
 
 
+def _recordable(layer: keras.Layer) -> keras.Layer:
+    """Raises ValueError if Keras calls the layer in a way that hides what it gives, or cuts it off from its weights."""
+    ways = {
+        "quantized": getattr(layer, "quantization_mode", None),
+        "computed anew for gradients": getattr(getattr(layer, "_remat_mode", None), "mode", None),
+    }
+    if hidden := [way for way, value in ways.items() if value]:
+        raise ValueError(f"`at` must be a layer that is not {hidden[0]}. Received: layer `{layer.name}`")
+    return layer
+
+
 def _layers(model: keras.Model) -> list[keras.Layer]:
     """All layers, also those within layers."""
     return list(model._flatten_layers(include_self=False))
 
 
+class _Called(NamedTuple):
+    """A call of a layer."""
+
+    inputs: Any
+    outputs: Any
+
+
 @contextlib.contextmanager
-def _recorded(model: keras.Model, at: str | None) -> Iterator[list[Tensor]]:
-    """Collects what a layer gives while the model is called; with None what Dense layers read."""
-    seen: list[Tensor] = []
+def _recorded(model: keras.Model, at: str | None) -> "Iterator[list[_Called]]":
+    """Collects the calls of a layer, or of all Dense layers, while the model is called."""
+    seen: list[_Called] = []
     layers = _layers(model)
     chosen = [x for x in layers if (isinstance(x, keras.layers.Dense) if at is None else x.name == at)]
+    before = [vars(layer).get("call") for layer in chosen]
 
-    def recording(layer: keras.Layer) -> Any:
-        call = type(layer).call
-
+    def recording(call: Any) -> Any:
         def recorded(*args: Any, **kwargs: Any) -> Any:
-            outputs = call(layer, *args, **kwargs)
-            seen.append(args[0] if at is None else outputs)
+            outputs = call(*args, **kwargs)
+            seen.append(_Called(args[0] if args else next(iter(kwargs.values())), outputs))
             return outputs
 
         return recorded
 
     for layer in chosen:
-        object.__setattr__(layer, "call", recording(layer))  # Keras would track the attribute
+        object.__setattr__(layer, "call", recording(layer.call))  # Keras would track the attribute
     try:
         yield seen
     finally:
-        for layer in chosen:
-            object.__delattr__(layer, "call")
+        for layer, own in zip(chosen, before, strict=True):
+            object.__delattr__(layer, "call") if own is None else object.__setattr__(layer, "call", own)

@@ -172,22 +172,30 @@ def test_with_weight_0_the_model_trains_as_without_heads_to_the_bit(name) -> Non
     assert any(not np.array_equal(a, b) for a, b in zip(trained[None], trained[0.5], strict=True))
 
 
-def test_the_functional_form_trains_alike() -> None:
-    """To rounding: the same losses, added in another order."""
-    model, dataset = made("functional")
-    beside = with_cohort_heads(model, "tower", NAMES, weight=0.3)
-    beside(next(iter(dataset))[0])
-    other, _ = made("functional")
-    one_graph = add_cohort_heads(other, "tower", NAMES)
+def alike(model: keras.Model, beside: keras.Model, one_graph: keras.Model, labelled: tf.data.Dataset, **losses) -> None:
+    """Asserts that both forms, from the same initial values, train a model alike, to the rounding of sums."""
+    beside(next(iter(labelled))[0])
     for name in NAMES:
         beside.heads[name].set_weights(one_graph.get_layer(f"task_{name}").get_weights())
-    weights = {"primary": 1.0, "young": 0.3, "old": 0.3}
-    losses = dict.fromkeys(weights, BCE)
-    one_graph.compile(keras.optimizers.SGD(0.5), loss=losses, loss_weights=weights, jit_compile=False)
-    for each in (beside, one_graph):
-        each.fit(add_cohort_labels(dataset, COHORTS), epochs=2, shuffle=False, verbose=0)
-    for ours, theirs in zip(values(model), values(other), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    tasks = [*losses, *NAMES]
+    weights = losses | dict.fromkeys(NAMES, 0.3)
+    one_graph.compile(
+        keras.optimizers.SGD(0.5), loss=dict.fromkeys(tasks, BCE), loss_weights=weights, jit_compile=False
+    )
+    initial = values(model)
+    beside.fit(labelled, epochs=2, shuffle=False, verbose=0)
+    ours = values(model)
+    model.set_weights(initial)
+    one_graph.fit(labelled, epochs=2, shuffle=False, verbose=0)
+    for a, b in zip(ours, values(model), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("design", ["conflict", "masked"])
+def test_the_functional_form_trains_alike(design) -> None:
+    model, dataset = made("functional")
+    beside, one_graph = with_cohort_heads(model, "tower", NAMES, weight=0.3), add_cohort_heads(model, "tower", NAMES)
+    alike(model, beside, one_graph, add_cohort_labels(dataset, COHORTS, design=design), primary=1.0)
 
 
 @pytest.mark.parametrize("name", ["functional", "subclass"])
@@ -233,23 +241,14 @@ def test_several_outputs(outputs) -> None:
     h = keras.layers.Dense(6, "relu", name="tower")(keras.ops.stack(list(x.values()), axis=1))
     heads = {name: keras.layers.Dense(1, name=name)(h) for name in ("click", "buy")}
     model = keras.Model(x, heads if outputs == "dict" else list(heads.values()))
-    model.compile("sgd", loss={"click": BCE, "buy": BCE} if outputs == "dict" else [BCE, BCE], jit_compile=False)
-    dataset = rows("age", "weeks").map(lambda x, y, w: (x, {"click": y, "buy": 1 - y}))
-    labelled = add_cohort_labels(dataset, COHORTS, primary="click")
-    with pytest.raises(ValueError, match="`at` must be named for a model of several outputs"):
-        with_cohort_heads(model, None, NAMES).fit(labelled, shuffle=False, verbose=0)
-    with_heads = with_cohort_heads(model, "tower", NAMES)
-    history = with_heads.fit(labelled, epochs=2, shuffle=False, verbose=0).history
-    assert history["loss"][1] < history["loss"][0]
-    assert {"young_loss", "old_loss"} < set(history)
-
-
-def test_weights_by_task_and_masked_labels() -> None:
-    model, dataset = made("subclass")
-    masked = add_cohort_labels(dataset, COHORTS, design="masked")
-    assert isinstance(masked.element_spec[2], dict)
-    history = with_cohort_heads(model, "tower", NAMES).fit(masked, epochs=2, shuffle=False, verbose=0).history
-    assert history["old_loss"][1] < history["old_loss"][0]
+    losses = {"click": BCE, "buy": BCE} if outputs == "dict" else [BCE, BCE]
+    model.compile(keras.optimizers.SGD(0.5), loss=losses, jit_compile=False)
+    labelled = rows("age", "weeks").map(lambda x, y, w: (x, {"click": y, "buy": tf.cast(w > 0, tf.float32)}))
+    labelled = add_cohort_labels(labelled, COHORTS, primary="click")
+    with pytest.raises(ValueError, match="None needs a model of one output"):
+        with_cohort_heads(model, None, NAMES)(next(iter(labelled))[0])
+    beside, one_graph = with_cohort_heads(model, "tower", NAMES, weight=0.3), add_cohort_heads(model, "tower", NAMES)
+    alike(model, beside, one_graph, labelled, click=1.0, buy=1.0)
 
 
 @pytest.mark.parametrize("name", ["functional", "subclass"])
@@ -275,13 +274,109 @@ def test_a_tensor_of_a_functional_model() -> None:
     with_heads.fit(add_cohort_labels(dataset, COHORTS), shuffle=False, verbose=0)
 
 
-def test_a_training_step_of_its_own_is_refused() -> None:
-    class Own(Ranker):
-        def train_step(self, data):
-            return {}
+def test_a_subclass_that_was_never_called() -> None:
+    keras.utils.set_random_seed(0)
+    with_heads = with_cohort_heads(Ranker(), "tower", NAMES)
+    with_heads.compile(keras.optimizers.SGD(0.5), BCE, jit_compile=False)
+    dataset = rows("age", "city", "weeks")
+    history = with_heads.fit(add_cohort_labels(dataset, COHORTS), epochs=2, shuffle=False, verbose=0).history
+    assert history["old_loss"][1] < history["old_loss"][0]
 
-    with pytest.raises(ValueError, match=r"Rename it to `compute_loss\(.*Received: Own, which has a `train_step`"):
-        with_cohort_heads(Own(), "tower", NAMES)
+
+def test_inputs_are_cast_by_the_model_alone() -> None:
+    """In half precision 2021 and 2023 are one number."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        x = keras.Input((1,), name="id")
+        h = keras.layers.Dense(4, name="tower")(keras.layers.Flatten()(keras.layers.Embedding(3000, 3)(x)))
+        model = keras.Model({"id": x}, keras.layers.Dense(1, dtype="float32")(h))
+        ids = {"id": np.array([[2021.0], [2023.0], [257.0]], np.float32)}
+        beside = with_cohort_heads(model, "tower", NAMES)
+        np.testing.assert_array_equal(beside.predict(ids, verbose=0), model.predict(ids, verbose=0))
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_what_the_model_counts_in_its_loss_is_said_by_epoch() -> None:
+    class Counts(Ranker):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gap = keras.metrics.Sum(name="gap")
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            self.gap.update_state(keras.ops.ones_like(y))
+            return BCE(y, y_pred, sample_weight)
+
+    with_heads = with_cohort_heads(Counts(), "tower", NAMES)
+    with_heads.compile("sgd", jit_compile=False)
+    dataset = add_cohort_labels(rows("age", "city", "weeks"), COHORTS)
+    history = with_heads.fit(dataset, epochs=2, shuffle=False, verbose=0).history
+    assert history["gap"] == [ROWS, ROWS]
+    assert {"loss", "gap", "young_loss", "old_loss"} == set(history)
+
+
+def test_predictions_of_its_own() -> None:
+    class Probabilities(Ranker):
+        def predict_step(self, data):
+            return keras.ops.sigmoid(super().predict_step(data))
+
+    dataset = rows("age", "city", "weeks")
+    model = Probabilities()
+    model(next(iter(dataset))[0])
+    found = with_cohort_heads(model, "tower", NAMES).predict(dataset, verbose=0)
+    np.testing.assert_array_equal(found, model.predict(dataset, verbose=0))
+    assert found.min() > 0
+
+
+def test_the_models_file_has_nothing_of_the_cohorts(tmp_path) -> None:
+    """Its optimizer, too, is what it was: a file of it loads without a word."""
+    model, dataset = made("own loss")
+    model.compile(keras.optimizers.Adam(0.01), jit_compile=False)
+    model.fit(dataset, shuffle=False, verbose=0)
+    moments = [np.array(variable) for variable in model.optimizer.variables]
+    with_cohort_heads(model, "tower", NAMES).fit(add_cohort_labels(dataset, COHORTS), shuffle=False, verbose=0)
+    model.save(tmp_path / "today.keras")
+    loaded = keras.saving.load_model(tmp_path / "today.keras")
+    for found, expected in zip(loaded.optimizer.variables, moments, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_call_that_was_set_on_a_layer_stays() -> None:
+    model, dataset = made("functional")
+    tower = model.get_layer("tower")
+    call = tower.call
+    object.__setattr__(tower, "call", lambda x, **mode: 100 + call(x, **mode))
+    model.compile(jit_compile=False, run_eagerly=True)
+    before = model.predict(dataset, verbose=0)
+    beside = with_cohort_heads(model, "tower", NAMES)
+    np.testing.assert_array_equal(beside.predict(dataset, verbose=0), before)
+    np.testing.assert_array_equal(model.predict(dataset, verbose=0), before)
+
+
+@pytest.mark.parametrize("method", ["train_step", "test_step", "fit"])
+def test_a_model_that_trains_in_its_own_way_is_refused(method) -> None:
+    own = type("Own", (Ranker,), {method: lambda self, *args, **kwargs: {}})
+    with pytest.raises(ValueError, match=rf"to `compute_loss\(.*Received: Own with its own {method}"):
+        with_cohort_heads(own(), "tower", NAMES)
+
+
+def test_several_devices_are_refused() -> None:
+    model = functional()
+    model._distribute_strategy = type("Two", (), {"num_replicas_in_sync": 2})()
+    with pytest.raises(ValueError, match="must be trained on one device.*Received: a model of 2 devices"):
+        with_cohort_heads(model, "tower", NAMES)
+
+
+def test_layers_whose_calls_keras_hides() -> None:
+    x = keras.Input((3,))
+    with keras.RematScope("full"):
+        anew = keras.layers.Dense(4, name="anew")
+    quantized = keras.layers.Dense(4, name="quantized")
+    model = keras.Model(x, keras.layers.Dense(1)(quantized(anew(x))))
+    quantized.quantize("int8")
+    for name, message in (("anew", "not computed anew for gradients"), ("quantized", "not quantized")):
+        with pytest.raises(ValueError, match=f"`at` must be a layer that is {message}. Received: layer `{name}`"):
+            with_cohort_heads(model, name, NAMES)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +385,8 @@ def test_a_training_step_of_its_own_is_refused() -> None:
         ("towr", r"`at` must be a layer of the model.*Received: 'towr', of 0 layers; there are \[.*'inner'.*'tower'"),
         (keras.layers.Dense(3, name="another"), "Received: 'another', of 0 layers"),
         ("table", r"`at` must name a layer that gives one tensor \(batch, units\).*`table`, which gives .*6, 3"),
-        ("shared", "`at` must name a layer that the model calls once.*`shared`, which is called 2 times"),
+        ("shared", "`at` must name a layer that the model calls once.*`shared`, of which there are 2 calls"),
+        (None, "a Dense layer that gives the output, of which there are 2 calls"),
     ],
 )
 def test_a_place_that_is_none(at, message) -> None:
@@ -299,8 +395,8 @@ def test_a_place_that_is_none(at, message) -> None:
     h = keras.layers.Flatten()(keras.layers.Embedding(9, 3, name="table")(x))
     tower = keras.layers.Dense(6, name="tower")
     tower.inner = keras.layers.Dense(2, name="inner")
-    h = keras.layers.Concatenate()([shared(h), shared(-h), tower(h)])
-    model = keras.Model(x, keras.layers.Dense(1)(h))
+    deep = keras.layers.Concatenate()([shared(h), shared(-h), tower(h)])
+    model = keras.Model(x, keras.layers.Add()([keras.layers.Dense(1)(deep), keras.layers.Dense(1)(h)]))
     with pytest.raises(ValueError, match=message):
         with_cohort_heads(model, at, NAMES)(np.zeros((2, 6), "int32"), training=True)
 

@@ -132,7 +132,7 @@ def _hash_content(columns: Columns, draw: int) -> Array:
 def _bits(values: Array) -> Array:
     """Maps values of a raw column (rows,) to uint64 (rows,), equal where the values are."""
     if values.dtype == object:
-        coded = pa.array(values, pa.string()).dictionary_encode()
+        coded = pa.array(values, pa.large_string()).dictionary_encode()
         bits = np.array([zlib.crc32(value.encode()) for value in coded.dictionary.to_pylist()], np.uint64)
         return bits[coded.indices.to_numpy()]
     return values.astype(np.float64).view(np.uint64)
