@@ -288,8 +288,8 @@ def _check_base(model: keras.Model) -> None:
         raise ValueError(
             "The model must be trained by the steps of Keras: heads would not be on its own gradient tape. Rename a "
             "`train_step` to `compute_loss(self, x, y, y_pred, sample_weight, training)`, let that return the loss "
-            f"from the outputs `y_pred`, and leave the gradients to Keras. Received: {type(model).__name__} with its own "
-            f"{', '.join(own)}"
+            "from the outputs `y_pred`, and leave the gradients to Keras. "
+            f"Received: {type(model).__name__} with its own {', '.join(own)}"
         )
     replicas = getattr(getattr(model, "distribute_strategy", None), "num_replicas_in_sync", 1)
     if replicas > 1:
