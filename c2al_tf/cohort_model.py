@@ -1,11 +1,12 @@
 """Cohort heads around any Keras model: they learn beside it, and it stays what it is."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 
+from .layer_calls import Called, layer_of, recorded_calls
 from .layers import TaskHead
 from .names import cohort_names
 from .types import PRIMARY, Tensor
@@ -55,7 +56,7 @@ def with_cohort_heads(
     weights = dict(weight) if isinstance(weight, Mapping) else dict.fromkeys(names, float(weight))
     if {*weights} != {*names} or not all(value >= 0 for value in weights.values()):
         raise ValueError(f"`weight` must be at least 0, for each of {names}. Received: weight={weight}")
-    layer = _layer_of(model, at)
+    layer = layer_of(model, at)
     wrapped = CohortModel(
         model, None if layer is None else layer.name, weights, hidden_units=hidden_units, priors=priors
     )
@@ -117,7 +118,7 @@ class CohortModel(keras.Model):
         mode = {"training": training} if has_mode else {}
         if not self.base.built:
             self.base(inputs, **mode)  # Keras builds it by a call of its own.
-        with _recorded(self.base, self.at) as seen:
+        with recorded_calls(self.base, self.at) as seen:
             outputs = self.base(inputs, **mode)
         h = self._representation(seen, outputs)
         for head in self.heads.values():
@@ -222,7 +223,7 @@ class CohortModel(keras.Model):
                 head.build((None, config["units"]))
             self.built = self.base.built
 
-    def _representation(self, seen: "Sequence[_Called]", outputs: Any) -> Tensor:
+    def _representation(self, seen: Sequence[Called], outputs: Any) -> Tensor:
         where = f"layer `{self.at}`"
         if self.at is None:
             where = "a Dense layer that gives the output"
@@ -297,75 +298,3 @@ def _check_base(model: keras.Model) -> None:
             "The model must be trained on one device; for several there are `add_cohort_heads` and `train`. "
             f"Received: a model of {replicas} devices"
         )
-
-
-def _layer_of(model: keras.Model, at: str | keras.Layer | Tensor | None) -> keras.Layer | None:
-    """The layer that `at` names; None for the last Dense."""
-    if at is None:
-        return None
-    layers = _layers(model)
-    if isinstance(at, keras.KerasTensor):
-        at = at._keras_history.operation
-    if isinstance(at, str):
-        found = [layer for layer in layers if layer.name == at]
-    else:
-        found = [layer for layer in layers if layer is at]
-        at = getattr(at, "name", at)
-    if len(found) == 1:
-        same = [layer.name for layer in layers if layer.name == found[0].name]
-        if len(same) == 1:
-            return _recordable(found[0])
-        raise ValueError(f"`at` must be a layer of a name that no other has. Received: {at!r}, of {len(same)} layers")
-    names = sorted({layer.name for layer in layers})
-    raise ValueError(
-        "`at` must be a layer of the model, its name, or a tensor that one of its layers gives. Received: "
-        f"{at!r}, of {len(found)} layers; there are {names}"
-    )
-
-
-def _recordable(layer: keras.Layer) -> keras.Layer:
-    """Raises ValueError if Keras calls the layer in a way that hides what it gives, or cuts it off from its weights."""
-    ways = {
-        "quantized": getattr(layer, "quantization_mode", None),
-        "computed anew for gradients": getattr(getattr(layer, "_remat_mode", None), "mode", None),
-    }
-    if hidden := [way for way, value in ways.items() if value]:
-        raise ValueError(f"`at` must be a layer that is not {hidden[0]}. Received: layer `{layer.name}`")
-    return layer
-
-
-def _layers(model: keras.Model) -> list[keras.Layer]:
-    """All layers, also those within layers."""
-    return list(model._flatten_layers(include_self=False))
-
-
-class _Called(NamedTuple):
-    """A call of a layer."""
-
-    inputs: Any
-    outputs: Any
-
-
-@contextlib.contextmanager
-def _recorded(model: keras.Model, at: str | None) -> "Iterator[list[_Called]]":
-    """Collects the calls of a layer, or of all Dense layers, while the model is called."""
-    seen: list[_Called] = []
-    layers = _layers(model)
-    chosen = [x for x in layers if (isinstance(x, keras.layers.Dense) if at is None else x.name == at)]
-    before = [vars(layer).get("call") for layer in chosen]
-
-    def recording(call: Any) -> Any:
-        def recorded(*args: Any, **kwargs: Any) -> Any:
-            outputs = call(*args, **kwargs)
-            seen.append(_Called(args[0] if args else next(iter(kwargs.values())), outputs))
-            return outputs
-
-        return recorded
-
-    for layer in chosen:
-        object.__setattr__(layer, "call", recording(layer.call))  # Keras would track the attribute
-    try:
-        yield seen
-    finally:
-        for layer, own in zip(chosen, before, strict=True):
-            object.__delattr__(layer, "call") if own is None else object.__setattr__(layer, "call", own)
