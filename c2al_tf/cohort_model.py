@@ -72,7 +72,8 @@ class CohortModel(keras.Model):
 
     Args:
         base: The model that is trained.
-        at: Name of the layer whose output is the shared representation; None: what the last Dense reads.
+        at: Name of the layer whose output is the shared representation; None: what the Dense reads that
+            gives the one output.
         weights: Weight of each cohort's loss, by the cohort's name.
         hidden_units: Units of each head's hidden layers.
         priors: Share of positives by cohort.
@@ -114,8 +115,9 @@ class CohortModel(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The base's outputs; in training a dict of them and of the cohorts' logits (batch, 1)."""
-        has_mode = training is not None and self.base._call_has_training_arg
-        mode = {"training": training} if has_mode else {}
+        mode = {} if training is None or not self.base._call_has_training_arg else {"training": training}
+        if not training and all(head.built for head in self.heads.values()):
+            return self.base(inputs, **mode)
         if not self.base.built:
             self.base(inputs, **mode)  # Keras builds it by a call of its own.
         with recorded_calls(self.base, self.at) as seen:
@@ -152,8 +154,8 @@ class CohortModel(keras.Model):
                 "The labels of training rows must name every cohort: see `add_cohort_labels`. "
                 f"Received: labels without {missing}"
             )
+        loss_of = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
         for name, values in logits.items():
-            loss_of = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
             cohort_loss = loss_of(keras.ops.reshape(of_cohorts[name], (-1, 1)), values, cohort_weight(name))
             self.cohort_losses[name].update_state(cohort_loss)
             loss = loss + self.weights_of_cohorts[name] * cohort_loss

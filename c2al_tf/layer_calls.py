@@ -10,7 +10,11 @@ from .types import Tensor
 
 
 def layer_of(model: keras.Model, at: str | keras.Layer | Tensor | None) -> keras.Layer | None:
-    """The layer that `at` names; None for the last Dense."""
+    """The layer that `at` names, which is to be recorded; None where that is decided by the calls of Dense layers.
+
+    Raises:
+        ValueError: If there is none, or another of its name, or Keras hides its calls.
+    """
     if at is None:
         return None
     layers = _layers(model)

@@ -158,17 +158,30 @@ def value_by_default(graph) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reads", "change", "what", "found"),
+    ("reads", "b_shape", "change", "what", "found"),
     [
-        (lambda a, b: a + b, value_by_default, "without an input, tried with 2", "TensorFlow answers in spite of b"),
-        (lambda a, b: a, None, "with another rank of an input, tried with 2", "TensorFlow answers in spite of b"),
-        (lambda a, b: a + b, None, None, None),
+        (lambda a, b: a, None, None, "without an input, tried with 2", "TensorFlow answers in spite of b"),
+        (
+            lambda a, b: a + b,
+            (None,),
+            value_by_default,
+            "without an input, tried with 2",
+            "TensorFlow answers in spite of b",
+        ),
+        (
+            lambda a, b: a,
+            (None,),
+            None,
+            "with another rank of an input, tried with 2",
+            "TensorFlow answers in spite of b",
+        ),
+        (lambda a, b: a + b, (None,), None, None, None),
     ],
-    ids=["by default", "not read", "good"],
+    ids=["not read, of any rank", "by default", "not read", "good"],
 )
-def test_one_of_two_inputs_that_a_request_need_not_give(c2al, tmp_path, reads, change, what, found) -> None:
+def test_one_of_two_inputs_that_a_request_need_not_give(c2al, tmp_path, reads, b_shape, change, what, found) -> None:
     module = tf.Module()
-    specs = [tf.TensorSpec((None,), tf.float32, name) for name in "ab"]
+    specs = [tf.TensorSpec(shape, tf.float32, name) for name, shape in (("a", (None,)), ("b", b_shape))]
     module.serve = tf.function(lambda a, b: {"logits": column(reads(a, b))}, input_signature=specs)
     tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.serve})
     if change:

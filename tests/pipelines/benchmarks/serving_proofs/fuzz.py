@@ -77,7 +77,7 @@ class Fuzz:
             self._ask_rest(count - count * 4 // 10 - count * 3 // 10, number)
 
     def attack(self, inputs: Inputs, sizes: Sequence[int], every: int = 1) -> None:
-        """Sends attacks on a model of these inputs: all, or every second or third.
+        """Sends attacks on a model of these inputs: all, or every n-th.
 
         Those whose size can be chosen have each of these sizes.
         """
