@@ -11,11 +11,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from ..saved_model import DEFAULT_SIGNATURE, SavedModel
 from ..saved_model.conformance import MAX_ERROR
+from ..saved_model.signatures import read_meta_graph
 from ..types import Array
 
 MAX_SIZE_RATIO = 0.01
-"""Bound on the relative difference in bytes to the reference's export: names differ, nothing else may."""
+"""Bound on the relative difference in bytes to the reference's export, without the names of layers."""
 
 
 HALF_STEPS = 16.0
@@ -43,6 +45,7 @@ class ExportFacts:
         variables: (shape, dtype) of every variable, sorted.
         variable_bytes: Size of the variables' values.
         total_bytes: Size of all files, without those in `assets.extra/`.
+        data_bytes: Size of variables, assets and the graph's constants: all but names and structure.
         must_compile: Nodes and functions that force XLA, which TensorFlow Serving refuses to run.
         precision: The coarsest type in which the graph computes.
     """
@@ -51,6 +54,7 @@ class ExportFacts:
     variables: tuple[tuple[tuple[int, ...], str], ...]
     variable_bytes: int
     total_bytes: int
+    data_bytes: int
     must_compile: int
     precision: str = "float32"
 
@@ -80,11 +84,14 @@ def inspect_export(directory: str | Path) -> ExportFacts:
         if not name.startswith("_CHECKPOINTABLE")
     ]
     files = [path for path in directory.rglob("*") if path.is_file() and "assets.extra" not in path.parts]
+    graphs = {"saved_model.pb", "fingerprint.pb"}
+    constants = sum(node.attr["value"].tensor.ByteSize() for node in nodes if node.op == "Const")
     return ExportFacts(
         nodes=len(nodes),
         variables=tuple(sorted(variables)),
         variable_bytes=sum(int(np.prod(shape)) * tf.dtypes.as_dtype(dtype).size for shape, dtype in variables),
         total_bytes=sum(path.stat().st_size for path in files),
+        data_bytes=constants + sum(path.stat().st_size for path in files if path.name not in graphs),
         must_compile=sum("_XlaMustCompile" in holder.attr for holder in [*nodes, *functions]),
         precision=_precision(nodes),
     )
@@ -97,17 +104,19 @@ def _precision(nodes: Iterable[Any]) -> str:
     return max((kinds[kind] for kind in found & set(kinds)), key=lambda name: EPSILONS[name], default="float32")
 
 
-def check_facts(export: ExportFacts, reference: ExportFacts) -> None:
-    """Checks that an export differs from the reference's in the values of its weights only.
+def check_facts(export: ExportFacts, reference: ExportFacts | None) -> None:
+    """Checks that a server can run an export, and that it differs from a reference's in the values of its weights only.
 
     Raises:
-        ExportError: If nodes, variables or size differ, or a node forces XLA.
+        ExportError: If a node forces XLA, or nodes, variables or size differ from a reference's.
     """
     if export.must_compile:
         raise ExportError(
             f"No node may carry `_XlaMustCompile`: TensorFlow Serving has XLA off. "
             f"Received: {export.must_compile} that do"
         )
+    if reference is None:
+        return
     if export.variables != reference.variables:
         extra = sorted(set(export.variables) ^ set(reference.variables))[:4]
         raise ExportError(
@@ -120,8 +129,31 @@ def check_facts(export: ExportFacts, reference: ExportFacts) -> None:
             f"The export's graph must have as many nodes as the reference's. Received: {export.nodes}, the reference "
             f"has {reference.nodes}"
         )
-    if abs(export.total_bytes / reference.total_bytes - 1) > MAX_SIZE_RATIO:
+    if abs(export.data_bytes / max(reference.data_bytes, 1) - 1) > MAX_SIZE_RATIO:
         raise ExportError(
-            f"The export's size must be within {MAX_SIZE_RATIO:.0%} of the reference's. Received: {export.total_bytes} "
-            f"bytes, the reference has {reference.total_bytes}"
+            f"The export's variables, assets and constants must be within {MAX_SIZE_RATIO:.0%} of the reference's. "
+            f"Received: {export.data_bytes} bytes, the reference has {reference.data_bytes}"
         )
+
+
+def check_signature(export: SavedModel, reference: str | Path) -> None:
+    """Checks that an export is called as today's SavedModel is.
+
+    Raises:
+        ExportError: If the inputs or outputs of `serving_default` differ in name, dtype or shape.
+        ValueError: If there is no SavedModel in `reference`, or it has no such signature.
+    """
+    file = Path(reference) / "saved_model.pb"
+    if not file.exists():
+        raise ValueError(f"`reference` must be a model, or the folder of a SavedModel. Received: no {file}")
+    stored = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    today = read_meta_graph(stored.meta_graphs[0].SerializeToString()).signatures.get(DEFAULT_SIGNATURE)
+    if today is None:
+        raise ValueError(f"`reference` must have the signature `{DEFAULT_SIGNATURE}`. Received: {file} without it")
+    ours = export.signatures[DEFAULT_SIGNATURE]
+    for what in ("inputs", "outputs"):
+        has, had = ({name: str(spec) for name, spec in getattr(each, what).items()} for each in (ours, today))
+        if has != had:
+            raise ExportError(
+                f"The {what} of `{DEFAULT_SIGNATURE}` must be those of {reference}, {had}. Received: {has}"
+            )

@@ -1,4 +1,4 @@
-"""The proof of an export: what its logits must be, and what it answers."""
+"""The proof of an export: what its outputs must be, and what it answers."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,11 +12,11 @@ from ..form import outputs_by_name
 from ..saved_model import SavedModel, SavedModelError
 from ..saved_model.conformance import difference
 from ..schema import Schema
-from ..training.batches import by_task
 from ..types import Array, Columns
 from .facts import ExportError, ExportFacts
 from .probes import probe_rows, spellings
-from .signatures import COLUMNS, EXAMPLES, signature_outputs
+from .reading import Encode, Reading
+from .signatures import COLUMNS, EXAMPLES, predicted
 
 
 def check_inputs(model: keras.Model, schema: Schema) -> None:
@@ -46,29 +46,27 @@ def _form(dtype: str, shape: tuple[int | None, ...]) -> str:
     return f"{kind} {(None, *shape)}"
 
 
-def wanted_logits(
-    model: keras.Model, columns: Columns, expected: Array | Mapping[str, Array] | None, encoder: FeatureEncoder | None
-) -> dict[str, Mapping[str, Array]]:
-    """The logits by task, each (rows, 1), that the export must give, by where they come from.
+def wanted_outputs(
+    model: keras.Model,
+    reading: Reading,
+    columns: Columns,
+    expected: Array | Mapping[str, Array] | None,
+    encoder: FeatureEncoder | None,
+    from_logits: bool | None,
+) -> dict[str, dict[str, Array]]:
+    """The outputs of Predict that the export must give, by where they come from.
 
     Raises:
-        ValueError: If there are none, or they are not of the rows and tasks.
+        ValueError: If there are none, or they are not of the rows and outputs.
     """
-    wanted: dict[str, Mapping[str, Array]] = {}
-    rows = len(next(iter(columns.values())))
+    wanted = {}
     if expected is not None:
-        tasks = list(outputs_by_name(model))
-        by_name = expected if isinstance(expected, Mapping) else {tasks[0]: expected}
-        given = {task: np.asarray(logits, np.float32).reshape(-1, 1) for task, logits in by_name.items()}
-        shapes = {task: logits.shape for task, logits in given.items()}
-        if shapes != dict.fromkeys(tasks, (rows, 1)) or not all(np.isfinite(x).all() for x in given.values()):
-            raise ValueError(
-                f"`expected` must be finite logits of {rows:,} rows for each of {tasks}. Received: {shapes}"
-                + ("" if shapes != dict.fromkeys(tasks, (rows, 1)) else ", not all finite")
-            )
-        wanted["the caller's predictions on raw rows"] = given
+        given = model_outputs(model, columns, reading.encode, from_logits)
+        wanted["the caller's predictions on raw rows"] = _as_predicted(model, expected, given, from_logits)
     if encoder is not None:
-        wanted["the model behind the encoder of training"] = _logits(model, columns, encoder)
+        wanted["the model behind the encoder of training"] = model_outputs(model, columns, encoder, from_logits)
+    if not wanted and reading.schema is None:
+        wanted["the model in Python, on the same rows"] = model_outputs(model, columns, reading.encode, from_logits)
     if not wanted:
         raise ValueError(
             "An export is proved against `expected`, the logits that you computed for the rows of `sample` by your own "
@@ -77,19 +75,45 @@ def wanted_logits(
     return wanted
 
 
-def _logits(model: keras.Model, columns: Columns, encoder: FeatureEncoder) -> dict[str, Array]:
-    x = encoder({name: tf.constant(values) for name, values in columns.items()})
-    return {task: np.asarray(logits, np.float32) for task, logits in by_task(model(x, training=False)).items()}
+def model_outputs(model: keras.Model, columns: Columns, encode: Encode, from_logits: bool | None) -> dict[str, Array]:
+    """The outputs of Predict of the model in Python."""
+    x = encode({name: tf.constant(values) for name, values in columns.items()})
+    return {name: values.numpy() for name, values in predicted(model, model(x, training=False), from_logits).items()}
+
+
+def _as_predicted(
+    model: keras.Model, expected: Any, given: Mapping[str, Array], from_logits: bool | None
+) -> dict[str, Array]:
+    """What is expected of the model, in the form of Predict's outputs."""
+    by_name = isinstance(expected, Mapping)
+    named = {name: np.asarray(x) for name, x in expected.items()} if by_name else np.asarray(expected)
+    outputs = {name: np.asarray(x) for name, x in predicted(model, named, from_logits).items()}
+    for name in {*given} & {*outputs}:
+        if given[name].size == outputs[name].size:
+            outputs[name] = outputs[name].astype(given[name].dtype).reshape(given[name].shape)
+    shapes, wanted = ({name: x.shape for name, x in named.items()} for named in (outputs, given))
+    numbers = [x for x in outputs.values() if x.dtype.kind == "f"]
+    if shapes != wanted or not all(np.isfinite(x).all() for x in numbers):
+        raise ValueError(
+            f"`expected` must be finite outputs of the model for the rows of `sample`, {wanted}. Received: {shapes}"
+            + ("" if shapes != wanted else ", not all finite")
+        )
+    return outputs
 
 
 def check_outputs(
-    served: SavedModel, calls: Mapping[str, Columns], logits: Mapping[str, Array], source: str, facts: ExportFacts
+    served: SavedModel,
+    calls: Mapping[str, Columns],
+    outputs: Mapping[str, Mapping[str, Any]],
+    source: str,
+    facts: ExportFacts,
 ) -> None:
-    """Raises ExportError unless every signature gives the outputs that these logits, by task, have."""
-    for signature, outputs in signature_outputs(logits).items():
-        got = _compare(served, signature, calls[signature], outputs, f"beside {source}", facts.max_error)
-        for name in (name for name in outputs if name.endswith("logits")):
-            expected = np.asarray(outputs[name])
+    """Raises ExportError unless every signature gives these outputs."""
+    for signature, wanted in outputs.items():
+        got = _compare(served, signature, calls[signature], wanted, f"beside {source}", facts.max_error)
+        logits = [name for name in got if name.endswith("logits")]
+        for name in logits or [name for name, values in got.items() if values.dtype.kind == "f"]:
+            expected = np.asarray(wanted[name])
             error, bound = float(np.sqrt(np.mean(np.square(got[name] - expected)))), facts.max_rms_error(expected)
             if not error <= bound:
                 raise ExportError(
@@ -111,12 +135,10 @@ def check_probes(
     With an encoder they must get what the model behind it gives.
     """
     rows = probe_rows(schema, columns)
-    logits = {} if encoder is None else {"the model behind the encoder": _logits(model, rows, encoder)}
-    outputs = {source: signature_outputs(values)[COLUMNS] for source, values in logits.items()}
-    outputs = outputs or {f"`{COLUMNS}`": served.run(rows)}
+    source = f"`{COLUMNS}`" if encoder is None else "the model behind the encoder"
+    wanted = served.run(rows) if encoder is None else model_outputs(model, rows, encoder, from_logits=True)
     for what, inputs, signature in _probe_calls(schema, rows):
-        for source, wanted in outputs.items():
-            _compare(served, signature, inputs, wanted, f"{what}, beside {source}", max_error)
+        _compare(served, signature, inputs, wanted, f"{what}, beside {source}", max_error)
 
 
 def _probe_calls(schema: Schema, rows: Columns) -> Iterator[tuple[str, Columns, str]]:

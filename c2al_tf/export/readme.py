@@ -26,9 +26,15 @@ _HEAD = """\
 A version folder for TensorFlow Serving. Dtypes are exact: a server refuses int32 where int64 stands, with
 INVALID_ARGUMENT. `?` is the number of rows, any number from 0 on and the same for all inputs of a request.
 
-A `tf.Example` has the columns of `serving_default` as its features: strings in `bytes_list`, int64 in `int64_list`,
+A `tf.Example` has the columns of `serving_default` as its features: strings in `bytes_list`, """
+_NULLS_IN_EXAMPLES = """\
+int64 in `int64_list`,
 float32 in `float_list` or `int64_list`, which may differ from row to row. A feature that is absent or empty has no
 value; values beyond a column's length are cut off.
+"""
+_ALL_IN_EXAMPLES = """\
+integers and
+booleans in `int64_list`, other numbers in `float_list`. Each column is needed, with all of its values.
 """
 _ASK = """\
 ## Ask it
@@ -48,27 +54,32 @@ In Python, by gRPC:
 """
 
 
-def export_readme(schema: Schema, signatures: Mapping[str, Signature], sample: Columns, proof: str) -> str:
+def export_readme(
+    signatures: Mapping[str, Signature], sample: Columns, proof: str, schema: Schema | None = None
+) -> str:
     """Describes an export in Markdown.
 
     Args:
-        schema: The meaning of the raw columns.
         signatures: The signatures of the export.
         sample: Raw columns; the first row is the one in the requests that are shown.
-        proof: What the export's logits were compared with.
+        proof: What the export's outputs were compared with.
+        schema: The meaning of the raw columns; without one they are what the model was trained on.
     """
     ordered = sorted(signatures, key=lambda name: (name != DEFAULT_SIGNATURE, name))
     parts = [
-        _HEAD,
-        f"Before it was published its logits were compared with {proof}.\n",
+        _HEAD + (_NULLS_IN_EXAMPLES if schema else _ALL_IN_EXAMPLES),
+        f"Before it was published its outputs were compared with {proof}.\n",
         *(_describe(name, signatures[name], schema) for name in ordered),
-        _ask(schema, signatures, sample),
+        _ask(signatures, sample),
     ]
     return "\n".join(parts)
 
 
-def _describe(name: str, signature: Signature, schema: Schema) -> str:
-    columns = {feature.name: _values(feature) for feature in schema.features} if name == DEFAULT_SIGNATURE else {}
+def _describe(name: str, signature: Signature, schema: Schema | None) -> str:
+    columns: Mapping[str, str] = {}
+    if name == DEFAULT_SIGNATURE:
+        features = schema.features if schema else ()
+        columns = dict.fromkeys(signature.inputs, "as in training") | {f.name: _values(f) for f in features}
     lines = [f"## `{name}`", "", f"For {_RPCS[_method(signature)]}.", ""]
     rows = ((key, spec, columns.get(key, "serialized `tf.Example`s")) for key, spec in signature.inputs.items())
     lines += _table("input", "values", rows)
@@ -104,18 +115,24 @@ def _missing(feature: Feature) -> str:
     return "is no value" if feature.missing == "slot" else "is no value, which no training row had"
 
 
-def _meaning(output: str, signature: str, schema: Schema) -> str:
-    kind = next(kind for kind in _MEANINGS if output.endswith(kind))
-    prefixed = (label for label in schema.labels if f"{label}_" in (output.removesuffix(kind), _prefix(signature)))
-    return _MEANINGS[kind].format(label=next(prefixed, schema.labels[0]))
+def _meaning(output: str, signature: str, schema: Schema | None) -> str:
+    kind = next((kind for kind in _MEANINGS if output.endswith(kind)), None)
+    if kind is None:
+        return "what the model gives"
+    prefixes = (output.removesuffix(kind), _prefix(signature))
+    if schema is None:
+        label = next((prefix.removesuffix("_") for prefix in prefixes if prefix.endswith("_")), "label")
+    else:
+        label = next((label for label in schema.labels if f"{label}_" in prefixes), schema.labels[0])
+    return _MEANINGS[kind].format(label=label)
 
 
 def _prefix(signature: str) -> str:
     return signature.removesuffix("classify").removesuffix("regress")
 
 
-def _ask(schema: Schema, signatures: Mapping[str, Signature], sample: Columns) -> str:
-    row = {feature.name: _json_value(sample[feature.name][0]) for feature in schema.features}
+def _ask(signatures: Mapping[str, Signature], sample: Columns) -> str:
+    row = {name: _json_value(values[0]) for name, values in sample.items()}
     example = {name: present for name, value in row.items() if (present := _present(value))}
     bodies: dict[str, dict[str, Any]] = {"predict": {"instances": [row]}}
     for name, signature in signatures.items():
@@ -132,7 +149,9 @@ def _method(signature: Signature) -> str:
 
 def _json_value(value: Any) -> Any:
     # The shortest decimal form of a float32: 0.2 instead of 0.20000000298023224.
-    return float(str(value)) if isinstance(value, np.float32) else np.asarray(value).tolist()
+    if isinstance(value, np.float32):
+        return float(str(value))
+    return value.decode(errors="replace") if isinstance(value, bytes) else np.asarray(value).tolist()
 
 
 def _present(value: Any) -> list[Any]:

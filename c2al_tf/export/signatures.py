@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,11 +10,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
-from ..data.columns.wire import to_examples
-from ..data.inputs.features import FeatureEncoder
-from ..schema import Schema
-from ..training.batches import by_task
-from ..types import Array, Columns, Tensor
+from ..types import PRIMARY, Array, Columns, Tensor
+from .reading import Reading, tables
 
 COLUMNS, EXAMPLES, CLASSIFY, REGRESS = "serving_default", "serialized_examples", "classify", "regress"
 LABELS = ("0", "1")
@@ -22,29 +20,75 @@ LABELS = ("0", "1")
 _names = tf.saved_model
 
 
-def write_saved_model(model: keras.Model, schema: Schema, directory: Path) -> None:
+def write_saved_model(model: keras.Model, reading: Reading, directory: Path, from_logits: bool | None) -> None:
     """Writes `model`, which has no auxiliary heads, with all signatures."""
-    module = _ServingModule(model, schema)
+    module = _ServingModule(model, reading, from_logits)
     signatures = module.signatures
     del module.signatures
     tf.saved_model.save(module, str(directory), signatures=signatures)
-    _add_forms(directory)
+    if from_logits is not None:
+        _add_forms(directory)
 
 
-def signature_outputs(logits: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The outputs of each signature for the heads' logits (batch, 1)."""
-    outputs = _head_outputs(logits)
-    return {COLUMNS: outputs, EXAMPLES: outputs, **_forms(outputs)}
+def predicted(model: keras.Model, outputs: Any, from_logits: bool | None) -> dict[str, Tensor]:
+    """The outputs of Predict for what a model gives.
+
+    Args:
+        model: The model, which may name several outputs.
+        outputs: What it gave.
+        from_logits: Whether these are logits (batch, 1) or (batch,), or else probabilities; None: anything, which is
+            given as it is under the names of `keras.Model.export`.
+
+    Raises:
+        ValueError: If several outputs have no names, or an output is not of a binary task where it must be.
+    """
+    if from_logits is None:
+        leaves = outputs if isinstance(outputs, list | tuple) else [outputs]
+        named = outputs if isinstance(outputs, Mapping) else {f"output_{n}": x for n, x in enumerate(leaves)}
+        return {name: tf.convert_to_tensor(values) for name, values in named.items()}
+    found: dict[str, Tensor] = {}
+    tasks = outputs_by_task(model, outputs)
+    for task, values in tasks.items():
+        if len(values.shape) not in (1, 2) or values.shape[1:] not in ((), (1,)):
+            raise ValueError(
+                "Outputs must be (batch, 1) or (batch,) each where `from_logits` is given; `from_logits=None` gives "
+                f"them as they are. Received: `{task}` of shape {tuple(values.shape)}"
+            )
+        prefix = "" if len(tasks) == 1 else f"{task}_"
+        values = tf.reshape(tf.cast(values, tf.float32), (-1, 1))
+        if from_logits:
+            found[f"{prefix}logits"], values = values, tf.sigmoid(values)
+        found[f"{prefix}probabilities"] = values
+    return found
+
+
+def outputs_by_task(model: keras.Model, outputs: Any) -> Mapping[str, Any]:
+    """Outputs, or what is expected of them, by name: a single one is `primary`.
+
+    Raises:
+        ValueError: If there are several without names.
+    """
+    if isinstance(outputs, Mapping):
+        return outputs
+    if not isinstance(outputs, list | tuple) or len(outputs) == 1:
+        return {PRIMARY: outputs[0] if isinstance(outputs, list | tuple) else outputs}
+    names = getattr(model, "output_names", None) or ()
+    if len(names) != len(outputs):
+        raise ValueError(f"Several outputs need names: a dict of them. Received: {type(outputs).__name__}")
+    return dict(zip(names, outputs, strict=True))
+
+
+def signature_outputs(outputs: Mapping[str, Tensor], from_logits: bool | None) -> dict[str, dict[str, Tensor]]:
+    """The outputs of each signature, for those of Predict."""
+    forms = {} if from_logits is None else _forms(outputs)
+    return {COLUMNS: dict(outputs), EXAMPLES: dict(outputs), **forms}
 
 
 def signature_inputs(
-    columns: Columns, schema: Schema, signatures: Iterable[str], examples: Array | None = None
+    columns: Columns, reading: Reading, signatures: Iterable[str], examples: Array | None = None
 ) -> dict[str, Columns]:
     """The same rows as the inputs of each signature; tf.Examples are written unless they are given."""
-    if examples is None:
-        serialized = to_examples(columns, {feature.name: feature.column for feature in schema.features})
-        examples = np.array(serialized, object)
-    examples = np.asarray(examples, object)
+    examples = np.array(reading.write(columns) if examples is None else examples, object)
     own = {COLUMNS: columns, EXAMPLES: {"examples": examples}}
     return {name: own.get(name, {_names.CLASSIFY_INPUTS: examples}) for name in signatures}
 
@@ -52,13 +96,11 @@ def signature_inputs(
 class _ServingModule(tf.Module):
     """Holds only what serving needs: with a tracked Keras model every variable would be stored twice."""
 
-    def __init__(self, model: keras.Model, schema: Schema) -> None:
+    def __init__(self, model: keras.Model, reading: Reading, from_logits: bool | None) -> None:
         super().__init__()
-        self.encoder = FeatureEncoder(schema)
-        self.weights = [weight.value for weight in model.weights]
 
         def serve(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return _head_outputs(by_task(model(self.encoder(columns), training=False)))
+            return predicted(model, model(reading.encode(columns), training=False), from_logits)
 
         @tf.function(autograph=False)
         def serving_default(**columns: Tensor) -> dict[str, Tensor]:
@@ -66,24 +108,14 @@ class _ServingModule(tf.Module):
 
         @tf.function(autograph=False)
         def serialized_examples(examples: Tensor) -> dict[str, Tensor]:
-            return serve(self.encoder.parse_examples(examples))
+            return serve(reading.parse(examples))
 
-        specs = {
-            name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in self.encoder.raw_specs.items()
-        }
         self.signatures = {
-            COLUMNS: serving_default.get_concrete_function(**specs),
+            COLUMNS: serving_default.get_concrete_function(**reading.specs),
             EXAMPLES: serialized_examples.get_concrete_function(tf.TensorSpec((None,), tf.string, name="examples")),
         }
-
-
-def _head_outputs(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    outputs = {}
-    for task, values in logits.items():
-        prefix = "" if len(logits) == 1 else f"{task}_"
-        outputs[f"{prefix}logits"] = tf.cast(values, tf.float32)
-        outputs[f"{prefix}probabilities"] = tf.sigmoid(tf.cast(values, tf.float32))
-    return outputs
+        self.weights = list(self.signatures[COLUMNS].graph.variables)
+        self.tables = tables(model, reading.owner)
 
 
 def _forms(outputs: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -56,7 +56,9 @@ def try_export(run: RunFolder) -> None:
     )
     with tempfile.TemporaryDirectory(dir=run.path, prefix=".export-trial-") as folder:
         sample = sample_rows(run, _TRIAL_ROWS)
-        export_for_serving(trained, schema, folder, sample=sample, reference=reference, encoder=FeatureEncoder(schema))
+        export_for_serving(
+            trained, folder, schema=schema, sample=sample, reference=reference, encoder=FeatureEncoder(schema)
+        )
 
 
 def export_run(run: RunFolder, seed: int) -> Export:
@@ -73,14 +75,15 @@ def export_run(run: RunFolder, seed: int) -> Export:
         logits = file_logits(run, seed, C2AL, [records.path], len(records.examples), "records to be exported")
     exported = export_for_serving(
         keras.saving.load_model(run.model_file(seed, C2AL), compile=False),
-        run.schema,
         run.export,
         sample=sample,
+        schema=run.schema,
         reference=keras.saving.load_model(run.model_file(seed, BASELINE), compile=False),
         expected=logits,
         encoder=FeatureEncoder(run.schema),
         examples=None if records is None else records.examples,
     )
+    assert exported.reference is not None
     facts = {"facts": dataclasses.asdict(exported.facts), "reference": dataclasses.asdict(exported.reference)}
     on = {} if records is None else {"records": str(records.path)}
     model = str(run.model_folder(seed, C2AL).relative_to(run.path))

@@ -50,7 +50,7 @@ def test_a_lookup_of_their_own_with_other_ids_is_refused(tmp_path) -> None:
     model = theirs()
     with pytest.raises(ExportError, match="`logits` of .*beside the caller's predictions on raw rows.* must be equal"):
         export_for_serving(
-            model, SCHEMA, tmp_path, sample=ROWS, reference=theirs(), expected=by_their_path(model, offset=0)
+            model, tmp_path, schema=SCHEMA, sample=ROWS, reference=theirs(), expected=by_their_path(model, offset=0)
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -58,22 +58,22 @@ def test_a_lookup_of_their_own_with_other_ids_is_refused(tmp_path) -> None:
 def test_a_lookup_of_their_own_with_the_schemas_ids_is_published(tmp_path) -> None:
     model = theirs()
     expected = by_their_path(model, offset=1)
-    export = export_for_serving(model, SCHEMA, tmp_path, sample=ROWS, reference=theirs(), expected=expected)
+    export = export_for_serving(model, tmp_path, schema=SCHEMA, sample=ROWS, reference=theirs(), expected=expected)
     assert export.proof == "the caller's predictions on raw rows"
     with SavedModel(export.directory) as served:
         np.testing.assert_allclose(served.run(ROWS)["logits"], expected, atol=1e-5)
     text = (export.directory / "assets.extra" / "README.md").read_text()
-    assert "its logits were compared with the caller's predictions on raw rows." in text
+    assert "its outputs were compared with the caller's predictions on raw rows." in text
 
 
 def test_an_export_without_anything_to_compare_with_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="proved against `expected`.* or against `encoder`.* Received: neither"):
-        export_for_serving(theirs(), SCHEMA, tmp_path, sample=ROWS, reference=theirs())
+        export_for_serving(theirs(), tmp_path, schema=SCHEMA, sample=ROWS, reference=theirs())
 
 
 def test_the_encoder_of_training_is_said_to_be_the_proof(tmp_path) -> None:
     export = export_for_serving(
-        theirs(), SCHEMA, tmp_path, sample=ROWS, reference=theirs(), encoder=FeatureEncoder(SCHEMA)
+        theirs(), tmp_path, schema=SCHEMA, sample=ROWS, reference=theirs(), encoder=FeatureEncoder(SCHEMA)
     )
     assert export.proof == "the model behind the encoder of training"
 
@@ -94,7 +94,7 @@ def test_a_model_that_reads_raw_columns_is_refused(tmp_path, dtypes, message) ->
     h = keras.ops.stack([keras.ops.cast(x, "float32") for x in numbers], axis=1)
     model = keras.Model(inputs, keras.layers.Dense(1)(h))
     with pytest.raises(ValueError, match=message):
-        export_for_serving(model, SCHEMA, tmp_path, sample=ROWS, reference=model, expected=np.zeros(4))
+        export_for_serving(model, tmp_path, schema=SCHEMA, sample=ROWS, reference=model, expected=np.zeros(4))
 
 
 @pytest.mark.parametrize("ending", [keras.layers.Activation("sigmoid"), keras.ops.sigmoid])
@@ -104,21 +104,21 @@ def test_a_sigmoid_output_is_refused(tmp_path, ending) -> None:
     squashed = keras.Model(model.input, ending(model.output))
     expected = np.asarray(tf.sigmoid(by_their_path(model, offset=1)))
     with pytest.raises(ValueError, match="Output `primary` must be logits.* Received: probabilities of layer"):
-        export_for_serving(squashed, SCHEMA, tmp_path, sample=ROWS, reference=squashed, expected=expected)
+        export_for_serving(squashed, tmp_path, schema=SCHEMA, sample=ROWS, reference=squashed, expected=expected)
 
 
 @pytest.mark.parametrize(
     ("expected", "message"),
     [
-        (np.zeros(3), r"finite logits of 4 rows for each of \['primary'\]. Received: {'primary': \(3, 1\)}"),
-        ([0.0, np.nan, 0.0, 0.0], r"Received: {'primary': \(4, 1\)}, not all finite"),
-        ({"click": np.zeros(4)}, r"for each of \['primary'\]. Received: {'click': \(4, 1\)}"),
-        (np.zeros((4, 2)), r"Received: {'primary': \(8, 1\)}"),
+        (np.zeros(3), r"{'logits': \(4, 1\), .*}. Received: {'logits': \(3, 1\), "),
+        ([0.0, np.nan, 0.0, 0.0], r"Received: {'logits': \(4, 1\), .*}, not all finite"),
+        ({"click": np.zeros(4), "buy": np.zeros(4)}, r"Received: {'click_logits': \(4, 1\), "),
+        (np.zeros((4, 2)), r"must be \(batch, 1\) or \(batch,\) each .* Received: `primary` of shape \(4, 2\)"),
     ],
 )
 def test_expected_logits_of_another_form(tmp_path, expected, message) -> None:
     with pytest.raises(ValueError, match=message):
-        export_for_serving(theirs(), SCHEMA, tmp_path, sample=ROWS, reference=theirs(), expected=expected)
+        export_for_serving(theirs(), tmp_path, schema=SCHEMA, sample=ROWS, reference=theirs(), expected=expected)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_expected_logits_of_another_form(tmp_path, expected, message) -> None:
 def test_samples_of_another_form(tmp_path, change, message) -> None:
     with pytest.raises(ValueError, match=message):
         export_for_serving(
-            theirs(), SCHEMA, tmp_path, sample=ROWS | change, reference=theirs(), encoder=FeatureEncoder(SCHEMA)
+            theirs(), tmp_path, schema=SCHEMA, sample=ROWS | change, reference=theirs(), encoder=FeatureEncoder(SCHEMA)
         )
 
 
@@ -142,7 +142,7 @@ def test_samples_as_pandas_and_lists_have_them(tmp_path) -> None:
     for version, age in enumerate((ROWS["age"].astype(np.float64), [20, 41, 60, 33]), 1):
         sample = {"color": ROWS["color"].astype(str), "age": age}
         export_for_serving(
-            theirs(), SCHEMA, tmp_path, sample=sample, reference=theirs(), encoder=FeatureEncoder(SCHEMA)
+            theirs(), tmp_path, schema=SCHEMA, sample=sample, reference=theirs(), encoder=FeatureEncoder(SCHEMA)
         )
         assert (tmp_path / str(version)).exists()
 
@@ -150,7 +150,7 @@ def test_samples_as_pandas_and_lists_have_them(tmp_path) -> None:
 def test_examples_of_other_rows(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"`examples` must be the 4 rows of `sample`, \(rows,\). Received: \(3,\)"):
         export_for_serving(
-            theirs(), SCHEMA, tmp_path, sample=ROWS, reference=theirs(), encoder=FeatureEncoder(SCHEMA),
+            theirs(), tmp_path, schema=SCHEMA, sample=ROWS, reference=theirs(), encoder=FeatureEncoder(SCHEMA),
             examples=[b"", b"", b""],
         )  # fmt: skip
 
@@ -165,7 +165,7 @@ def test_half_precision_does_not_hide_a_permuted_vocabulary(tmp_path) -> None:
     permuted = Schema((CategoricalFeature("color", "string", vocabulary=("green", "red", "blue")), SCHEMA.features[1]))
     logits = np.asarray(model(FeatureEncoder(permuted)({k: tf.constant(v) for k, v in ROWS.items()})))
     with pytest.raises(ExportError, match="in the root mean square over the rows"):
-        export_for_serving(model, SCHEMA, tmp_path, sample=ROWS, reference=reference, expected=logits)
+        export_for_serving(model, tmp_path, schema=SCHEMA, sample=ROWS, reference=reference, expected=logits)
 
 
 def test_probes_hold_null_empty_unseen_and_longest_values(small_schema, small_rows) -> None:
@@ -184,16 +184,18 @@ def test_probes_hold_null_empty_unseen_and_longest_values(small_schema, small_ro
 
 def test_an_export_that_errs_on_null_values_alone_is_refused(tmp_path, monkeypatch) -> None:
     """No row of the sample has one: only the probes see it."""
-    from c2al_tf.export import signatures
+    from c2al_tf.export import reading
 
     class Wrong(FeatureEncoder):
         def __call__(self, columns):
             x = super().__call__(columns)
             return x | {"color": tf.where(x["color"] == 0, 1, x["color"])}
 
-    monkeypatch.setattr(signatures, "FeatureEncoder", Wrong)
+    monkeypatch.setattr(reading, "FeatureEncoder", Wrong)
     with pytest.raises(ExportError, match="rows of null, empty, unseen and longest values"):
-        export_for_serving(theirs(), SCHEMA, tmp_path, sample=ROWS, reference=theirs(), encoder=FeatureEncoder(SCHEMA))
+        export_for_serving(
+            theirs(), tmp_path, schema=SCHEMA, sample=ROWS, reference=theirs(), encoder=FeatureEncoder(SCHEMA)
+        )
 
 
 def test_half_precision_is_proved_within_its_rounding(small_schema, small_file, small_rows, tmp_path) -> None:
@@ -209,10 +211,12 @@ def test_half_precision_is_proved_within_its_rounding(small_schema, small_file, 
     columns = {feature.name: feature.column for feature in small_schema.features}
     sample = next(iter(read_columns(small_file, columns)))
     export = export_for_serving(
-        model, small_schema, tmp_path, sample=sample, reference=reference, expected=expected,
+        model, tmp_path, schema=small_schema, sample=sample, reference=reference, expected=expected,
         encoder=FeatureEncoder(small_schema),
     )  # fmt: skip
     assert export.facts.precision == "bfloat16"
     assert export.facts.max_error == 16 * 2**-7
     with pytest.raises(ExportError, match="must be equal within 0.125"):
-        export_for_serving(model, small_schema, tmp_path, sample=sample, reference=reference, expected=expected + 0.2)
+        export_for_serving(
+            model, tmp_path, schema=small_schema, sample=sample, reference=reference, expected=expected + 0.2
+        )

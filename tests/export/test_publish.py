@@ -52,7 +52,7 @@ def models(small_schema, small_file, small_cohorts) -> dict[str, keras.Model]:
 def exported(models, small_schema, small_rows, tmp_path_factory):
     base = tmp_path_factory.mktemp("export")
     arguments = {"sample": small_rows(200), "reference": models["baseline"], "encoder": FeatureEncoder(small_schema)}
-    return export_for_serving(models["c2al"], small_schema, base, **arguments)
+    return export_for_serving(models["c2al"], base, schema=small_schema, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_every_backbone_is_served(backbone: str, small_schema, small_rows, tmp_p
         freeze_attention(model, "activations")
     arguments = {"sample": small_rows(20), "encoder": FeatureEncoder(small_schema)}
     reference = build_model(small_schema, config)
-    exported = export_for_serving(model, small_schema, tmp_path, reference=reference, **arguments)
+    exported = export_for_serving(model, tmp_path, schema=small_schema, reference=reference, **arguments)
     rows = small_rows(33, seed=9)
     with SavedModel(exported.directory) as served:
         logits = served.run(features(rows, small_schema))["logits"]
@@ -259,10 +259,10 @@ def test_warm_up_requests_are_for_each_signature(exported) -> None:
 def test_versions_count_up_and_are_never_overwritten(models, small_schema, small_rows, tmp_path) -> None:
     arguments = {"sample": small_rows(5), "reference": models["baseline"], "encoder": FeatureEncoder(small_schema)}
     (tmp_path / "7").mkdir()
-    first = export_for_serving(models["c2al"], small_schema, tmp_path, **arguments)
+    first = export_for_serving(models["c2al"], tmp_path, schema=small_schema, **arguments)
     assert first.directory == tmp_path / "8"
     with pytest.raises(ValueError, match="a version is never overwritten. Received: version=8, which exists"):
-        export_for_serving(models["c2al"], small_schema, tmp_path, version=8, **arguments)
+        export_for_serving(models["c2al"], tmp_path, schema=small_schema, version=8, **arguments)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8"]
 
 
@@ -270,7 +270,7 @@ def test_nothing_is_published_that_is_not_the_reference(models, small_schema, sm
     other = build_model(small_schema, ModelConfig(**{**vars(CONFIG), "shared_units": (9,)}))
     with pytest.raises(ExportError, match="The export's variables must be the reference's"):
         arguments = {"sample": small_rows(5), "reference": other, "encoder": FeatureEncoder(small_schema)}
-        export_for_serving(models["c2al"], small_schema, tmp_path, **arguments)
+        export_for_serving(models["c2al"], tmp_path, schema=small_schema, **arguments)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -281,7 +281,7 @@ def test_an_auxiliary_head_left_in_is_refused(models, small_schema, small_rows, 
     monkeypatch.setattr(module, "strip_auxiliary_heads", lambda model: model)
     with pytest.raises(ExportError, match="auxiliary heads, optimizer slots and copies do not belong there"):
         arguments = {"sample": small_rows(5), "reference": models["baseline"], "encoder": FeatureEncoder(small_schema)}
-        export_for_serving(models["c2al"], small_schema, tmp_path, **arguments)
+        export_for_serving(models["c2al"], tmp_path, schema=small_schema, **arguments)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -302,7 +302,7 @@ def test_several_primary_tasks(small_rows, tmp_path) -> None:
     schema = Schema((NumericFeature("age", boundaries=(30.0,)),), labels=("click", "buy"))
     models = [build_model(schema, CONFIG, primary=("click", "buy"), cohorts=cohorts) for cohorts in (("old",), ())]
     sample, encoder = {"age": np.array([20.0, 40.0], np.float32)}, FeatureEncoder(schema)
-    export = export_for_serving(models[0], schema, tmp_path, sample=sample, reference=models[1], encoder=encoder)
+    export = export_for_serving(models[0], tmp_path, schema=schema, sample=sample, reference=models[1], encoder=encoder)
     with SavedModel(export.directory) as served:
         assert set(served.signatures["serving_default"].outputs) == {
             "click_logits", "click_probabilities", "buy_logits", "buy_probabilities"

@@ -42,7 +42,7 @@ def write_exports(folder: Path, schema: Schema = LARGE, embedding_dim: int = 8) 
     reference = build_model(schema, sizes)
     for name, model in models.items():
         rows, encoder = draw_rows(64, schema), FeatureEncoder(schema)
-        export_for_serving(model, schema, folder / name, sample=rows, reference=reference, encoder=encoder)
+        export_for_serving(model, folder / name, schema=schema, sample=rows, reference=reference, encoder=encoder)
     keras.backend.clear_session()
     return {name: folder / name for name in models}
 

@@ -34,7 +34,9 @@ def publish_small(base_path: Path, seed: int) -> int:
     sizes = ModelConfig(embedding_dim=4, num_blocks=1)
     model, reference = (build_model(SCHEMA, sizes, cohorts=cohorts) for cohorts in (("head", "tail"), ()))
     encoder = FeatureEncoder(SCHEMA)
-    export = export_for_serving(model, SCHEMA, base_path, sample=draw_rows(64), reference=reference, encoder=encoder)
+    export = export_for_serving(
+        model, base_path, schema=SCHEMA, sample=draw_rows(64), reference=reference, encoder=encoder
+    )
     keras.backend.clear_session()
     return int(export.directory.name)
 
