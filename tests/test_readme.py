@@ -41,6 +41,7 @@ def what_the_reader_has() -> dict[str, object]:
         "columns": columns,
         "labels": labels,
         "user_ids": np.arange(rows) // 4,
+        "columns_of_some_rows": {name: values[:100] for name, values in features.items()},
         "your_model": your_model(),
         "your_dataset": tf.data.Dataset.from_tensor_slices((features, labels)).batch(500),
     }
@@ -52,7 +53,7 @@ def what_the_reader_has() -> dict[str, object]:
 def test_the_code_runs_as_printed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = what_the_reader_has()
-    first, second = blocks()
+    first, export, tables = blocks()
     exec(first, namespace)
     before, serving, model = namespace["your_model"], namespace["serving"], namespace["model"]
     assert serving.get_config() == before.get_config()
@@ -63,5 +64,9 @@ def test_the_code_runs_as_printed(tmp_path, monkeypatch):
     for x, y in namespace["dataset"].take(1):
         assert sorted(x) == ["device", "weeks"]
         assert list(y) == ["primary", *(cohort.name for cohort in namespace["cohorts"])]
-    exec(second, namespace)
+    rows = {name: namespace["columns_of_some_rows"][name] for name in ("device", "weeks")}
+    before.export("serving/ranker/7", verbose=False)  # today's
+    exec(export, namespace | {"today_predictions": before.predict(rows, verbose=0)})
+    assert Path("serving/ranker/8/saved_model.pb").exists()
+    exec(tables, namespace)
     namespace["model"].compile(namespace["optimizer"], loss="mse")

@@ -75,7 +75,12 @@ def by_model(model: keras.Model, sample: Columns, preprocess: Encode | None) -> 
     """
     functional = preprocess is None and isinstance(model, keras.Function | keras.Sequential) and model.built
     specs = _input_specs(model) if functional else {name: _spec_of(name, column) for name, column in sample.items()}
-    encode = preprocess or (_as_inputs(model) if functional else dict)
+    read = preprocess or (_as_inputs(model) if functional else dict)
+
+    def encode(columns: Mapping[str, Tensor]) -> Any:
+        # A request of another rank is refused here: a reshape in the model would take it.
+        return read({name: tf.ensure_shape(columns[name], spec.shape) for name, spec in specs.items()})
+
     parsing = {name: tf.io.FixedLenFeature(spec.shape[1:], _stored_as(spec.dtype)) for name, spec in specs.items()}
 
     def parse(examples: Tensor) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
 from ..types import PRIMARY, Array, Columns, Tensor
+from .facts import ExportError
 from .reading import Reading, tables
 
 COLUMNS, EXAMPLES, CLASSIFY, REGRESS = "serving_default", "serialized_examples", "classify", "regress"
@@ -25,7 +26,13 @@ def write_saved_model(model: keras.Model, reading: Reading, directory: Path, fro
     module = _ServingModule(model, reading, from_logits)
     signatures = module.signatures
     del module.signatures
-    tf.saved_model.save(module, str(directory), signatures=signatures)
+    try:
+        tf.saved_model.save(module, str(directory), signatures=signatures)
+    except AssertionError as error:  # what TensorFlow raises for a table that no object of the module holds
+        raise ExportError(
+            "Tables that `preprocess` looks up must be found: make it a layer, a tf.Module or a function that refers to "
+            f"these. Received: {reading.owner!r}; TensorFlow says: {error}"
+        ) from error
     if from_logits is not None:
         _add_forms(directory)
 

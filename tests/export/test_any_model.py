@@ -1,5 +1,7 @@
 """Exports of models that know no schema: their own lookups, a function before them, a subclass, today's signature."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -94,6 +96,14 @@ def test_what_comes_before_the_model(tmp_path, form) -> None:
     assert export.proof == "the model in Python, on the same rows"
     wanted = model([lookup(ROWS["city"].tolist()), tf.constant(ROWS["age"], tf.float32)])
     np.testing.assert_allclose(answer(export.directory, in_float32(ROWS))["logits"], wanted, atol=1e-5)
+
+
+def test_a_table_that_cannot_be_found(tmp_path) -> None:
+    lookup = keras.layers.StringLookup(vocabulary=CITIES)
+    hidden = functools.partial(lambda table, columns: [table(columns["city"]), columns["age"]], lookup)
+    with pytest.raises(ExportError, match=r"Tables that `preprocess` looks up must be found: .* functools.partial"):
+        export_for_serving(functional(), tmp_path, sample=ROWS, preprocess=hidden)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_probabilities_are_not_squashed_again(tmp_path) -> None:
