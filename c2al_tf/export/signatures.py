@@ -30,8 +30,8 @@ def write_saved_model(model: keras.Model, reading: Reading, directory: Path, fro
         tf.saved_model.save(module, str(directory), signatures=signatures)
     except AssertionError as error:  # what TensorFlow raises for a table that no object of the module holds
         raise ExportError(
-            "Tables that `preprocess` looks up must be found: make it a layer, a tf.Module or a function that refers to "
-            f"these. Received: {reading.owner!r}; TensorFlow says: {error}"
+            "Tables that `preprocess` looks up must be found: make it a layer, a tf.Module or a function that refers "
+            f"to them. Received: {reading.owner!r}; TensorFlow says: {error}"
         ) from error
     if from_logits is not None:
         _add_forms(directory)
