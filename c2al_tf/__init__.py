@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         RowWiseAdagrad as RowWiseAdagrad,
         SparseAdagrad as SparseAdagrad,
     )
+    from .predictions import predict_columns as predict_columns
     from .saved_model import SavedModel as SavedModel
     from .schema import (
         CategoricalFeature as CategoricalFeature,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
         Schema as Schema,
     )
     from .training import evaluate as evaluate, predict as predict, train as train
+    from .trial import Trial as Trial, compare as compare
 
 _MODULES = {
     "cohorts": ("Axis", "Cohort", "Discovery", "Guard", "Interval", "Values", "discover_cohorts"),
@@ -103,9 +105,11 @@ _MODULES = {
     "model": ("add_cohort_heads", "build_model", "strip_auxiliary_heads"),
     "objectives": ("GroupDRO", "ProjectedTasks"),
     "optimizers": ("FlatAdam", "LazyAdam", "RowWiseAdagrad", "SparseAdagrad"),
+    "predictions": ("predict_columns",),
     "saved_model": ("SavedModel",),
     "schema": ("CategoricalFeature", "Column", "NumericFeature", "Schema"),
     "training": ("evaluate", "predict", "train"),
+    "trial": ("Trial", "compare"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

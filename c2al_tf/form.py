@@ -33,6 +33,24 @@ def outputs_by_name(model: keras.Model) -> dict[str, Tensor]:
     return named
 
 
+def named_outputs(model: keras.Model, outputs: Any) -> Mapping[str, Any]:
+    """What any model gave, or labels of it, by name: a single one is `primary`, those of a list as the model says.
+
+    Raises:
+        ValueError: If there are several without names.
+    """
+    if isinstance(outputs, Mapping):
+        return outputs
+    if not isinstance(outputs, list | tuple) or len(outputs) == 1:
+        return {PRIMARY: outputs[0] if isinstance(outputs, list | tuple) else outputs}
+    names = getattr(model, "output_names", None) or ()
+    if len(names) != len(outputs):
+        raise ValueError(
+            f"Several outputs need names: a dict of them. Received: a {type(outputs).__name__} of {len(outputs)}"
+        )
+    return dict(zip(names, outputs, strict=True))
+
+
 def names_in(form: Mapping[str, Any]) -> set[str]:
     """The names of the outputs."""
     return {*_leaves(form["outputs"])}

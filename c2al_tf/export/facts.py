@@ -32,6 +32,10 @@ EPSILONS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 """Distance from 1 to the next number, by the type in which a graph computes."""
 
 
+_OF_CHECKPOINT = b"/.ATTRIBUTES/"
+"""In the key of every variable in a checkpoint."""
+
+
 class ExportError(RuntimeError):
     """An export failed a check and was not published."""
 
@@ -84,17 +88,23 @@ def inspect_export(directory: str | Path) -> ExportFacts:
         if not name.startswith("_CHECKPOINTABLE")
     ]
     files = [path for path in directory.rglob("*") if path.is_file() and "assets.extra" not in path.parts]
-    graphs = {"saved_model.pb", "fingerprint.pb"}
-    constants = sum(node.attr["value"].tensor.ByteSize() for node in nodes if node.op == "Const")
+    assets = sum(path.stat().st_size for path in files if "assets" in path.relative_to(directory).parts)
+    variable_bytes = sum(int(np.prod(shape)) * tf.dtypes.as_dtype(dtype).size for shape, dtype in variables)
     return ExportFacts(
         nodes=len(nodes),
         variables=tuple(sorted(variables)),
-        variable_bytes=sum(int(np.prod(shape)) * tf.dtypes.as_dtype(dtype).size for shape, dtype in variables),
+        variable_bytes=variable_bytes,
         total_bytes=sum(path.stat().st_size for path in files),
-        data_bytes=constants + sum(path.stat().st_size for path in files if path.name not in graphs),
+        data_bytes=variable_bytes + assets + _constant_bytes(nodes),
         must_compile=sum("_XlaMustCompile" in holder.attr for holder in [*nodes, *functions]),
         precision=_precision(nodes),
     )
+
+
+def _constant_bytes(nodes: Iterable[Any]) -> int:
+    """Size of the constants, without those that name variables for a checkpoint: they hold names of layers."""
+    values = (node.attr["value"].tensor for node in nodes if node.op == "Const")
+    return sum(value.ByteSize() for value in values if not any(_OF_CHECKPOINT in text for text in value.string_val))
 
 
 def _precision(nodes: Iterable[Any]) -> str:

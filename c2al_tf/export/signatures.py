@@ -10,7 +10,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
-from ..types import PRIMARY, Array, Columns, Tensor
+from ..form import named_outputs
+from ..types import Array, Columns, Tensor
 from .facts import ExportError
 from .reading import Reading, tables
 
@@ -54,7 +55,7 @@ def predicted(model: keras.Model, outputs: Any, from_logits: bool | None) -> dic
         named = outputs if isinstance(outputs, Mapping) else {f"output_{n}": x for n, x in enumerate(leaves)}
         return {name: tf.convert_to_tensor(values) for name, values in named.items()}
     found: dict[str, Tensor] = {}
-    tasks = outputs_by_task(model, outputs)
+    tasks = named_outputs(model, outputs)
     for task, values in tasks.items():
         if len(values.shape) not in (1, 2) or values.shape[1:] not in ((), (1,)):
             raise ValueError(
@@ -67,22 +68,6 @@ def predicted(model: keras.Model, outputs: Any, from_logits: bool | None) -> dic
             found[f"{prefix}logits"], values = values, tf.sigmoid(values)
         found[f"{prefix}probabilities"] = values
     return found
-
-
-def outputs_by_task(model: keras.Model, outputs: Any) -> Mapping[str, Any]:
-    """Outputs, or what is expected of them, by name: a single one is `primary`.
-
-    Raises:
-        ValueError: If there are several without names.
-    """
-    if isinstance(outputs, Mapping):
-        return outputs
-    if not isinstance(outputs, list | tuple) or len(outputs) == 1:
-        return {PRIMARY: outputs[0] if isinstance(outputs, list | tuple) else outputs}
-    names = getattr(model, "output_names", None) or ()
-    if len(names) != len(outputs):
-        raise ValueError(f"Several outputs need names: a dict of them. Received: {type(outputs).__name__}")
-    return dict(zip(names, outputs, strict=True))
 
 
 def signature_outputs(outputs: Mapping[str, Tensor], from_logits: bool | None) -> dict[str, dict[str, Tensor]]:

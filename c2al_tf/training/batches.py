@@ -135,6 +135,11 @@ def inputs_alone(rows: tf.data.Dataset, model: keras.Model) -> tuple[Any, Iterat
     return _select(spec, names), (_select(batch[0], names) for batch in rows)
 
 
+def inputs_of_batch(x: Any, model: keras.Model) -> Any:
+    """What the model reads of a batch's features."""
+    return _select(x, _input_names(model, x))
+
+
 def grouped(batches: Iterable[Any], size: int) -> Iterable[Any]:
     """Batches of `size` batches, or fewer where their shape changes or they end; the batches themselves for size 1."""
     if size == 1:
