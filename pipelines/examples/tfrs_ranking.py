@@ -82,14 +82,15 @@ def logits(models: Sequence[RankingModel], rows: Rows) -> np.ndarray:
 def main(data: Path | None, rows: int, seeds: int, output: Path) -> None:
     """Trains the baseline, finds cohorts, trains with heads, compares, exports."""
     train, validation, test = split(synthetic_ratings(rows) if data is None else movielens_ratings(data))
+    axes = [name for name in train if name not in (*IDS, "liked")]
     baseline = [fit(train, seed) for seed in range(seeds)]
     found = discover_cohorts(
         tf.sigmoid(logits(baseline, validation)).numpy(),
-        {"age": validation["age"]},
-        [Axis(("age",), categories=("age",))],
+        {name: validation[name] for name in axes},
+        [Axis((name,), categories=(name,) if name == "age" else ()) for name in axes],
         labels=validation["liked"],
         units=validation["user_id"],
-        training_columns={"age": train["age"]},
+        training_columns={name: train[name] for name in axes},
         training_labels=train["liked"],
     )
     cohorts = found.best.cohorts
@@ -131,13 +132,17 @@ def synthetic_ratings(count: int) -> Rows:
 
 
 def movielens_ratings(folder: Path) -> Rows:
-    """The ratings of a MovieLens-1M folder in order of time."""
+    """The ratings of a MovieLens-1M folder in order of time; films also by how many of the first 70 % are theirs."""
     from c2al_pipelines.datasets.movielens import open_source
 
     source = open_source(folder)
     parts = [batch for name in ("train", "validation", "test") for batch in source.splits[name]()]
-    rows = {name: np.concatenate([part[name] for part in parts]) for name in (*IDS, "age", "label")}
-    return {name: rows[name].astype(str).astype(object) for name in IDS} | {"age": rows["age"], "liked": rows["label"]}
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in (*IDS, "age", "item_popularity", "label")}
+    return {name: rows[name].astype(str).astype(object) for name in IDS} | {
+        "age": rows["age"],
+        "popularity": rows["item_popularity"],
+        "liked": rows["label"],
+    }
 
 
 if __name__ == "__main__":
