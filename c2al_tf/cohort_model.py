@@ -8,7 +8,7 @@ import keras
 
 from .layer_calls import Called, layer_of, recorded_calls
 from .layers import TaskHead
-from .names import cohort_names
+from .names import cohort_names, cohort_weights
 from .types import PRIMARY, Tensor
 
 _OUTPUTS, _LOGITS = "outputs", "cohort_logits"
@@ -53,9 +53,7 @@ def with_cohort_heads(
             the layer is not called once, or what it gives is not (batch, units).
     """
     names = cohort_names(cohorts, (), priors or {})
-    weights = dict(weight) if isinstance(weight, Mapping) else dict.fromkeys(names, float(weight))
-    if {*weights} != {*names} or not all(value >= 0 for value in weights.values()):
-        raise ValueError(f"`weight` must be at least 0, for each of {names}. Received: weight={weight}")
+    weights = cohort_weights(weight, names)
     layer = layer_of(model, at)
     wrapped = CohortModel(
         model, None if layer is None else layer.name, weights, hidden_units=hidden_units, priors=priors

@@ -61,11 +61,11 @@ class Called(NamedTuple):
 
 
 @contextlib.contextmanager
-def recorded_calls(model: keras.Model, at: str | None) -> Iterator[list[Called]]:
-    """Collects the calls of a layer, or of all Dense layers, while the model is called."""
+def recorded_calls(model: Any, at: str | None, dense: type = keras.layers.Dense) -> Iterator[list[Called]]:
+    """Collects the calls of a layer, or of all of the class `dense`, while the model, also of Keras 2, is called."""
     seen: list[Called] = []
     layers = _layers(model)
-    chosen = [x for x in layers if (isinstance(x, keras.layers.Dense) if at is None else x.name == at)]
+    chosen = [x for x in layers if (isinstance(x, dense) if at is None else x.name == at)]
     before = [vars(layer).get("call") for layer in chosen]
 
     def recording(call: Any) -> Any:

@@ -27,3 +27,15 @@ def cohort_names(cohorts: Iterable[str], outputs: Collection[str], priors: Mappi
     if unknown := sorted({*priors} - {*names}):
         raise ValueError(f"`priors` must be of cohorts among {names}. Received: {unknown}")
     return names
+
+
+def cohort_weights(weight: float | Mapping[str, float], names: Collection[str]) -> dict[str, float]:
+    """The weight of each cohort's loss, of one for all or by cohort.
+
+    Raises:
+        ValueError: If one is below 0, or weights by cohort are not of `names`.
+    """
+    weights = dict(weight) if isinstance(weight, Mapping) else dict.fromkeys(names, float(weight))
+    if {*weights} != {*names} or not all(value >= 0 for value in weights.values()):
+        raise ValueError(f"`weight` must be at least 0, for each of {list(names)}. Received: weight={weight}")
+    return weights

@@ -87,7 +87,7 @@ class FMAttention(keras.layers.Layer):
 
     def build(self, input_shape: Shape) -> None:
         """Creates the attention MLP, or the static weights."""
-        num_fields, dim = _fields(input_shape)
+        num_fields, dim = fields_and_dim(input_shape)
         if self.mode == "static":
             self.static_attention = self.add_weight(
                 shape=(num_fields, self.num_outputs), initializer="glorot_uniform", name="attention"
@@ -169,7 +169,8 @@ def attention_layers(model: keras.Model) -> list[FMAttention]:
     return [layer for layer in model._flatten_layers() if isinstance(layer, FMAttention)]
 
 
-def _fields(input_shape: Shape) -> tuple[int, int]:
+def fields_and_dim(input_shape: Shape) -> tuple[int, int]:
+    """num_fields and dim of (batch, num_fields, dim); raises ValueError if they are not known."""
     if len(input_shape) != 3 or None in input_shape[1:]:
         raise ValueError(
             f"The input must have shape (batch, num_fields, dim) with both sizes known. Received: shape={input_shape}"

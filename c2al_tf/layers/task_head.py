@@ -33,13 +33,7 @@ class TaskHead(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if prior is not None and not 0 < prior < 1:
-            raise ValueError(
-                f"`prior` must lie between 0 and 1, both excluded: a task needs positives and negatives. "
-                f"Received: prior={prior} for task head `{self.name}`"
-            )
-        if any(units < 1 for units in hidden_units):
-            raise ValueError(f"`hidden_units` must be at least 1 each. Received: hidden_units={hidden_units}")
+        check_head(hidden_units, prior, self.name)
         self.hidden_units = list(hidden_units)
         self.prior = prior
         self.auxiliary = auxiliary
@@ -47,14 +41,13 @@ class TaskHead(keras.layers.Layer):
 
     def build(self, input_shape: Shape) -> None:
         """Creates the MLP; the last bias is log(prior / (1 - prior))."""
-        bias = 0.0 if self.prior is None else math.log(self.prior / (1 - self.prior))
         self.hidden = [
             keras.layers.Dense(units, "relu", name=f"hidden_{i}", dtype=self.dtype_policy)
             for i, units in enumerate(self.hidden_units)
         ]
         # Logits in float32: bfloat16 has fewer than three significant digits.
         self.logit = keras.layers.Dense(
-            1, bias_initializer=keras.initializers.Constant(bias), name="logit", dtype="float32"
+            1, bias_initializer=keras.initializers.Constant(initial_bias(self.prior)), name="logit", dtype="float32"
         )
         shape = input_shape
         for layer in [*self.hidden, self.logit]:
@@ -74,3 +67,19 @@ class TaskHead(keras.layers.Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """(batch, 1)."""
         return (input_shape[0], 1)
+
+
+def initial_bias(prior: float | None) -> float:
+    """The log-odds of a share of positives, log(prior / (1 - prior)); 0 if it is not known."""
+    return 0.0 if prior is None else math.log(prior / (1 - prior))
+
+
+def check_head(hidden_units: Sequence[int], prior: float | None, name: str) -> None:
+    """Raises ValueError if a hidden layer has no unit, or the share of positives is not within (0, 1)."""
+    if prior is not None and not 0 < prior < 1:
+        raise ValueError(
+            f"`prior` must lie between 0 and 1, both excluded: a task needs positives and negatives. "
+            f"Received: prior={prior} for task head `{name}`"
+        )
+    if any(units < 1 for units in hidden_units):
+        raise ValueError(f"`hidden_units` must be at least 1 each. Received: hidden_units={hidden_units}")

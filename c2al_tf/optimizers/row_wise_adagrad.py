@@ -6,7 +6,22 @@ import keras
 import tensorflow as tf
 
 from ..types import Shape, Tensor
-from .sparse_adagrad import SparseAdagrad
+from .sparse_adagrad import SparseAdagrad, adagrad
+
+
+def row_wise_adagrad(
+    weight: Tensor, accumulator: Tensor, gradient: Tensor, squares: Tensor, learning_rate: Tensor, epsilon: float
+) -> tuple[Tensor, list[Tensor]]:
+    """The new w and a of `RowWiseAdagrad`, (rows, dim) and (rows, 1); of other ranks those of `SparseAdagrad`."""
+    if len(weight.shape) != 2:
+        return adagrad(weight, accumulator, gradient, squares, learning_rate, epsilon)
+    accumulator = accumulator + tf.reduce_mean(squares, axis=1, keepdims=True)
+    return weight - learning_rate / tf.sqrt(accumulator + epsilon) * gradient, [accumulator]
+
+
+def accumulator_shape(shape: Shape) -> Shape:
+    """(rows, 1) for a table (rows, dim); any other shape stays."""
+    return (shape[0], 1) if len(shape) == 2 else tuple(shape)
 
 
 @keras.saving.register_keras_serializable(package="c2al_tf")
@@ -30,14 +45,10 @@ class RowWiseAdagrad(SparseAdagrad):
 
     def state_shape(self, variable: keras.Variable) -> Shape:
         """(rows, 1) for a table."""
-        shape = super().state_shape(variable)
-        return (shape[0], 1) if len(shape) == 2 else shape
+        return accumulator_shape(variable.shape)
 
     def rule(
         self, weight: Tensor, states: Sequence[Tensor], gradient: Tensor, squares: Tensor, learning_rate: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """The new w and a."""
-        if len(weight.shape) != 2:
-            return super().rule(weight, states, gradient, squares, learning_rate)
-        accumulator = states[0] + tf.reduce_mean(squares, axis=1, keepdims=True)
-        return weight - learning_rate / tf.sqrt(accumulator + self.epsilon) * gradient, [accumulator]
+        return row_wise_adagrad(weight, states[0], gradient, squares, learning_rate, self.epsilon)

@@ -10,6 +10,14 @@ from ..types import Tensor
 from .sparse_optimizer import SparseOptimizer
 
 
+def adagrad(
+    weight: Tensor, accumulator: Tensor, gradient: Tensor, squares: Tensor, learning_rate: Tensor, epsilon: float
+) -> tuple[Tensor, list[Tensor]]:
+    """The new w and a of `SparseAdagrad`."""
+    accumulator = accumulator + squares
+    return weight - learning_rate * gradient / tf.sqrt(accumulator + epsilon), [accumulator]
+
+
 @keras.saving.register_keras_serializable(package="c2al_tf")
 class SparseAdagrad(SparseOptimizer):
     """Adagrad that updates the rows of a table that a batch touched, and no other.
@@ -61,8 +69,7 @@ class SparseAdagrad(SparseOptimizer):
         self, weight: Tensor, states: Sequence[Tensor], gradient: Tensor, squares: Tensor, learning_rate: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """The new w and a."""
-        accumulator = states[0] + squares
-        return weight - learning_rate * gradient / tf.sqrt(accumulator + self.epsilon), [accumulator]
+        return adagrad(weight, states[0], gradient, squares, learning_rate, self.epsilon)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments."""

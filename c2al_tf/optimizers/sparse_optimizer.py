@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from ..types import Shape, Tensor
-from .rows import Gradient, dense, sum_rows
+from .rows import Gradient, summed, update
 
 
 class SparseOptimizer(keras.optimizers.Optimizer):
@@ -126,14 +126,12 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         learning_rate: Tensor,
     ) -> None:
         """Updates the variables of one device."""
-        summed = [self._sum(gradient, state[0]) for gradient, state in zip(gradients, states, strict=True)]
-        for gradient, variable, state in zip(self._clip(summed), variables, states, strict=True):
-            self._apply_rule(gradient, variable, state, learning_rate)
+        sums = [self._sum(gradient, state[0]) for gradient, state in zip(gradients, states, strict=True)]
+        for gradient, variable, state in zip(self._clip(sums), variables, states, strict=True):
+            update(gradient, variable, state, self.rule, learning_rate)
 
     def _sum(self, gradient: Tensor, scratch: tf.Variable) -> Gradient:
-        if isinstance(gradient, tf.IndexedSlices):
-            return sum_rows(gradient, scratch, keep_squares=self.duplicates == "each")
-        return dense(tf.cast(gradient, scratch.dtype))
+        return summed(gradient, scratch, keep_squares=self.duplicates == "each")
 
     def _clip(self, gradients: list[Gradient]) -> list[Gradient]:
         if self.global_clipnorm:
@@ -147,28 +145,6 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             bound = self.clipvalue
             return [g._replace(total=tf.clip_by_value(g.total, -bound, bound)) for g in gradients]
         return gradients
-
-    def _apply_rule(
-        self, gradient: Gradient, variable: tf.Variable, states: Sequence[tf.Variable], learning_rate: Tensor
-    ) -> None:
-        slots = [variable, *states]
-        if gradient.rows is None:
-            old = [tf.convert_to_tensor(slot) for slot in slots]
-        else:
-            old = [tf.gather(variable, gradient.rows), gradient.scratch]
-            old += [tf.gather(state, gradient.rows) for state in states[1:]]
-        total, squares = gradient.total, gradient.squares
-        squares = tf.square(total) if squares is None else squares
-        weight, new_states = self.rule(
-            tf.cast(old[0], total.dtype), old[1:], total, squares, tf.cast(learning_rate, total.dtype)
-        )
-        for slot, before, after in zip(slots, old, [tf.cast(weight, variable.dtype), *new_states], strict=True):
-            if gradient.rows is not None:
-                slot.scatter_update(tf.IndexedSlices(after, gradient.rows))
-            elif gradient.touched is not None:
-                slot.assign(tf.where(gradient.touched, after, before))
-            else:
-                slot.assign(after)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments."""

@@ -1,0 +1,1 @@
+"""Adapters to other frameworks; nothing else of this package imports them."""
