@@ -68,7 +68,7 @@ def main() -> None:
     options = parser.parse_args()
 
     source = census.open_source(options.data)
-    splits = {name: concatenate(list(batches())) for name, batches in source.splits.items()}
+    splits = {name: dict(concatenate(list(batches()))) for name, batches in source.splits.items()}
     counts = [feature.name for feature in source.features if feature.dtype != "string" and feature.name not in AMOUNTS]
     for rows in splits.values():
         rows |= {name: rows[name].astype(np.int64) for name in counts}
