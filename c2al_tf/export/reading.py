@@ -99,13 +99,16 @@ def tables(*owners: Any) -> list[Any]:
 
 
 def _held_by(owner: Any) -> list[Any]:
-    """What a function refers to, or a method is of; anything else itself."""
+    """The layers of a layer, what a function refers to, or a method is of; anything else itself."""
+    if isinstance(owner, keras.Layer):
+        return list(owner._flatten_layers())  # TensorFlow does not see those in a dict of layers
     if inspect.ismethod(owner):
-        return [owner.__self__]
+        return _held_by(owner.__self__)
     if not inspect.isfunction(owner):
         return [owner]
     names = inspect.getclosurevars(owner)
-    return [*names.nonlocals.values(), *names.globals.values()]
+    values = [*names.nonlocals.values(), *names.globals.values()]
+    return [held for value in values if not inspect.isfunction(value) for held in _held_by(value)]
 
 
 def _input_specs(model: keras.Model) -> dict[str, tf.TensorSpec]:

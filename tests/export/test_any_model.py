@@ -22,13 +22,13 @@ class Ranker(keras.Model):
 
     def __init__(self, hidden: str = "hidden", **kwargs) -> None:
         super().__init__(**kwargs)
-        self.lookup = keras.layers.StringLookup(vocabulary=CITIES)
+        self.lookups = {"city": keras.layers.StringLookup(vocabulary=CITIES)}  # a dict, as many teams have them
         self.table = keras.layers.Embedding(4, 3, embeddings_initializer="normal")
         self.hidden = keras.layers.Dense(4, "relu", name=hidden)
         self.score = keras.layers.Dense(1, name="score")
 
     def call(self, inputs, training=False):
-        city = self.table(self.lookup(inputs["city"]))
+        city = self.table(self.lookups["city"](inputs["city"]))
         return self.score(self.hidden(keras.ops.concatenate([city, inputs["age"][:, None] / 50], axis=1)))
 
 
