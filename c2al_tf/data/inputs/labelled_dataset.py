@@ -1,6 +1,7 @@
 """Labels of cohorts on any `tf.data.Dataset` or `keras.utils.PyDataset`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import keras
@@ -52,10 +53,11 @@ def add_cohort_labels(
         dataset: Of batches or of rows. Features are a dict with the raw columns that the cohorts are on, unless
             `columns` or `parse` is given. Of a `PyDataset` the first batch is read to see its form.
         cohorts: One auxiliary task each, under the cohort's name.
-        label_key: The label's column, where elements are features alone, as in tensorflow-recommenders.
+        label_key: The label's column, where elements are features alone, as in tensorflow-recommenders; where these are
+            no dict, it is among what `columns` or `parse` gives.
         columns: Maps the features to the raw columns that the cohorts are on.
         parse: How features that are serialized tf.Examples are parsed, as `tf.io.parse_example` takes it; only the
-            columns of the cohorts are.
+            columns of the cohorts, and that of `label_key`, are. Where a pipeline parses anyway, add labels after it.
         keep: The model that is trained, or names: only these features stay. XLA takes no strings, and a functional
             model of Keras that gets a column more reads the wrong ones.
         primary: The primary task whose label, 0 or 1, (batch,) or (batch, 1), the auxiliary ones are made from; by
@@ -73,19 +75,15 @@ def add_cohort_labels(
     """
     if columns is not None and parse is not None:
         raise ValueError("One of `columns` and `parse` must be given at most. Received: both")
-
-    def labelling_of(element: Any, found: Any) -> Labelling:
-        return Labelling.of(
-            element,
-            found,
-            cohorts,
-            label_key=label_key,
-            keep=keep,
-            primary=primary,
-            class_weight=class_weight,
-            design=design,
-        )
-
+    labelling_of = partial(
+        Labelling.of,
+        cohorts=cohorts,
+        label_key=label_key,
+        keep=keep,
+        primary=primary,
+        class_weight=class_weight,
+        design=design,
+    )
     if isinstance(dataset, keras.utils.PyDataset):
         if parse is not None:
             raise ValueError("`parse` must be of a `tf.data.Dataset`. Received: a PyDataset; `columns` may parse")

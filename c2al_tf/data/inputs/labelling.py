@@ -39,8 +39,8 @@ class Labelling:
         cls,
         element: Any,
         columns: Table,
-        cohorts: Sequence[Cohort],
         *,
+        cohorts: Sequence[Cohort],
         label_key: str | None,
         keep: keras.Model | Iterable[str] | None,
         primary: str | None,
@@ -114,7 +114,7 @@ def features_of(element: Any) -> Any:
 def _labels_of(element: Any, columns: Table, label_key: str | None) -> dict[str, Any]:
     """The labels of an element by primary task."""
     if label_key is not None:
-        return {PRIMARY: find_column(columns, label_key)}
+        return {PRIMARY: find_column(element if isinstance(element, Mapping) else columns, label_key)}
     label = element[1]
     return dict(label) if isinstance(label, Mapping) else {PRIMARY: label}
 

@@ -350,6 +350,10 @@ FORMS = {
     ),
     "serialized rows": (SERIALIZED, {"parse": RAGGED | ROW_LABEL, "label_key": "label"}),
     "a dict alone": (BATCHES.map(lambda x, y: x | {"clicked": y}), {"label_key": "clicked"}),
+    "a dict alone, and columns": (
+        BATCHES.map(lambda x, y: {"raw": x, "clicked": y}),
+        {"label_key": "clicked", "columns": lambda x: x["raw"]},
+    ),
     "a dict of dicts alone": (
         BATCHES.map(lambda x, y: {"user": x, "labels": {"clicked": y}}),
         {"label_key": "labels/clicked", "cohorts": USERS},
