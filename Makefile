@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN_DIR ?= runs/demo
 BENCH_DIR ?= runs/bench
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test test-lowest check lock clean
+.PHONY: help setup demo bench test test-jax test-lowest check lock clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -38,6 +38,16 @@ bench: .venv/installed .venv/bench-installed .venv-bench/torch-installed .venv-b
 test: .venv/installed  ## Run the tests, without those marked slow.
 	.venv/bin/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
+# JAX beside the environment, not in it: what it needs is there already.
+JAX_TESTS = tests/layers tests/test_losses.py tests/test_metrics.py tests/test_model.py
+
+test-jax: .venv-jax/installed  ## Run the tests of layers, losses, metrics and models with Keras on JAX.
+	KERAS_BACKEND=jax PYTHONPATH=.venv-jax .venv/bin/python -m pytest $(JAX_TESTS)
+
+.venv-jax/installed: .venv/installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv-jax jax==0.10.2 jaxlib==0.10.2
+	touch $@
+
 # `make test-lowest` leaves out what is long: statistics, trained models, benchmarks. The rest touches every package.
 LONG_TESTS = tests/cohorts/test_chance.py tests/cohorts/test_discovery.py tests/evaluation/test_claims.py \
 	tests/optimizers/test_sparse_optimizer.py tests/pipelines/benchmarks tests/pipelines/commands tests/pipelines/run \
@@ -65,4 +75,4 @@ lock:  ## Compile requirements.txt from the ranges in pyproject.toml.
 	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 
 clean:  ## Remove the environments and the caches; runs/ stays.
-	rm -rf .venv .venv-bench .venv-lowest .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-bench .venv-jax .venv-lowest .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

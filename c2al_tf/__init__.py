@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .data.inputs.dataset import make_dataset as make_dataset
     from .data.inputs.encoded import encode_rows as encode_rows
     from .data.inputs.features import FeatureEncoder as FeatureEncoder
-    from .data.inputs.labels import add_cohort_labels as add_cohort_labels, cohort_labels as cohort_labels
+    from .data.inputs.labelled_dataset import add_cohort_labels as add_cohort_labels
+    from .data.inputs.labels import cohort_labels as cohort_labels
     from .data.inputs.sharding import Shard as Shard
     from .data.preparation.prepare import prepare as prepare
     from .data.preparation.source import FeatureSpec as FeatureSpec, Source as Source
@@ -82,7 +83,8 @@ _MODULES = {
     "data.inputs.dataset": ("make_dataset",),
     "data.inputs.encoded": ("encode_rows",),
     "data.inputs.features": ("FeatureEncoder",),
-    "data.inputs.labels": ("add_cohort_labels", "cohort_labels"),
+    "data.inputs.labelled_dataset": ("add_cohort_labels",),
+    "data.inputs.labels": ("cohort_labels",),
     "data.inputs.sharding": ("Shard",),
     "data.preparation.prepare": ("prepare",),
     "data.preparation.source": ("FeatureSpec", "Source"),

@@ -58,6 +58,12 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+    if (backend := os.environ.get("KERAS_BACKEND", "tensorflow")) != "tensorflow":
+        for item in items:
+            if item.get_closest_marker("tensorflow"):
+                item.add_marker(
+                    pytest.mark.skip(reason=f"needs Keras on TensorFlow: its tapes, functions or export; not {backend}")
+                )
 
 
 @pytest.fixture(autouse=True)

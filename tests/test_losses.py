@@ -28,6 +28,7 @@ def test_extreme_logits_stay_finite() -> None:
     )
 
 
+@pytest.mark.tensorflow
 def test_the_gradient_is_right_at_a_logit_of_zero() -> None:
     """It is sigmoid(z) - y, there as everywhere: a row whose hidden units are all off has the bias, 0 at first."""
     z = tf.Variable([[0.0], [0.0], [1e-4], [-3.0], [2.0]])

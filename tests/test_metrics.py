@@ -76,6 +76,7 @@ def totals(metric: NormalizedEntropy) -> np.ndarray:
     return np.asarray(metric.sums, np.float64) + np.asarray(metric.remainders, np.float64)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(("mode", "num_rows"), [("eager", 100), ("grappler", 20_000), ("xla", 20_000)])
 def test_rows_beyond_2_to_the_24_count(mode: str, num_rows: int) -> None:
     """A float32 of 1e9 plus 1 is 1e9."""
@@ -87,6 +88,7 @@ def test_rows_beyond_2_to_the_24_count(mode: str, num_rows: int) -> None:
     assert float(metric.result()) == pytest.approx(normalized_entropy(*expected), rel=1e-6)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_1e9_weighted_rows(jit_compile: bool) -> None:
     """64 batches whose weights sum to 1e9, as 1e9 rows do."""
@@ -106,6 +108,7 @@ def test_1e9_weighted_rows(jit_compile: bool) -> None:
     assert float(metric.result()) == pytest.approx(normalized_entropy(*expected), rel=1e-6)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_equal_rows_add_no_rounding_errors(jit_compile: bool) -> None:
     """Adding equal numbers one by one rounds each time in the same direction."""

@@ -242,6 +242,7 @@ def test_heads_added_twice_are_stripped_at_once() -> None:
         assert_same(strip_auxiliary_heads(again), model)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("form", ["sequential", "tensor", "list", "dict"])
 def test_a_stripped_model_has_the_signature_of_the_original(form: str, tmp_path) -> None:
     model = theirs(form)
@@ -363,6 +364,7 @@ def test_built_models_read_their_inputs_by_name(small_schema, small_rows) -> Non
         np.testing.assert_array_equal(model(extra)["primary"], model(x)["primary"])
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("inputs", ["dict", "list"])
 def test_strings_that_nothing_reads_under_xla(inputs: str) -> None:
     model = add_cohort_heads(age_and_weeks() if inputs == "dict" else theirs("list"), "h", ("rich",))

@@ -39,3 +39,4 @@ from .results import (
     Pair as Pair,
 )
 from .sample import RowSample as RowSample, sample_rows as sample_rows
+from .table import RawColumn as RawColumn, Table as Table, raw_column as raw_column, raw_columns as raw_columns

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..types import MISSING_INT, MISSING_STRING, PRIMARY, Array, Columns
+from ..types import MISSING_INT, MISSING_STRING, PRIMARY, Array
 from .cohort import Cohort
-from .conditions import Condition, Interval, Values, format_edge, raw_column
+from .conditions import Condition, Interval, Values, format_edge
+from .table import RawColumn, Table, raw_columns
 
 GIVEN = "given"
 """Name of the axis whose cohorts a team brought, instead of a column's cuts. They may overlap."""
@@ -89,18 +90,25 @@ class Cut:
     cohorts: tuple[Cohort, ...]
 
 
-def cut_axes(axes: Sequence[Axis], columns: Columns, *, given: Sequence[Cohort] = ()) -> tuple[Cut, ...]:
+def as_axes(axes: Sequence[Axis | str]) -> list[Axis]:
+    """Axes; a string is the axis of the column of that name."""
+    given = [axes] if isinstance(axes, str) else axes
+    return [Axis((axis,)) if isinstance(axis, str) else axis for axis in given]
+
+
+def cut_axes(axes: Sequence[Axis | str], columns: Table, *, given: Sequence[Cohort] = ()) -> tuple[Cut, ...]:
     """Resolves axes on raw columns; the cohorts' names are unique over all axes.
 
     Args:
-        axes: What to cut along.
-        columns: Raw columns that the axes are on, each of shape (rows,).
+        axes: What to cut along; a string is the axis of the column of that name.
+        columns: Raw columns that the axes are on, one value per row; `raw_column` says in which forms.
         given: Cohorts of your own, which become the first axis, `given`, and keep their names.
 
     Raises:
         ValueError: If two axes or two given cohorts share a name, or a column is absent, multi-valued, without values,
             or of a type that its edges or quantiles do not fit.
     """
+    axes = as_axes(axes)
     for what, names in (
         ("Axes", [*([GIVEN] if given else []), *(axis.name for axis in axes)]),
         ("Given cohorts", [cohort.name for cohort in given]),
@@ -109,14 +117,15 @@ def cut_axes(axes: Sequence[Axis], columns: Columns, *, given: Sequence[Cohort] 
         if twice:
             raise ValueError(f"{what} must have distinct names; give a `name`. Received twice: {', '.join(twice)}")
     taken = Counter([PRIMARY, *(cohort.name for cohort in given)])
+    raw = raw_columns(columns, (name for axis in axes for name in axis.columns))
     cuts = tuple(
-        Cut(axis.name, tuple(_named(conditions, taken) for conditions in _conditions(axis, columns))) for axis in axes
+        Cut(axis.name, tuple(_named(conditions, taken) for conditions in _conditions(axis, raw))) for axis in axes
     )
     return (Cut(GIVEN, tuple(given)), *cuts) if given else cuts
 
 
-def _conditions(axis: Axis, columns: Columns) -> list[tuple[Condition, ...]]:
-    parts = [_column_conditions(axis, column, columns) for column in axis.columns]
+def _conditions(axis: Axis, columns: Mapping[str, RawColumn]) -> list[tuple[Condition, ...]]:
+    parts = [_column_conditions(axis, column, *columns[column]) for column in axis.columns]
     if len(parts) == 1:
         return [(condition,) for condition in parts[0]]
     masks = [[condition.contains(columns) for condition in part] for part in parts]
@@ -127,14 +136,14 @@ def _conditions(axis: Axis, columns: Columns) -> list[tuple[Condition, ...]]:
     return [pair for pair, count in Counter(rows).most_common(axis.max_cohorts) if count > 0]
 
 
-def check_axes(axes: Sequence[Axis], columns: Columns) -> None:
+def check_axes(axes: Sequence[Axis], columns: Table) -> None:
     """Raises ValueError where an axis does not fit its columns' types; the columns need no rows.
 
     So a mistake is found before a baseline is trained.
     """
     for axis in axes:
-        for name in axis.columns:
-            _check_kind(axis, name, raw_column(columns, name)[1])
+        for name, column in raw_columns(columns, axis.columns).items():
+            _check_kind(axis, name, column.kind)
 
 
 def _check_kind(axis: Axis, name: str, kind: str) -> None:
@@ -150,8 +159,7 @@ def _check_kind(axis: Axis, name: str, kind: str) -> None:
         )
 
 
-def _column_conditions(axis: Axis, name: str, columns: Columns) -> Sequence[Condition]:
-    column, kind = raw_column(columns, name)
+def _column_conditions(axis: Axis, name: str, column: Array, kind: str) -> Sequence[Condition]:
     _check_kind(axis, name, kind)
     if name in axis.edges:
         return [Interval(name, low, high) for low, high in itertools.pairwise(axis.edges[name])]
@@ -161,12 +169,6 @@ def _column_conditions(axis: Axis, name: str, columns: Columns) -> Sequence[Cond
     if kind == "float" or (kind == "integer" and name not in axis.categories):
         return _quantile_intervals(name, present, axis.quantiles.get(name, _QUANTILES))
     rows = Counter(present.tolist())
-    strange = [value for value in rows if not isinstance(value, str | int)]
-    if strange:
-        raise ValueError(
-            f"Axis `{axis.name}` needs strings in column `{name}`, with {MISSING_STRING!r} for a missing value. "
-            f"Received: {strange[0]!r}"
-        )
     most_frequent = sorted(rows, key=lambda value: (-rows[value], value))[: axis.max_cohorts]
     return [Values(name, (value,)) for value in most_frequent]
 

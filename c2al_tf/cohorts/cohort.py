@@ -1,11 +1,11 @@
 """A cohort: a named predicate on raw columns, one definition for NumPy arrays and for tensors."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..types import PRIMARY, TASK_NAME
 from .conditions import Condition, check_keys, condition_from_json
+from .table import Table
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,11 @@ class Cohort:
         """Names of the raw columns that decide membership."""
         return tuple(condition.column for condition in self.conditions)
 
-    def contains(self, columns: Mapping[str, Any]) -> Any:
-        """Maps raw columns of shape (rows,), NumPy arrays or tensors, to a boolean mask of shape (rows,).
+    def contains(self, columns: Table) -> Any:
+        """Maps raw columns to a boolean mask of shape (rows,), a NumPy array, or a tensor if they are tensors.
+
+        Each is a NumPy array, a tensor, a list or of pandas; `raw_column` says more. Many cohorts on the same columns:
+        give each what `raw_columns` makes of them, so that strings are looked through once.
 
         Raises:
             ValueError: If a column is absent, multi-valued, or of a type that the condition does not fit.

@@ -1,7 +1,6 @@
 """Conditions on one raw column, written with operators alone: they serve NumPy arrays and tensors."""
 
 import math
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -9,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..types import MISSING_INT, MISSING_STRING
+from .table import Table, raw_column
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -39,8 +39,8 @@ class Values:
             )
         object.__setattr__(self, "values", values)
 
-    def contains(self, columns: Mapping[str, Any]) -> Any:
-        """Maps columns of shape (rows,) to a mask of shape (rows,)."""
+    def contains(self, columns: Table) -> Any:
+        """Maps columns, in a form that `raw_column` reads, to a mask of shape (rows,)."""
         column, kind = raw_column(columns, self.column)
         if {"string": str, "boolean": bool}.get(kind, int) is not type(self.values[0]):
             raise ValueError(
@@ -100,8 +100,8 @@ class Interval:
                 )
             object.__setattr__(self, "quantiles", (low, high))
 
-    def contains(self, columns: Mapping[str, Any]) -> Any:
-        """Maps columns of shape (rows,) to a mask of shape (rows,)."""
+    def contains(self, columns: Table) -> Any:
+        """Maps columns, in a form that `raw_column` reads, to a mask of shape (rows,)."""
         column, kind = raw_column(columns, self.column)
         if kind in ("string", "boolean"):
             raise ValueError(f"`{self}` needs a numeric column. Column `{self.column}` holds {kind} values.")
@@ -147,31 +147,6 @@ class Interval:
 
 
 Condition: TypeAlias = Values | Interval
-
-
-def raw_column(columns: Mapping[str, Any], name: str) -> tuple[Any, str]:
-    """Returns a column of shape (rows,) and its kind: `string`, `integer`, `boolean` or `float`."""
-    if name not in columns:
-        raise ValueError(f"No column `{name}` in the data. Columns there: {', '.join(map(str, columns))}")
-    column = columns[name]
-    if len(column.shape) != 1:
-        raise ValueError(
-            f"A cohort needs a column with one value per row, of shape (rows,); multi-valued columns are not cut. "
-            f"Received: column `{name}` of shape {tuple(column.shape)}"
-        )
-    dtype = column.dtype.name
-    if dtype == "object" and len(column) > 0 and isinstance(column[0], bytes):
-        raise ValueError(f"Column `{name}` holds bytes; decode them to `str`. Received: {column[0]!r}")
-    kinds = {
-        "string": r"object|string|str\d*",
-        "integer": r"u?int\d+",
-        "boolean": r"bool",
-        "float": r"b?float\d+",
-    }
-    for kind, pattern in kinds.items():
-        if re.fullmatch(pattern, dtype):
-            return column, kind
-    raise ValueError(f"Column `{name}` must hold strings, integers, booleans or floats. Received: dtype {dtype}")
 
 
 def check_keys(json: Any, what: str, *, required: Collection[str], optional: Collection[str] = ()) -> None:

@@ -1,17 +1,19 @@
 """Counts of cohorts, by block of independent units, as values that add up over shards and days."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from ..blocks import deal_blocks
-from ..types import Array, Columns
+from ..types import Array
 from .axes import Cut
 from .cohort import Cohort
 from .conditions import Condition
 from .divergence import NUM_BUCKETS, prediction_buckets
+from .table import RawColumn, Table, raw_columns, row_ids, row_values
 
 NUM_BLOCKS = 256
 """Blocks that a discovery resamples. Evaluation deals into more: its counts have no prediction buckets."""
@@ -85,13 +87,13 @@ def _add_histograms(a: Array, b: Array) -> Array:
 
 
 def count_cohorts(
-    predictions: Array,
-    columns: Columns,
+    predictions: Any,
+    columns: Table,
     cuts: Sequence[Cut],
     *,
-    labels: Array | None = None,
-    weights: Array | None = None,
-    units: Array | None = None,
+    labels: Any = None,
+    weights: Any = None,
+    units: Any = None,
     row_numbers: Array | None = None,
     num_buckets: int = NUM_BUCKETS,
     num_blocks: int = NUM_BLOCKS,
@@ -101,8 +103,9 @@ def count_cohorts(
     """Counts the rows of every cohort, by block and prediction bucket.
 
     Args:
-        predictions: Probabilities of shape (seeds, rows), one baseline per seed; (rows,) is one seed.
-        columns: Raw columns; at least those that the cuts read.
+        predictions: Probabilities of shape (seeds, rows) or (seeds, rows, 1), one baseline per seed; (rows,) and
+            (rows, 1) are one seed. These, labels, weights and units are NumPy arrays, tensors, lists or of pandas.
+        columns: Raw columns; at least those that the cuts read; `raw_column` says in which forms.
         cuts: Axes resolved by `cut_axes`.
         labels: 0 or 1, of shape (rows,).
         weights: At least 0, of shape (rows,). Rows of weight 0 are left out; other weights change nothing.
@@ -117,14 +120,15 @@ def count_cohorts(
     Raises:
         ValueError: If lengths differ, a prediction is no probability, or a label is not 0 or 1.
     """
-    predictions = np.atleast_2d(np.asarray(predictions))
-    if predictions.ndim != 2:
-        raise ValueError(f"Predictions must have shape (rows,) or (seeds, rows). Received: shape {predictions.shape}")
-    needed = {name: columns[name] for cut in cuts for c in cut.cohorts for name in c.columns if name in columns}
-    _check_rows(predictions.shape[1], "predictions", needed, labels=labels, units=units, row_numbers=row_numbers)
+    cohorts = [cohort for cut in cuts for cohort in cut.cohorts]
+    raw = raw_columns(columns, (name for cohort in cohorts for name in cohort.columns))
+    predictions = as_predictions(predictions, raw)
+    labels = None if labels is None else row_values(labels, "labels")
+    units = None if units is None else row_ids(units, "units")
+    _check_rows(predictions.shape[1], "predictions", raw, labels=labels, units=units, row_numbers=row_numbers)
     blocks = deal_blocks(
         predictions.shape[1],
-        units=None if units is None else np.asarray(units),
+        units=units,
         row_numbers=None if row_numbers is None else np.asarray(row_numbers),
         num_blocks=num_blocks,
         seed=seed,
@@ -132,15 +136,14 @@ def count_cohorts(
     if weights is not None:
         kept = counted_rows(weights, predictions.shape[1])
         predictions, blocks = predictions[:, kept], blocks[kept]
-        columns = {name: column[kept] for name, column in needed.items()}
-        labels = None if labels is None else np.asarray(labels)[kept]
+        raw = {name: column.take(kept) for name, column in raw.items()}
+        labels = None if labels is None else labels[kept]
     cells = blocks * num_buckets + prediction_buckets(predictions, num_buckets)
-    cohorts = [cohort for cut in cuts for cohort in cut.cohorts]
     histograms = np.zeros((len(predictions), len(cohorts), num_blocks, num_buckets), np.int32)
     positives = np.zeros((len(cohorts), num_blocks), np.int64)
     sums = np.zeros((len(predictions), len(cohorts), num_blocks))
     members = tqdm(
-        _members(cohorts, columns),
+        _members(cohorts, raw),
         total=len(cohorts),
         desc="counting cohorts",
         unit="cohort",
@@ -153,7 +156,7 @@ def count_cohorts(
             histograms[s, c] = counts.reshape(num_blocks, num_buckets)
             sums[s, c] = np.bincount(blocks[rows], predictions[s, rows].astype(np.float64), minlength=num_blocks)
         if labels is not None:
-            positives[c] = np.bincount(blocks[rows], np.asarray(labels)[rows], minlength=num_blocks)
+            positives[c] = np.bincount(blocks[rows], labels[rows], minlength=num_blocks)
     return CohortCounts(
         tuple(cuts),
         units is not None,
@@ -192,25 +195,23 @@ class CohortSizes:
         return self if other == 0 else NotImplemented
 
 
-def count_sizes(
-    columns: Columns, cuts: Sequence[Cut], *, labels: Array | None = None, weights: Array | None = None
-) -> CohortSizes:
+def count_sizes(columns: Table, cuts: Sequence[Cut], *, labels: Any = None, weights: Any = None) -> CohortSizes:
     """Counts the (training) rows and positives of every cohort; arguments as of `count_cohorts`.
 
     Raises:
         ValueError: If there is no column, lengths differ, or a label is not 0 or 1.
     """
     cohorts = [cohort for cut in cuts for cohort in cut.cohorts]
-    needed = {name: columns[name] for cohort in cohorts for name in cohort.columns if name in columns}
-    arrays = [*needed.values(), *([] if labels is None else [labels])]
+    raw = raw_columns(columns, (name for cohort in cohorts for name in cohort.columns))
+    labels = None if labels is None else row_values(labels, "labels")
+    arrays = [*(column.values for column in raw.values()), *([] if labels is None else [labels])]
     if not arrays:
         raise ValueError("Sizes need the columns that the cuts read, or labels. Received: neither")
     num_rows = len(arrays[0])
-    _check_rows(num_rows, "training rows", needed, labels=labels)
+    _check_rows(num_rows, "training rows", raw, labels=labels)
     counted = np.ones(num_rows, bool) if weights is None else counted_rows(weights, num_rows)
-    positive = None if labels is None else np.asarray(labels)[counted] == 1
-    kept = {name: column[counted] for name, column in needed.items()}
-    members = list(_members(cohorts, kept))
+    positive = None if labels is None else labels[counted] == 1
+    members = list(_members(cohorts, {name: column.take(counted) for name, column in raw.items()}))
     return CohortSizes(
         tuple(cuts),
         int(np.count_nonzero(counted)),
@@ -219,7 +220,22 @@ def count_sizes(
     )
 
 
-def _members(cohorts: Sequence[Cohort], columns: Columns) -> Iterator[Array]:
+def as_predictions(predictions: Any, columns: Mapping[str, RawColumn]) -> Array:
+    """Predictions (rows,), (rows, 1), (seeds, rows) or (seeds, rows, 1) as (seeds, rows).
+
+    The columns say how many rows there are: (3, 1) are three rows, or three seeds of one.
+    """
+    array = np.asarray(predictions)
+    rows = next((len(column.values) for column in columns.values()), None)
+    if array.ndim > 1 and array.shape[-1] == 1 and array.shape[-2] == rows:
+        array = array[..., 0]
+    array = np.atleast_2d(array.astype(np.float64) if array.dtype == object else array)
+    if array.ndim != 2:
+        raise ValueError(f"Predictions must have shape (rows,) or (seeds, rows). Received: shape {array.shape}")
+    return array
+
+
+def _members(cohorts: Sequence[Cohort], columns: Mapping[str, RawColumn]) -> Iterator[Array]:
     """Yields each cohort's row numbers."""
     masks: dict[Condition, Array] = {}
     for cohort in cohorts:
@@ -230,9 +246,9 @@ def _members(cohorts: Sequence[Cohort], columns: Columns) -> Iterator[Array]:
         yield np.flatnonzero(np.logical_and.reduce([masks[condition] for condition in cohort.conditions]))
 
 
-def _check_rows(rows: int, counted: str, columns: Columns, **others: Array | None) -> None:
+def _check_rows(rows: int, counted: str, columns: Mapping[str, RawColumn], **others: Array | None) -> None:
     """Raises ValueError unless all lengths are that of the rows, which are called `counted`, and labels are 0 or 1."""
-    arrays = {f"column `{name}`": column for name, column in columns.items()}
+    arrays = {f"column `{name}`": column.values for name, column in columns.items()}
     arrays |= {name: np.asarray(values) for name, values in others.items() if values is not None}
     for what, array in arrays.items():
         if len(array) != rows:
@@ -248,13 +264,13 @@ def _check_rows(rows: int, counted: str, columns: Columns, **others: Array | Non
             raise ValueError(f"Labels must be 0 or 1. Received: {np.asarray(labels)[row]} in row {row}")
 
 
-def counted_rows(weights: Array, num_rows: int) -> Array:
+def counted_rows(weights: Any, num_rows: int) -> Array:
     """Returns which rows have a weight above 0, of shape (rows,).
 
     Raises:
         ValueError: If the length differs, or a weight is negative or not finite.
     """
-    weights = np.asarray(weights)
+    weights = row_values(weights, "weights")
     if weights.shape != (num_rows,):
         raise ValueError(f"Weights must have shape {(num_rows,)}, as the rows. Received: shape {weights.shape}")
     bad = ~((weights >= 0) & np.isfinite(weights))

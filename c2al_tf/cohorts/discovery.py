@@ -2,34 +2,36 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from ..blocks import resample_counts
-from ..types import Array, Columns
-from .axes import Axis, cut_axes
+from ..types import Array
+from .axes import Axis, as_axes, cut_axes
 from .chance import FIT_DRAWS, random_signs
-from .counts import NUM_BLOCKS, CohortCounts, CohortSizes, count_cohorts, count_sizes, counted_rows
+from .counts import NUM_BLOCKS, CohortCounts, CohortSizes, as_predictions, count_cohorts, count_sizes, counted_rows
 from .divergence import DIVERGENCES, NUM_BUCKETS
 from .guard import Guard
 from .judgement import Judgement, judge_pairs
 from .measurement import MeasuredPairs, measure_axis
 from .results import AxisSummary, CohortSummary, Discovery, Pair
+from .table import Table, raw_columns
 
 _GUARD = Guard()
 
 
 def discover_cohorts(
-    predictions: Array,
-    columns: Columns,
-    axes: Sequence[Axis],
+    predictions: Any,
+    columns: Table,
+    axes: Sequence[Axis | str],
     *,
-    labels: Array | None = None,
-    weights: Array | None = None,
-    units: Array | None = None,
-    training_columns: Columns | None = None,
-    training_labels: Array | None = None,
+    labels: Any = None,
+    weights: Any = None,
+    units: Any = None,
+    training_columns: Table | None = None,
+    training_labels: Any = None,
     divergence: str = "js",
     guard: Guard = _GUARD,
     num_buckets: int = NUM_BUCKETS,
@@ -45,14 +47,17 @@ def discover_cohorts(
     >>> surface = rng.choice(np.array(["feed", "reels", "stories"], dtype=object), 6000)
     >>> rate = np.where(surface == "reels", 0.3, 0.1)
     >>> predictions, labels = rate * rng.uniform(0.5, 1.5, 6000), rng.random(6000) < rate
-    >>> found = discover_cohorts(predictions, {"surface": surface}, [Axis(("surface",))], labels=labels)
+    >>> found = discover_cohorts(predictions, {"surface": surface}, ["surface"], labels=labels)
     >>> str(found.best.head.cohort), [pair.accepted for pair in found.pairs]
     ('surface is reels', [True, True, False])
 
     Args:
-        predictions: Probabilities of shape (seeds, rows), one baseline per seed; (rows,) is one seed. All seeds decide.
-        columns: Raw columns of the same rows, each of shape (rows,).
-        axes: What to cut along.
+        predictions: Probabilities of shape (seeds, rows) or (seeds, rows, 1), one baseline per seed; (rows,) and
+            (rows, 1) are one seed. All seeds decide. These, labels, weights and units are NumPy arrays, tensors, lists
+            or of pandas.
+        columns: Raw columns of the same rows, one value per row: a dict, or a pandas DataFrame. `raw_column` says in
+            which forms.
+        axes: What to cut along; a string is the axis of the column of that name.
         labels: 0 or 1, of shape (rows,); without them head and tail are told apart by the mean prediction, and the
             guard cannot ask for positives nor for a difference in the labels.
         weights: Of the rows, at least 0, of shape (rows,). Rows of weight 0 are left out; other weights change nothing:
@@ -77,22 +82,25 @@ def discover_cohorts(
     References:
         C2AL, arXiv 2510.02215, section 3.
     """
-    if np.size(predictions) == 0:
-        raise ValueError("Discovery needs rows. Received: 0 predictions")
+    axes = as_axes(axes)
     if not axes:
         raise ValueError("Discovery needs at least one axis to cut along. Received: axes=[]")
     if training_columns is None and training_labels is not None:
         raise ValueError("`training_labels` are those of `training_columns`. Received: labels without columns")
-    present = columns
+    raw = raw_columns(columns, (name for axis in axes for name in axis.columns))
+    predictions = as_predictions(predictions, raw)
+    if predictions.size == 0:
+        raise ValueError("Discovery needs rows. Received: 0 predictions")
+    present = raw
     if weights is not None:
-        kept = counted_rows(weights, np.shape(predictions)[-1])
+        kept = counted_rows(weights, predictions.shape[1])
         if not kept.any():
             raise ValueError("Discovery needs rows of a weight above 0. Received: only weights of 0")
-        present = {name: column[kept] for name, column in columns.items()}
+        present = {name: column.take(kept) for name, column in raw.items()}
     cuts = cut_axes(axes, present)
     counts = count_cohorts(
         predictions,
-        columns,
+        raw,
         cuts,
         labels=labels,
         weights=weights,

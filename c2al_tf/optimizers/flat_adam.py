@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from ..types import Tensor
-from .sparse_optimizer import path_of
+from .sparse_optimizer import check_backend, path_of
 
 MOST_ELEMENTS = 2**20
 """Elements of the largest weight that shares vectors: copying the gradient of a larger one costs more than it saves."""
@@ -29,13 +29,14 @@ class FlatAdam(keras.optimizers.Adam):
         arguments: The other arguments of `keras.optimizers.Adam`, by name, without `amsgrad`.
 
     Raises:
-        ValueError: If `amsgrad` is given.
+        ValueError: If `amsgrad` is given, or Keras runs on another backend than TensorFlow.
 
     References:
         Kingma and Ba, arXiv 1412.6980, the end of section 2.
     """
 
     def __init__(self, learning_rate: Any = 0.001, **arguments: Any) -> None:
+        check_backend(type(self).__name__)
         super().__init__(learning_rate, **arguments)
         if self.amsgrad:
             raise ValueError("`amsgrad` must be False. Received: amsgrad=True; use `keras.optimizers.Adam`")

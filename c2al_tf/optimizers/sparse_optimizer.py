@@ -25,12 +25,14 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             `gradient_accumulation_steps`: each of these would read or write every row at every step.
 
     Raises:
-        ValueError: If one of those three is given, or `clipvalue` with `duplicates="each"`.
+        ValueError: If one of those three is given, or `clipvalue` with `duplicates="each"`, or Keras runs on another
+            backend than TensorFlow.
     """
 
     loss_scale_factor: float | None
 
     def __init__(self, learning_rate: Any, duplicates: Literal["sum", "each"], **arguments: Any) -> None:
+        check_backend(type(self).__name__)
         super().__init__(learning_rate=learning_rate, **arguments)
         self.duplicates = duplicates
         self._check()
@@ -149,6 +151,16 @@ class SparseOptimizer(keras.optimizers.Optimizer):
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
         return super().get_config() | {"duplicates": self.duplicates}
+
+
+def check_backend(optimizer: str) -> None:
+    """Raises ValueError unless Keras runs on TensorFlow."""
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise ValueError(
+            f"`{optimizer}` must run on TensorFlow: it takes `tf.IndexedSlices` and updates `tf.Variable`s by row. "
+            "Set KERAS_BACKEND=tensorflow before Keras is imported, or take an optimizer of Keras. "
+            f"Received: backend {backend!r}"
+        )
 
 
 def path_of(variable: Any) -> str:

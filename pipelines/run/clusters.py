@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from c2al_tf.cohorts import Cohort, Condition, Interval, Values
+from c2al_tf.cohorts import Cohort, Condition, Interval, Values, raw_columns
 from c2al_tf.schema import CategoricalFeature
 from c2al_tf.types import MISSING_INT, MISSING_STRING, Array, Columns
 
@@ -77,7 +77,8 @@ def describe_clusters(
     least = max(int(_LEAST_SHARE * len(x)), 1)
     tree = DecisionTreeClassifier(max_leaf_nodes=2 * clusters, min_samples_leaf=least, random_state=seed).fit(x, found)
     paths = [conditions for bounds in _leaves(tree.tree_) if (conditions := _conditions(bounds, coded))]
-    rows = {path: int(Cohort("leaf", path).contains(columns).sum()) for path in paths}
+    raw = raw_columns(columns, read)
+    rows = {path: int(Cohort("leaf", path).contains(raw).sum()) for path in paths}
     in_order = sorted((path for path in paths if rows[path]), key=lambda path: -rows[path])
     return tuple(Cohort(f"latent_{clusters}_{number}", path) for number, path in enumerate(in_order))
 

@@ -104,7 +104,9 @@ def test_sizes_by_hand_and_their_sum():
     with pytest.raises(ValueError, match="same cuts, with labels in all shards or in none"):
         whole + count_sizes(COLUMNS, CUTS)
     with pytest.raises(ValueError, match="Received: neither"):
-        count_sizes({}, CUTS)
+        count_sizes(COLUMNS, ())
+    with pytest.raises(ValueError, match="No column `sex` in the data. Columns there: age"):
+        count_sizes({"age": COLUMNS["age"]}, CUTS)
     with pytest.raises(ValueError, match=r"^Training rows, .* Received: 5 training rows, but labels of length 3"):
         count_sizes(COLUMNS, CUTS, labels=LABELS[:3])
 

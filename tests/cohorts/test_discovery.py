@@ -2,8 +2,10 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 
 from c2al_tf.blocks import resample_counts
 from c2al_tf.cohorts import (
@@ -19,6 +21,7 @@ from c2al_tf.cohorts import (
     discover_cohorts,
     rank_cohorts,
     sample_rows,
+    table,
 )
 from c2al_tf.cohorts.chance import FIT_DRAWS, random_signs
 from c2al_tf.cohorts.divergence import DIVERGENCES
@@ -511,6 +514,27 @@ def test_rows_of_weight_0_are_left_out_and_other_weights_change_nothing():
     assert discover(predictions, columns, labels, weights=weights + 1) == discover(predictions, columns, labels)
 
 
+def test_columns_and_predictions_in_other_forms():
+    predictions, columns, labels = planted(0)
+    axes, units, weights = [Axis(("value",)), Axis(("country",))], np.arange(4000) // 2, np.arange(4000) % 3
+    expected = discover(predictions, columns, labels, axes=axes, units=units, weights=weights)
+    given = {"labels": pd.Series(labels, dtype="Int8"), "units": pd.Series(units), "weights": pd.Series(weights)}
+    frame = pd.DataFrame(columns).astype({"country": "category"})
+    assert discover(predictions[:, None], frame, axes=["value", "country"], **given).to_json() == expected.to_json()
+    given = {name: tf.constant(np.asarray(values)[:, None]) for name, values in given.items()}
+    tensors = {name: tf.constant(values.tolist() if name == "country" else values) for name, values in columns.items()}
+    got = discover(tf.constant(predictions)[None, :, None], tensors, axes=["value", "country"], **given)
+    assert got.to_json() == expected.to_json()
+
+
+def test_a_column_of_strings_is_looked_through_once(monkeypatch):
+    seen = []
+    monkeypatch.setattr(table, "_of_objects", lambda values, what: seen.append(what) or values)
+    predictions, columns, labels = planted(0, rows=400)
+    discover(predictions, columns, labels, weights=np.ones(400))
+    assert seen == ["column `country`"]
+
+
 def test_constant_predictions_let_nothing_pass():
     _, columns, labels = planted(0)
     found = discover(np.full(4000, 0.05), columns, labels)
@@ -524,7 +548,7 @@ def test_constant_predictions_let_nothing_pass():
         ({"num_draws": 50}, "at least 99 for p-values to reach max_p_value=0.01"),
         ({"num_resamples": 1}, "Received: num_resamples=1"),
         (
-            {"training_columns": {"value": np.ones(3), "country": np.array(["a"])}},
+            {"training_columns": {"value": np.ones(3), "country": np.array(["a"]), "age": np.ones(3)}},
             "Received: 3 training rows, but column",
         ),
         ({"training_labels": np.ones(3)}, "Received: labels without columns"),

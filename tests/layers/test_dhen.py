@@ -36,6 +36,7 @@ def test_dropout_acts_in_training_only() -> None:
     assert np.abs(np.asarray(layer(X, training=True)) - np.asarray(layer(X))).max() > 0.1
 
 
+@pytest.mark.tensorflow
 def test_blocks_stack_and_every_weight_gets_a_gradient() -> None:
     import tensorflow as tf
 

@@ -38,6 +38,7 @@ def test_sum_combiner() -> None:
     np.testing.assert_allclose(output[0, 2], genres[1] + genres[2], rtol=1e-5)
 
 
+@pytest.mark.tensorflow
 def test_padding_learns_nothing_and_a_missing_single_value_does() -> None:
     import tensorflow as tf
 
@@ -114,6 +115,7 @@ def test_shared_layer(check_layer) -> None:
     )
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("optimizer", ["RowWiseAdagrad", "SparseAdagrad", "LazyAdam", "Adam"])
 def test_padding_learns_nothing_under_any_optimizer(optimizer: str, jit_compile: bool) -> None:
@@ -145,6 +147,7 @@ def test_padding_learns_nothing_under_any_optimizer(optimizer: str, jit_compile:
     np.testing.assert_array_equal(np.array(layer.table)[[0, 4]], trained[[0, 4]])
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_the_gradient_of_the_table_is_float32_rows(dtype: str, jit_compile: bool) -> None:

@@ -67,6 +67,7 @@ def test_attentive_weights_depend_on_the_row_and_static_ones_do_not() -> None:
     assert static.attention(ops.convert_to_tensor(X)).shape == (5, 2)
 
 
+@pytest.mark.tensorflow
 def test_the_gradient_reaches_the_attention() -> None:
     """dL/dY = (X X^T) dL/dG."""
     import tensorflow as tf
@@ -78,6 +79,7 @@ def test_the_gradient_reaches_the_attention() -> None:
     np.testing.assert_allclose(tape.gradient(loss, Y), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("static", [False, True])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_gradients_are_those_of_the_equation(static: bool, jit_compile: bool) -> None:
@@ -142,6 +144,7 @@ def test_sparsity_by_hand() -> None:
     np.testing.assert_allclose(half, expected, rtol=1e-6)
 
 
+@pytest.mark.tensorflow
 def test_the_gradient_of_sparsity_is_finite_where_the_attention_is_0() -> None:
     import tensorflow as tf
 
@@ -204,6 +207,7 @@ def test_the_penalty_is_added_in_training(dtype: str | None) -> None:
     np.testing.assert_allclose(sorted(map(float, model.losses)), sorted(expected), rtol=1e-6)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_train_and_fit_take_the_penalty(jit_compile: bool) -> None:
     import tensorflow as tf
@@ -252,6 +256,7 @@ def operations(model: keras.Model, training: bool) -> list[str]:
     return [operation.type for operation in graph.get_operations()]
 
 
+@pytest.mark.tensorflow
 def test_no_operation_is_added_without_the_options_nor_in_serving() -> None:
     plain, changed = in_a_model(), in_a_model(density_penalty=1.0, stop_gradient=True)
     assert operations(plain, training=False) == operations(changed, training=False) == operations(plain, training=True)
@@ -268,6 +273,7 @@ def gradient_of_rows(model: keras.Model) -> np.ndarray:
     return np.asarray(tape.gradient(loss, X))
 
 
+@pytest.mark.tensorflow
 def test_what_passes_through_a_frozen_attention() -> None:
     """With frozen activations dL/dX is that of G = X (X^T Y) with Y given; with frozen weights it is unchanged."""
     import tensorflow as tf
@@ -289,6 +295,7 @@ def test_what_passes_through_a_frozen_attention() -> None:
     assert np.abs(free - given).max() > 1e-2
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("what", ["weights", "activations"])
 @pytest.mark.parametrize("optimizer", ["FlatAdam", "AdamW"])
 def test_no_optimizer_touches_a_frozen_attention(what: str, optimizer: str, tmp_path) -> None:

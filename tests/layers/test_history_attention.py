@@ -68,6 +68,7 @@ def test_the_order_of_the_values_does_not_matter() -> None:
     np.testing.assert_allclose(layer(x), layer(backwards), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_padding_contributes_nothing_and_learns_nothing(jit_compile: bool) -> None:
     import tensorflow as tf

@@ -26,6 +26,7 @@ def value_and_gradients(product, A: tf.Tensor, B: tf.Tensor, jit_compile: bool) 
     return [tensor.numpy() for tensor in compute(A, B)]
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(("a", "b"), SHAPES)
 def test_the_compiled_sum_over_the_fields_is_the_product(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     A, B = random(*a), random(*b)
@@ -35,6 +36,7 @@ def test_the_compiled_sum_over_the_fields_is_the_product(a: tuple[int, ...], b: 
             np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("num_fields", [5, 40])
 def test_the_product_with_sums_in_its_gradient_is_the_product(num_fields: int) -> None:
     A, B = random(4, num_fields, 3), random(4, 2, 3)
@@ -44,6 +46,7 @@ def test_the_product_with_sums_in_its_gradient_is_the_product(num_fields: int) -
             np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(("dtype", "num_products"), [(tf.float32, 0), (tf.bfloat16, 1)])
 def test_sums_stand_for_products_of_float32_under_xla_alone(dtype: tf.DType, num_products: int) -> None:
     """Bfloat16 sums would be rounded between their parts."""
@@ -54,6 +57,7 @@ def test_sums_stand_for_products_of_float32_under_xla_alone(dtype: tf.DType, num
     assert [operation.type for operation in plain.graph.get_operations()].count("BatchMatMulV2") == 1
 
 
+@pytest.mark.tensorflow
 def test_a_number_of_fields_that_is_not_known_is_multiplied() -> None:
     specs = [tf.TensorSpec((None, None, 3)), tf.TensorSpec((None, None, 2))]
     compiled = tf.function(transposed_product, input_signature=specs, jit_compile=True)

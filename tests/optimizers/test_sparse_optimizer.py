@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from c2al_tf.optimizers import LazyAdam, RowWiseAdagrad, SparseAdagrad
+from c2al_tf.optimizers import FlatAdam, LazyAdam, RowWiseAdagrad, SparseAdagrad
 
 from ..untuned import UNTUNED
 
@@ -250,3 +250,10 @@ def test_xla_updates_in_place(optimizer: type, duplicates: str) -> None:
 def test_bad_arguments(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         SparseAdagrad(**arguments)
+
+
+@pytest.mark.parametrize("optimizer", [RowWiseAdagrad, SparseAdagrad, LazyAdam, FlatAdam])
+def test_another_backend_is_refused(optimizer: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match=f"`{optimizer.__name__}` must run on TensorFlow: .* Received: backend 'jax'"):
+        optimizer()

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from c2al_tf.cohorts import Cohort, Values
-from c2al_tf.data.inputs.labels import add_cohort_labels
+from c2al_tf.data.inputs.labelled_dataset import add_cohort_labels
 from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.training import evaluate, predict, train
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...cohorts.cohort import Cohort
+from ...cohorts.table import raw_columns
 from ...files import read_json, replace_directory, write_json
 from ...schema import Schema
 from ...types import Array
@@ -58,7 +59,8 @@ class EncodedRows:
         new = [cohort for cohort in dict.fromkeys(cohorts) if cohort not in self._members]
         if new:
             columns = {name: self.schema.columns[name] for cohort in new for name in cohort.columns}
-            parts = [[cohort.contains(batch) for cohort in new] for batch in read_columns(self.paths, columns)]
+            batches = (raw_columns(batch, columns) for batch in read_columns(self.paths, columns))
+            parts = [[cohort.contains(batch) for cohort in new] for batch in batches]
             for cohort, masks in zip(new, zip(*parts, strict=True), strict=True):
                 self._members[cohort] = np.concatenate(masks)
         columns_of = [self._members[cohort] for cohort in cohorts]

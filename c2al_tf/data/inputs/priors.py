@@ -8,6 +8,7 @@ import numpy as np
 
 from ...cohorts.cohort import Cohort
 from ...cohorts.guard import FEW_POSITIVES
+from ...cohorts.table import raw_columns
 from ...schema import Schema
 from ...types import Array, Columns
 from ..columns.raw import num_rows
@@ -62,8 +63,9 @@ def count_tasks(
         labels = {task: columns[name] for task, name in tasks.items()}
         for task, label in labels.items():
             sums[task] += _sums(label, weight)
+        raw = raw_columns(columns, (name for cohort in cohorts for name in cohort.columns))
         for cohort in cohorts:
-            member = cohort.contains(columns)
+            member = cohort.contains(raw)
             members[cohort.name] += int(np.count_nonzero(member))
             label = task_labels(next(iter(labels.values())), member, design)
             sums[cohort.name] += _sums(label, task_weights(weight, member, design))
