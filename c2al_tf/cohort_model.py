@@ -1,12 +1,11 @@
 """Cohort heads around any Keras model: they learn beside it, and it stays what it is."""
 
-import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from .layer_calls import Called, layer_of, recorded_calls
+from .layer_calls import calls_at, layer_of, layers_at, recorded_calls, representation
 from .layers import TaskHead
 from .names import cohort_names, cohort_weights
 from .types import PRIMARY, Tensor
@@ -32,7 +31,7 @@ def with_cohort_heads(
 
     to the loss (METHOD step 5), and says each as `<cohort>_loss`. In `evaluate`, `predict` and a call without
     `training=True` it is `model`: heads have no part in it. If `model` is compiled this one is, in the same way with a
-    new optimizer; where it was compiled with functions or classes that Keras has not registered, call `compile`.
+    new optimizer of the same config.
 
     `model` itself is trained, nothing is copied: afterwards `.base` is to be saved over the old file or exported. There
     is nothing to strip. The moments in its own optimizer, if it has one, stay those from before.
@@ -40,17 +39,17 @@ def with_cohort_heads(
     Args:
         model: Any Keras 3 model, new or trained, on one device. Its own `compute_loss`, `compute_metrics` and
             `predict_step` are called; compile it as well, where these use what it was compiled with.
-        at: What makes the shared representation (batch, units): a layer, its name, or its output as a tensor of a
-            functional model. None: what the Dense layer reads that gives the model's one output.
+        at: What makes the shared representation (batch, units): a layer, its name, or a tensor of a functional model.
+            None: what the Dense layer reads that gives the model's one output.
         cohorts: Names of the cohorts (`cohort.name`).
         weight: Weight of the cohorts' losses, lambda, or by cohort.
         hidden_units: Units of each head's hidden layers.
         priors: Share of positives `y * 1[x in cohort]` among all rows, by cohort, from which a head's bias starts.
 
     Raises:
-        ValueError: If the model trains by methods of its own or on several devices, the layer is not found, ambiguous,
-            quantized or computed anew for gradients, or names, weights or priors do not fit. From the first batch: if
-            the layer is not called once, or what it gives is not (batch, units).
+        ValueError: If the model trains by methods of its own or on several devices, the layer is not found or
+            ambiguous, or names, weights or priors do not fit. From the first batch of training: if the layer is not
+            called once, what it gives is not (batch, units), or Keras computes it anew for gradients.
     """
     names = cohort_names(cohorts, (), priors or {})
     weights = cohort_weights(weight, names)
@@ -58,10 +57,21 @@ def with_cohort_heads(
     wrapped = CohortModel(
         model, None if layer is None else layer.name, weights, hidden_units=hidden_units, priors=priors
     )
-    if model.compiled and (config := model.get_compile_config()):
-        with contextlib.suppress(TypeError, ValueError):  # what is not registered; `fit` then asks for `compile`
-            wrapped.compile_from_config(config)
+    if model.compiled:
+        # The objects themselves: functions and classes that Keras has not registered are among them.
+        given = model._compile_config.config
+        wrapped.compile(**given | {"jit_compile": model.jit_compile, "optimizer": _like(given["optimizer"])})
     return wrapped
+
+
+def _like(optimizer: keras.optimizers.Optimizer | None) -> keras.optimizers.Optimizer | None:
+    """A new optimizer of the same config."""
+    if optimizer is None:
+        return None
+    config, rate = optimizer.get_config(), getattr(optimizer, "_learning_rate", None)
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        config["learning_rate"] = rate  # its class need not be registered
+    return type(optimizer).from_config(config)
 
 
 @keras.saving.register_keras_serializable(package="c2al_tf")
@@ -96,6 +106,8 @@ class CohortModel(keras.Model):
         # The base alone casts its inputs, or does not, as a functional model of float64 or of ids.
         self._convert_input_args, self._allow_non_tensor_positional_args = False, True
         self.base = base
+        if base._parent_path is None:
+            base._parent_path = ""  # Keras would begin the paths of weights that it makes now with this model's name
         if hasattr(base, "output_names"):
             self.output_names = base.output_names  # by which Keras finds labels and losses of a list of outputs
         self.at = at
@@ -113,14 +125,18 @@ class CohortModel(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The base's outputs; in training a dict of them and of the cohorts' logits (batch, 1)."""
-        mode = {} if training is None or not self.base._call_has_training_arg else {"training": training}
+        told = self.base._call_has_training_arg  # else `fit` would not tell its layers: not even dropout trains
+        mode = {} if told and training is None else {"training": training if told else None}
         if not training and all(head.built for head in self.heads.values()):
             return self.base(inputs, **mode)
         if not self.base.built:
             self.base(inputs, **mode)  # Keras builds it by a call of its own.
-        with recorded_calls(self.base, self.at) as seen:
+        with recorded_calls(layers_at(self.base, self.at)) as seen:
             outputs = self.base(inputs, **mode)
-        h = self._representation(seen, outputs)
+        found = calls_at(self.at, seen, outputs)
+        if not training and len(found) != 1:
+            return outputs  # inference may take another way
+        h = representation(self.at, found)
         for head in self.heads.values():
             if not head.built:
                 head.build(tuple(h.shape))
@@ -139,7 +155,7 @@ class CohortModel(keras.Model):
         """The base's loss, and in training the weighted losses of the cohorts."""
         outputs, logits = _parts(y_pred)
         labels, of_cohorts = self._labels(y, outputs)
-        weight, cohort_weight = self._row_weights(sample_weight)
+        weight, cohort_weight = self._row_weights(sample_weight, outputs)
         given = {"x": x, "y": labels, "y_pred": outputs, "sample_weight": weight}
         if _overrides(self.base, "compute_loss"):
             loss = self.base._compute_loss(**given, training=training)
@@ -163,7 +179,7 @@ class CohortModel(keras.Model):
         """The metrics of the base's outputs, and in training the losses of the cohorts."""
         outputs, logits = _parts(y_pred)
         labels, _ = self._labels(y, outputs)
-        weight, _ = self._row_weights(sample_weight)
+        weight, _ = self._row_weights(sample_weight, outputs)
         if self._base_counts:
             found = dict(self.base.compute_metrics(x, labels, outputs, weight))
             found |= {metric.name: metric.result() for metric in self._own_metrics()}
@@ -223,45 +239,27 @@ class CohortModel(keras.Model):
                 head.build((None, config["units"]))
             self.built = self.base.built
 
-    def _representation(self, seen: Sequence[Called], outputs: Any) -> Tensor:
-        where = f"layer `{self.at}`"
-        if self.at is None:
-            where = "a Dense layer that gives the output"
-            leaves = keras.tree.flatten(outputs)
-            seen = [called for called in seen if len(leaves) == 1 and called.outputs.shape[1:] == leaves[0].shape[1:]]
-        if len(seen) != 1:
-            raise ValueError(
-                "`at` must name a layer that the model calls once in a forward pass; None needs a model of one output "
-                f"and one Dense layer of its shape. Received: {where}, of which there are {len(seen)} calls"
-            )
-        h = seen[0].inputs if self.at is None else seen[0].outputs
-        is_tensor = keras.ops.is_tensor(h) or isinstance(h, keras.KerasTensor)
-        if not is_tensor or len(h.shape) != 2 or h.shape[1] is None:
-            raise ValueError(
-                "`at` must name a layer that gives one tensor (batch, units), whose units are known. "
-                f"Received: {where}, which gives {getattr(h, 'shape', type(h).__name__)}"
-            )
-        return h
-
     def _labels(self, y: Any, outputs: Any) -> tuple[Any, Mapping[str, Tensor]]:
         """The labels that the base had before, and those of the cohorts."""
         if not isinstance(y, Mapping):
             return y, {}
-        cohorts = {name: y[name] for name in self.heads if name in y}
-        own = {name: values for name, values in y.items() if name not in cohorts}
-        return _unwrapped(own, outputs), cohorts
+        return self._own(y, outputs), {name: y[name] for name in self.heads if name in y}
 
-    def _row_weights(self, weight: Any) -> tuple[Any, Any]:
+    def _row_weights(self, weight: Any, outputs: Any) -> tuple[Any, Any]:
         """The row weights that the base had before, and a function of a cohort's name to those of its task."""
         if not isinstance(weight, Mapping):
             return weight, lambda name: weight
-        own = {name: values for name, values in weight.items() if name not in self.heads}
-        return _unwrapped(own, None), weight.__getitem__
+        own = self._own(weight, None)
+        if isinstance(own, Mapping) and not isinstance(outputs, Mapping):  # Keras finds these by their place alone
+            names = getattr(self, "output_names", own)
+            own = keras.tree.pack_sequence_as(outputs, [own.get(name) for name in names])
+        return own, weight.__getitem__
 
-
-def _unwrapped(own: Mapping[str, Any], outputs: Any) -> Any:
-    """What a model of one output without a name takes: not a dict of `primary` alone."""
-    return own[PRIMARY] if {*own} == {PRIMARY} and not isinstance(outputs, Mapping) else own
+    def _own(self, values: Mapping[str, Any], outputs: Any) -> Any:
+        """Those of the base: what add_cohort_labels named `primary`, it had without a name."""
+        own = {name: value for name, value in values.items() if name not in self.heads}
+        named = isinstance(outputs, Mapping) and PRIMARY in outputs
+        return own[PRIMARY] if {*own} == {PRIMARY} and not named else own
 
 
 def _parts(y_pred: Any) -> tuple[Any, Mapping[str, Tensor] | None]:

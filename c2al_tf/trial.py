@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .cohort_model import with_cohort_heads
 from .cohorts import Axis, Cohort, Discovery, Guard, discover_cohorts
-from .data.inputs.labels import add_cohort_labels
+from .data.inputs.labelled_dataset import add_cohort_labels
 from .evaluation import ALL, REST, Evaluation, evaluate_by_cohort
 from .files import read_json, replace_file, write_json
 from .predictions import ColumnsOf, Rows, columns_function, read_rows
@@ -205,7 +205,7 @@ def _discovered(rows: Sequence[Rows], axes: Sequence[str | Axis], units: str | N
     return discover_cohorts(
         expit(_logits(rows)),
         first.columns,
-        [Axis((axis,)) if isinstance(axis, str) else axis for axis in axes],
+        axes,
         labels=first.labels,
         units=first.columns[units] if units else None,
         guard=guard or Guard(),

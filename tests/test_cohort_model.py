@@ -246,7 +246,7 @@ def test_several_outputs(outputs) -> None:
     labelled = rows("age", "weeks").map(lambda x, y, w: (x, {"click": y, "buy": tf.cast(w > 0, tf.float32)}))
     labelled = add_cohort_labels(labelled, COHORTS, primary="click")
     with pytest.raises(ValueError, match="None needs a model of one output"):
-        with_cohort_heads(model, None, NAMES)(next(iter(labelled))[0])
+        with_cohort_heads(model, None, NAMES)(next(iter(labelled))[0], training=True)
     beside, one_graph = with_cohort_heads(model, "tower", NAMES, weight=0.3), add_cohort_heads(model, "tower", NAMES)
     alike(model, beside, one_graph, labelled, click=1.0, buy=1.0)
 
@@ -269,18 +269,108 @@ def test_a_layer_its_name_and_none_are_the_same_place(name) -> None:
 
 def test_a_tensor_of_a_functional_model() -> None:
     model, dataset = made("functional")
-    with_heads = with_cohort_heads(model, model.get_layer("tower").output, NAMES)
-    assert with_heads.at == "tower"
+    assert with_cohort_heads(model, model.get_layer("tower").output, NAMES).at == "tower"
+    with_heads = with_cohort_heads(model, model.get_layer("tower").input, NAMES)  # an operation gives it, no layer
+    assert with_heads.at.startswith("stack")
     with_heads.fit(add_cohort_labels(dataset, COHORTS), shuffle=False, verbose=0)
 
 
-def test_a_subclass_that_was_never_called() -> None:
-    keras.utils.set_random_seed(0)
-    with_heads = with_cohort_heads(Ranker(), "tower", NAMES)
-    with_heads.compile(keras.optimizers.SGD(0.5), BCE, jit_compile=False)
-    dataset = rows("age", "city", "weeks")
+def test_a_subclass_that_was_never_called_trains_as_without_heads() -> None:
+    """Its `call` knows nothing of training: then Keras trains without dropout. Its weights have the paths of today."""
+
+    class Untold(keras.Model):
+        def __init__(self) -> None:
+            super().__init__(name="untold")
+            self.tower, self.score = Tower(6, name="tower"), keras.layers.Dense(1, name="score")
+            self.dropout = keras.layers.Dropout(0.2, seed=1)
+
+        def call(self, inputs):
+            return self.score(self.dropout(self.tower(inputs["age"][:, None])))
+
+    trained = []
+    for heads in (False, True):
+        keras.utils.set_random_seed(0)
+        model, dataset = Untold(), rows("age")
+        model.compile(keras.optimizers.SGD(0.5), BCE, jit_compile=False)
+        if heads:
+            with_cohort_heads(model, "tower", NAMES, weight=0.0).fit(
+                add_cohort_labels(dataset, COHORTS), shuffle=False, verbose=0
+            )
+        else:
+            model.fit(dataset, shuffle=False, verbose=0)
+        trained.append(({weight.path for weight in model.weights}, values(model)))
+    assert trained[0][0] == trained[1][0]
+    for plain, zero in zip(trained[0][1], trained[1][1], strict=True):
+        np.testing.assert_array_equal(plain, zero)
+
+
+def test_outputs_by_name_of_a_label_without_one() -> None:
+    """The shared layer is not called where a column is missing: inference takes another way, before training too."""
+
+    class Two(OwnLoss):
+        def call(self, inputs, training=False):
+            logit = {"score": super().call(inputs, training=training)} if "weeks" in inputs else {}
+            return logit | {"city": self.table(self.lookup(inputs["city"]))}
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return BCE(y, y_pred["score"], sample_weight)
+
+    model, dataset = Two(), rows("age", "city", "weeks")
+    model(next(iter(dataset))[0])
+    model.compile(keras.optimizers.SGD(0.5), jit_compile=False)
+    with_heads = with_cohort_heads(model, "tower", NAMES)
+    assert [*with_heads.predict({"city": tf.constant(["a", "b"])}, verbose=0)] == ["city"]
     history = with_heads.fit(add_cohort_labels(dataset, COHORTS), epochs=2, shuffle=False, verbose=0).history
-    assert history["old_loss"][1] < history["old_loss"][0]
+    assert history["loss"][1] < history["loss"][0]
+
+
+def test_compiled_as_it_was() -> None:
+    """With what Keras cannot read from a config: nothing here is registered."""
+
+    class Rate(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.5
+
+        def get_config(self):
+            return {}
+
+    def loss(y, logits):
+        return keras.ops.mean(keras.ops.softplus(logits) - y * logits, axis=-1)
+
+    class Positives(keras.metrics.Sum):
+        def update_state(self, y, y_pred, sample_weight=None):
+            super().update_state(y)
+
+    model, dataset = made("functional")
+    model.compile(keras.optimizers.SGD(Rate()), loss, metrics=[Positives(name="positives")], jit_compile=True)
+    with_heads = with_cohort_heads(model, "tower", NAMES)
+    assert with_heads.optimizer is not model.optimizer
+    assert (with_heads.optimizer.learning_rate, with_heads.jit_compile) == (0.5, True)
+    with_heads.jit_compile = False
+    history = with_heads.fit(add_cohort_labels(dataset, COHORTS), epochs=2, shuffle=False, verbose=0).history
+    assert history["loss"][1] < history["loss"][0]
+    assert history["positives"] == [sum(float(tf.reduce_sum(y)) for _, y, _ in dataset)] * 2
+
+
+def test_row_weights_by_task_are_those_of_a_list_of_outputs() -> None:
+    """As `fit` without heads has them by place."""
+    trained = []
+    for heads in (False, True):
+        keras.utils.set_random_seed(0)
+        x = inputs("age", "weeks")
+        h = keras.layers.Dense(6, "relu", name="tower")(keras.ops.stack(list(x.values()), axis=1))
+        model = keras.Model(x, [keras.layers.Dense(1, name=name)(h) for name in ("click", "buy")])
+        model.compile(keras.optimizers.SGD(0.5), {"click": BCE, "buy": "mse"}, jit_compile=False)
+        if heads:
+            model = with_cohort_heads(model, "tower", NAMES, weight=0.0)
+            by_name = rows("age", "weeks").map(lambda x, y, w: (x, {"click": y, "buy": y}, {"click": w, "buy": 2 - w}))
+            dataset = add_cohort_labels(by_name, COHORTS, primary="click")
+        else:
+            dataset = rows("age", "weeks").map(lambda x, y, w: (x, (y, y), (w, 2 - w)))
+        model.fit(dataset, verbose=0, shuffle=False)
+        trained.append(values(model.base if heads else model))
+    for plain, zero in zip(*trained, strict=True):
+        np.testing.assert_array_equal(plain, zero)
 
 
 def test_inputs_are_cast_by_the_model_alone() -> None:
@@ -367,16 +457,30 @@ def test_several_devices_are_refused() -> None:
         with_cohort_heads(model, "tower", NAMES)
 
 
-def test_layers_whose_calls_keras_hides() -> None:
+@pytest.mark.parametrize("at", ["tower", None])
+def test_a_quantized_layer(at) -> None:
+    """Also where it is the last: another Dense layer of its shape is not taken for it."""
+    x = keras.Input((3,))
+    tower, score = keras.layers.Dense(4, name="tower"), keras.layers.Dense(1)
+    model = keras.Model(x, score(tower(keras.layers.Dense(3, name="first")(x))))
+    (tower if at else score).quantize("int8")
+    beside = with_cohort_heads(model, at, ["young"])
+    rows = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    with tf.GradientTape() as tape:
+        logits = beside(rows, training=True)["cohort_logits"]["young"]
+    expected = beside.heads["young"](tower(model.get_layer("first")(rows)))
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+    assert tape.gradient(logits, model.get_layer("first").kernel) is not None
+
+
+@pytest.mark.parametrize("at", ["anew", None])
+def test_a_layer_that_keras_computes_anew(at) -> None:
     x = keras.Input((3,))
     with keras.RematScope("full"):
-        anew = keras.layers.Dense(4, name="anew")
-    quantized = keras.layers.Dense(4, name="quantized")
-    model = keras.Model(x, keras.layers.Dense(1)(quantized(anew(x))))
-    quantized.quantize("int8")
-    for name, message in (("anew", "not computed anew for gradients"), ("quantized", "not quantized")):
-        with pytest.raises(ValueError, match=f"`at` must be a layer that is {message}. Received: layer `{name}`"):
-            with_cohort_heads(model, name, NAMES)
+        anew = keras.layers.Dense(1, name="anew")
+    model = keras.Model(x, anew(x))
+    with pytest.raises(ValueError, match="`at` must not mean a layer that Keras computes anew"):
+        with_cohort_heads(model, at, NAMES)(np.zeros((2, 3), "float32"), training=True)
 
 
 @pytest.mark.parametrize(

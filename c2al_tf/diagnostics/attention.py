@@ -1,14 +1,14 @@
 """Attention weights `Y` of every factorization machine of a model on given rows, and their measures."""
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from ..layer_calls import recorded_calls
 from ..layers import FMAttention
 from ..layers.fm_attention import attention_layers
 from ..training.program_cache import compiled_once
@@ -84,32 +84,14 @@ def _inputs_of_attention(model: keras.Model, x: Any) -> dict[str, Tensor]:
 
 def _compile_inputs(model: keras.Model) -> Any:
     def inputs(x: Any) -> dict[str, Tensor]:
-        with _recorded(named_layers(model)) as calls:
+        layers = named_layers(model)
+        # Not all layers are in the graph of the model, where a submodel would end.
+        with recorded_calls(layers.values(), "attention") as calls:
             model(x, training=False)
-        return {name: tf.concat(seen, axis=0) for name, seen in calls.items()}
+        of_layer = {name: [called.inputs for called in calls if called.layer is layers[name]] for name in layers}
+        return {name: tf.concat(seen, axis=0) for name, seen in of_layer.items()}
 
     return tf.function(inputs, autograph=False)
-
-
-@contextlib.contextmanager
-def _recorded(layers: Mapping[str, FMAttention]) -> Iterator[dict[str, list[Tensor]]]:
-    """Collects the inputs of calls: not all layers are in the graph of the model, where a submodel would end."""
-    calls: dict[str, list[Tensor]] = {name: [] for name in layers}
-
-    def recording(layer: FMAttention, seen: list[Tensor]) -> Any:
-        def attention(X: Tensor) -> Tensor:
-            seen.append(X)
-            return FMAttention.attention(layer, X)
-
-        return attention
-
-    for name, layer in layers.items():
-        object.__setattr__(layer, "attention", recording(layer, calls[name]))  # Keras would track the attribute
-    try:
-        yield calls
-    finally:
-        for layer in layers.values():
-            object.__delattr__(layer, "attention")
 
 
 def _measures(layer: FMAttention, X: Tensor) -> dict[str, float]:

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from ...layer_calls import Called, layer_of, recorded_calls
+from ...layer_calls import Called, layer_of, layers_at, recorded_calls
 from ...names import cohort_names
 from ...types import PRIMARY, Tensor
 from .labels import check_form
@@ -95,7 +95,7 @@ class CohortModel(tfrs.Model):
         own, labels, weight = self._parts(inputs)
         if not training:
             return self.base.compute_loss(own, training=False)
-        with recorded_calls(self.base, self.at, tf_keras.layers.Dense) as seen:
+        with recorded_calls(layers_at(self.base, self.at, tf_keras.layers.Dense)) as seen:
             loss = self.base.compute_loss(own, training=True)
         return loss + self.cohort_task(self._representation(seen), labels, weight)
 
