@@ -178,10 +178,9 @@ def _one_per_row(values: Any, what: str) -> Any:
 
 def _of_objects(values: Array, what: str) -> Array:
     """Python objects (rows,) as strings, which are objects too, or as numbers."""
-    objects = values.tolist()
-    if {*map(type, objects)} <= {str}:
+    if {*map(type, values)} <= {str}:  # a fortieth of a second for a million
         return values.astype(object, copy=False)
-    objects = [None if _is_missing(value) else value for value in objects]
+    objects = [None if _is_missing(value) else value for value in values.tolist()]
     types = {*map(type, objects)} - {type(None)}
     kind = _kind_of(types)
     if kind is None:
