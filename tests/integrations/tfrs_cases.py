@@ -378,9 +378,9 @@ def test_what_is_no_model_of_tfrs() -> None:
 
 
 def test_batches_of_another_form() -> None:
-    with pytest.raises(ValueError, match="give the key of the label where they are one dict. Received: a dict of"):
+    with pytest.raises(ValueError, match=r"a dict alone with `label_key`.* Received: label_key=None"):
         add_cohort_labels(rows(Ranker), COHORTS)
-    with pytest.raises(ValueError, match="must be one dict with the label 'click'. Received: a dict of"):
+    with pytest.raises(ValueError, match=r"`click`|'click'"):
         add_cohort_labels(rows(Ranker), COHORTS, label_key="click")
     with pytest.raises(ValueError, match="Every task needs a name of its own"):
         add_cohort_labels(rows(Ranker), [Cohort("age", COHORTS[0].conditions)], label_key="clicked")

@@ -11,7 +11,6 @@ import tf_keras
 from ...layer_calls import Called, layer_of, layers_at, recorded_calls
 from ...names import cohort_names
 from ...types import PRIMARY, Tensor
-from .labels import check_form
 from .task import CohortTask
 
 
@@ -109,7 +108,7 @@ class CohortModel(tfrs.Model):
 
     def _parts(self, inputs: Any) -> tuple[Any, Mapping[str, Tensor], Tensor | None]:
         """The batch that the base had before, the cohorts' labels, if any, and the rows' weights."""
-        check_form(inputs, self.label_key)
+        _check_form(inputs, self.label_key)
         holder = inputs[1] if self.label_key is None else inputs
         labels = {
             name: holder[name] for name in self.cohort_task.heads if isinstance(holder, Mapping) and name in holder
@@ -170,3 +169,18 @@ def _check_base(model: tfrs.Model) -> None:
         )
     if (replicas := model.distribute_strategy.num_replicas_in_sync) > 1:
         raise ValueError(f"The model must be trained on one device. Received: a model of {replicas} devices")
+
+
+def _check_form(batch: Any, label_key: str | None) -> None:
+    """Raises ValueError unless a batch, or its spec, is a dict with the label, or (features, labels[, weights])."""
+    if label_key is None and not (isinstance(batch, tuple | list) and len(batch) in (2, 3)):
+        raise ValueError(
+            "Without `label_key` batches must be (features, labels) or (features, labels, weights); give the key of "
+            f"the label where they are one dict. Received: {_form(batch)}"
+        )
+    if label_key is not None and not (isinstance(batch, Mapping) and label_key in batch):
+        raise ValueError(f"Batches must be one dict with the label {label_key!r}. Received: {_form(batch)}")
+
+
+def _form(batch: Any) -> str:
+    return f"a dict of {sorted(batch)}" if isinstance(batch, Mapping) else f"{type(batch).__name__}: {batch}"
