@@ -24,8 +24,8 @@ def with_cohort_heads(
 ) -> "CohortModel":
     """A model that trains `model` with one auxiliary head per cohort: functional, Sequential or subclassed.
 
-    `compile` and `fit` it as you did `model`, on rows of `add_cohort_labels`, which leaves `model`'s own labels as they
-    are. Losses and metrics are those of `model`'s own outputs. In training it adds
+    `compile` and `fit` it as you did `model`, on rows of `add_cohort_labels`. Losses and metrics are those of `model`'s
+    own outputs. In training it adds
 
         sum over cohorts c of weight_c * mean(binary cross entropy of y_c)
 

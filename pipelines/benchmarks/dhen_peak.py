@@ -104,7 +104,7 @@ def _note(cost: Cost) -> str:
 def training_step(config: ModelConfig, batch: int, num_heads: int = 0) -> Callable[[], float]:
     """Builds a model and compiles its step; each call trains a few steps and returns the milliseconds of one."""
     step, rows = prepare_step(config, batch, num_heads)
-    return _timed(lambda: step(*rows)[0])
+    return timed(lambda: step(*rows)[0])
 
 
 def prepare_step(config: ModelConfig, batch: int, num_heads: int) -> tuple[Any, tuple[Any, Any, Any]]:
@@ -116,7 +116,7 @@ def prepare_step(config: ModelConfig, batch: int, num_heads: int) -> tuple[Any, 
     from c2al_tf.optimizers import RowWiseAdagrad
     from c2al_tf.training import compile_step
 
-    schema = _schema()
+    schema = new_schema()
     cohorts = [f"cohort_{i}" for i in range(num_heads)]
     keras.utils.set_random_seed(0)
     model = build_model(schema, config, cohorts=cohorts)
@@ -137,7 +137,7 @@ def draw_rows(schema: Schema, tasks: Iterable[str], batch: int) -> tuple[Any, An
     return x, y, tf.ones(batch)
 
 
-def _timed(call: Callable[[], Any], times: int = 1) -> Callable[[], float]:
+def timed(call: Callable[[], Any], times: int = 1) -> Callable[[], float]:
     """Warms up; each measurement is of `NUM_STEPS` calls, whose last is awaited: the milliseconds of `times` calls."""
 
     def measure() -> float:
@@ -157,7 +157,7 @@ def _parts_and_costs(config: ModelConfig, batch: int) -> tuple[dict[str, Callabl
     from c2al_tf.losses import weighted_sum_of_tasks
     from c2al_tf.model import build_model
 
-    schema = _schema()
+    schema = new_schema()
     model = build_model(schema, config)
     x, y, weight = draw_rows(schema, model.output, batch)
     embedding, last = model.get_layer("field_embedding"), model.get_layer(f"block_{config.num_blocks - 1}")
@@ -208,7 +208,7 @@ def _forward_and_backward(call: Callable[..., Any], *shapes: tuple[int, ...], ti
             outputs = tf.nest.flatten(call(*inputs))
         return outputs, tape.gradient(outputs, [*inputs, *tape.watched_variables()], upstream)
 
-    return _timed(lambda: both(inputs, upstream)[0][0], times)
+    return timed(lambda: both(inputs, upstream)[0][0], times)
 
 
 def _embeddings(layer: Any, x: Any, shape: tuple[int, ...]) -> Callable[[], float]:
@@ -228,7 +228,7 @@ def _embeddings(layer: Any, x: Any, shape: tuple[int, ...]) -> Callable[[], floa
         return X
 
     upstream = tf.random.normal(shape)
-    return _timed(lambda: gather_and_update(x, upstream))
+    return timed(lambda: gather_and_update(x, upstream))
 
 
 def _optimizer(variables: list[Any]) -> Callable[[], float]:
@@ -246,9 +246,10 @@ def _optimizer(variables: list[Any]) -> Callable[[], float]:
         return optimizer.iterations + 0
 
     gradients = [tf.random.normal(variable.shape) for variable in variables]
-    return _timed(lambda: update(gradients))
+    return timed(lambda: update(gradients))
 
 
-def _schema() -> Schema:
+def new_schema() -> Schema:
+    """26 fields that are hashed to 100,000 rows together."""
     buckets = NUM_ROWS // NUM_FIELDS - 1
     return Schema(tuple(CategoricalFeature(f"f{i}", "int64", num_hash_buckets=buckets) for i in range(NUM_FIELDS)))

@@ -97,6 +97,7 @@ def test_the_quick_benchmark_goes_through(name: str, tmp_path: Path) -> None:
     [
         ("serving", {"requests/s", "rows/s", "ms"}),
         ("dhen_peak", {"GFLOP/s", "rows/s", "ms"}),
+        ("head_cost", {"ms"}),
         ("dhen_peers", {"rows/s", "MB", "s"}),
         ("compile_time", {"s"}),
     ],
