@@ -52,6 +52,7 @@ def export_for_serving(
     sample: Columns,
     schema: Schema | None = None,
     preprocess: Encode | None = None,
+    parsing: Mapping[str, Any] | None = None,
     from_logits: bool | None = None,
     reference: keras.Model | str | Path | None = None,
     expected: Array | Mapping[str, Array] | None = None,
@@ -91,6 +92,9 @@ def export_for_serving(
         schema: The meaning of the raw columns, if the model was trained on what it makes of them.
         preprocess: Maps raw columns, tensors by name, to what the model reads: a layer, a `FeatureSpace`, a loaded
             SavedModel or a function of these, by TensorFlow's operations alone.
+        parsing: Features of `tf.io` by name, as a parsing spec has them. A column of a `VarLenFeature` is (batch, any
+            number), padded with `""`, NaN or the lowest int64; a tf.Example may have it or not. Each other column is
+            needed, with all of its values.
         from_logits: Whether the model's outputs are logits, or else probabilities, (batch, 1) or (batch,). With a
             schema None means True.
         reference: A model without heads of the same configuration, from whose export this one may differ in its
@@ -117,9 +121,9 @@ def export_for_serving(
         raise ValueError(f"{base}: a version is never overwritten. Received: version={version}, which exists")
     served_model = _without_heads(model)
     if schema is None:
-        reading = by_model(served_model, sample, preprocess)
+        reading = by_model(served_model, sample, preprocess, parsing)
     else:
-        _check_schema(model, schema, preprocess, from_logits)
+        _check_schema(model, schema, preprocess or parsing, from_logits)
         reading, from_logits = by_schema(schema), True
     columns = reading.columns(sample)
     if examples is not None and np.shape(examples) != (num_rows(columns),):
@@ -155,11 +159,11 @@ def _without_heads(model: keras.Model) -> keras.Model:
     return strip_auxiliary_heads(model) if has_heads else model
 
 
-def _check_schema(model: keras.Model, schema: Schema, preprocess: Encode | None, from_logits: bool | None) -> None:
-    if preprocess is not None or from_logits is False:
+def _check_schema(model: keras.Model, schema: Schema, reading: Any, from_logits: bool | None) -> None:
+    if reading or from_logits is False:
         raise ValueError(
-            "A model with a `schema` must give logits of what the schema makes of raw columns: leave out `preprocess` "
-            f"and `from_logits`. Received: preprocess={preprocess}, from_logits={from_logits}"
+            "A model with a `schema` must give logits of what the schema makes of raw columns: leave out `preprocess`, "
+            f"`parsing` and `from_logits`. Received: {reading}, from_logits={from_logits}"
         )
     check_logits(model)
     check_inputs(model, schema)

@@ -1,7 +1,7 @@
 """How an export turns raw columns into what the model reads: by a schema, or as the model's team does it."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..data.columns.raw import as_raw
+from ..data.columns.raw import MISSING, as_raw
 from ..data.columns.wire import to_examples
 from ..data.inputs.features import FeatureEncoder
 from ..form import inputs_of
 from ..schema import Schema
-from ..types import Array, Columns, Tensor
+from ..training.batches import inputs_of_batch
+from ..types import MISSING_INT, Array, Columns, Tensor
 
 Encode = Callable[[Mapping[str, Tensor]], Any]
 """Maps raw columns by name to what the model reads."""
@@ -67,27 +68,35 @@ def by_schema(schema: Schema) -> Reading:
     )
 
 
-def by_model(model: keras.Model, sample: Columns, preprocess: Encode | None) -> Reading:
+def by_model(
+    model: keras.Model, sample: Columns, preprocess: Encode | None, parsing: Mapping[str, Any] | None = None
+) -> Reading:
     """Raw columns as the model reads them itself, or as `preprocess` does.
 
     A functional model's own inputs say names, dtypes and shapes; for a subclass, or before `preprocess`, the columns of
-    `sample` do, float64 as float32.
+    `sample` do, float64 as float32. One that `parsing` says to be of variable length has any number of values a row.
     """
     functional = preprocess is None and isinstance(model, keras.Function | keras.Sequential) and model.built
     specs = _input_specs(model) if functional else {name: _spec_of(name, column) for name, column in sample.items()}
+    optional = {name: x for name, x in (parsing or {}).items() if name in specs and isinstance(x, tf.io.VarLenFeature)}
+    specs |= {name: tf.TensorSpec((None, None), x.dtype, name) for name, x in optional.items()}
     read = preprocess or (_as_inputs(model) if functional else dict)
 
     def encode(columns: Mapping[str, Tensor]) -> Any:
         # A request of another rank is refused here: a reshape in the model would take it.
-        return read({name: tf.ensure_shape(columns[name], spec.shape) for name, spec in specs.items()})
+        return inputs_of_batch(read({n: tf.ensure_shape(columns[n], spec.shape) for n, spec in specs.items()}), model)
 
-    parsing = {name: tf.io.FixedLenFeature(spec.shape[1:], _stored_as(spec.dtype)) for name, spec in specs.items()}
+    stored = {name: tf.io.FixedLenFeature(spec.shape[1:], _stored_as(spec.dtype)) for name, spec in specs.items()}
+    stored |= {
+        name: tf.io.FixedLenSequenceFeature([], x.dtype, allow_missing=True, default_value=MISSING[x.dtype.name])
+        for name, x in optional.items()
+    }
 
     def parse(examples: Tensor) -> dict[str, Tensor]:
-        columns = tf.io.parse_example(examples, parsing)
+        columns = tf.io.parse_example(examples, stored)
         return {name: tf.cast(columns[name], spec.dtype) for name, spec in specs.items()}
 
-    return Reading(specs, encode, parse, lambda rows: list(_examples(rows, specs)), owner=preprocess)
+    return Reading(specs, encode, parse, lambda rows: list(_examples(rows, specs, optional)), owner=preprocess)
 
 
 def tables(*owners: Any) -> list[Any]:
@@ -154,12 +163,13 @@ def _stored_as(dtype: tf.DType) -> tf.DType:
     return tf.string if dtype == tf.string else tf.float32 if dtype.is_floating else tf.int64
 
 
-def _examples(columns: Columns, specs: Mapping[str, tf.TensorSpec]) -> Iterator[bytes]:
+def _examples(columns: Columns, specs: Mapping[str, tf.TensorSpec], optional: Container[str]) -> Iterator[bytes]:
     kinds = {tf.string: "bytes_list", tf.float32: "float_list", tf.int64: "int64_list"}
     for row in range(len(next(iter(columns.values())))):
         example = tf.train.Example()
         for name, spec in specs.items():
-            values = np.ravel(columns[name][row]).tolist()
-            values = [x.encode() if isinstance(x, str) else x for x in values]
+            values = [x.encode() if isinstance(x, str) else x for x in np.ravel(columns[name][row]).tolist()]
+            if name in optional:
+                values = [x for x in values if x not in (b"", MISSING_INT) and x == x]  # NaN differs from itself
             getattr(example.features.feature[name], kinds[_stored_as(spec.dtype)]).value.extend(values)
         yield example.SerializeToString()

@@ -34,7 +34,9 @@ value; values beyond a column's length are cut off.
 """
 _ALL_IN_EXAMPLES = """\
 integers and
-booleans in `int64_list`, other numbers in `float_list`. Each column is needed, with all of its values.
+booleans in `int64_list`, other numbers in `float_list`. Each column is needed, with all of its values, but one of any
+number of values, `(?, ?)`: it may be absent, and `serving_default` takes it padded with `""`, NaN or
+-9223372036854775808, which are no values.
 """
 _ASK = """\
 ## Ask it
@@ -151,6 +153,8 @@ def _json_value(value: Any) -> Any:
     # The shortest decimal form of a float32: 0.2 instead of 0.20000000298023224.
     if isinstance(value, np.float32):
         return float(str(value))
+    if isinstance(value, np.ndarray) and value.ndim:
+        return [_json_value(item) for item in value]
     return value.decode(errors="replace") if isinstance(value, bytes) else np.asarray(value).tolist()
 
 
