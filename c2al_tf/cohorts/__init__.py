@@ -16,7 +16,7 @@ Axes may as well be cut on one shard, or by edges given. With equal cuts the res
 """
 
 from .axes import GIVEN as GIVEN, Axis as Axis, Cut as Cut, check_axes as check_axes, cut_axes as cut_axes
-from .cohort import Cohort as Cohort
+from .cohort import Cohort as Cohort, read_once as read_once
 from .conditions import Condition as Condition, Interval as Interval, Values as Values
 from .counts import (
     CohortCounts as CohortCounts,

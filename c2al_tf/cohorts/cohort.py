@@ -1,11 +1,12 @@
 """A cohort: a named predicate on raw columns, one definition for NumPy arrays and for tensors."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..types import PRIMARY, TASK_NAME
 from .conditions import Condition, check_keys, condition_from_json
-from .table import Table
+from .table import Table, raw_columns
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,12 @@ class Cohort:
         """
         check_keys(json, "a cohort", required=("name", "conditions"))
         return cls(json["name"], tuple(condition_from_json(condition) for condition in json["conditions"]))
+
+
+def read_once(columns: Mapping[str, Any], cohorts: Iterable[Any]) -> dict[str, Any]:
+    """Columns in which those that `Cohort`s are on are read, once for all of these; others stay as they are given.
+
+    What else has `contains`, such as a random draw of rows, may be on columns with several values per row.
+    """
+    names = (name for cohort in cohorts if isinstance(cohort, Cohort) for name in cohort.columns)
+    return {**columns, **raw_columns(columns, names)}

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from c2al_tf.blocks import hash_rows
-from c2al_tf.cohorts import Cohort, Discovery, Pair
-from c2al_tf.types import Array, Columns
+from c2al_tf.cohorts import Cohort, Discovery, Pair, RawColumn
+from c2al_tf.types import Array
 
 from .arms import Choice
 
@@ -40,8 +40,9 @@ class RandomRows:
 
     def contains(self, columns: Mapping[str, Any]) -> Array:
         """Maps raw columns of shape (rows,), NumPy arrays, to a boolean mask of shape (rows,)."""
-        place = _hash_content({name: columns[name] for name in self.columns[:-1]}, self.draw)
-        share = np.where(columns[self.columns[-1]] == 1, self.positive_share, self.negative_share)
+        *content, label = (x.values if isinstance(x := columns[name], RawColumn) else x for name in self.columns)
+        place = _hash_content(content, self.draw)
+        share = np.where(label == 1, self.positive_share, self.negative_share)
         return place >= 1 - share if self.from_above else place < share
 
     def __str__(self) -> str:
@@ -119,10 +120,10 @@ def _only(choice: Choice, cohorts: Sequence[Any]) -> tuple[Any, ...]:
     return (cohorts[0 if choice.only == "head" else 1],)
 
 
-def _hash_content(columns: Columns, draw: int) -> Array:
+def _hash_content(columns: Sequence[Array], draw: int) -> Array:
     """Maps raw columns to a number in [0, 1) of each row, which depends on its content and the draw alone."""
-    total = np.full(len(next(iter(columns.values()))), draw + 1, np.uint64)
-    for number, values in enumerate(columns.values()):
+    total = np.full(len(columns[0]), draw + 1, np.uint64)
+    for number, values in enumerate(columns):
         flat = values.reshape(len(values), -1)
         for at in range(flat.shape[1]):
             total = hash_rows(total ^ _bits(flat[:, at]), seed=number)

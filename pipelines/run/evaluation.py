@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from c2al_tf.cohorts import GIVEN, Cohort, raw_columns
+from c2al_tf.cohorts import GIVEN, Cohort, read_once
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.evaluation import ALL, REST, ArmCounts, Evaluation, compare_arms, count_arms, join_arms, join_slices
 from c2al_tf.types import Array
@@ -61,7 +61,7 @@ def read_test_rows(run: RunFolder, more: Iterable[Cohort] = ()) -> TestRows:
             raise ValueError(
                 f"Cohorts of one name must be equal. Received: {cohort.name}: {cohort}, {by_name[cohort.name]}"
             )
-    raw = raw_columns(columns, (name for cohort in (*chosen, *others) for name in cohort.columns))
+    raw = read_once(columns, (*chosen, *others))
     slices = {cohort.name: cohort.contains(raw) for cohort in chosen}
     slices[REST] = ~np.logical_or.reduce(list(slices.values()))
     slices |= {cohort.name: cohort.contains(raw) for cohort in others}

@@ -198,6 +198,7 @@ def test_an_export_that_errs_on_null_values_alone_is_refused(tmp_path, monkeypat
         )
 
 
+@pytest.mark.slow
 def test_half_precision_is_proved_within_its_rounding(small_schema, small_file, small_rows, tmp_path) -> None:
     """Predicted with XLA, served without: two executables round bfloat16 differently."""
     config = ModelConfig(embedding_dim=4, num_blocks=1, num_outputs=2, attention_units=4, mixed_precision=True)

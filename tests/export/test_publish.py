@@ -57,7 +57,7 @@ def exported(models, small_schema, small_rows, tmp_path_factory):
 
 @pytest.mark.parametrize(
     "backbone",
-    [pytest.param(name, marks=() if name in {"dhen", "history_attention"} else pytest.mark.slow) for name in BACKBONES],
+    [pytest.param(name, marks=() if name == "dhen" else pytest.mark.slow) for name in BACKBONES],
 )
 def test_every_backbone_is_served(backbone: str, small_schema, small_rows, tmp_path) -> None:
     config = dataclasses.replace(CONFIG, backbone=backbone)

@@ -71,6 +71,7 @@ def test_auxiliary_weights_0_change_no_bit_of_the_primary(fit, baseline, rows_in
     assert np.abs(logits[0] - logits[2]).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_auxiliary_weights_0_with_xla_and_dropout(fit, rows_in_order) -> None:
     """Property 5: within rounding after a step."""
     arms = {"epochs": 1, "dropout": 0.2, "jit_compile": True}

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...cohorts.cohort import Cohort
-from ...cohorts.table import raw_columns
+from ...cohorts.cohort import Cohort, read_once
 from ...files import read_json, replace_directory, write_json
 from ...schema import Schema
 from ...types import Array
@@ -59,7 +58,7 @@ class EncodedRows:
         new = [cohort for cohort in dict.fromkeys(cohorts) if cohort not in self._members]
         if new:
             columns = {name: self.schema.columns[name] for cohort in new for name in cohort.columns}
-            batches = (raw_columns(batch, columns) for batch in read_columns(self.paths, columns))
+            batches = (read_once(batch, new) for batch in read_columns(self.paths, columns))
             parts = [[cohort.contains(batch) for cohort in new] for batch in batches]
             for cohort, masks in zip(new, zip(*parts, strict=True), strict=True):
                 self._members[cohort] = np.concatenate(masks)

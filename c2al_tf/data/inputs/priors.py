@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...cohorts.cohort import Cohort
+from ...cohorts.cohort import Cohort, read_once
 from ...cohorts.guard import FEW_POSITIVES
-from ...cohorts.table import raw_columns
 from ...schema import Schema
 from ...types import Array, Columns
 from ..columns.raw import num_rows
@@ -63,7 +62,7 @@ def count_tasks(
         labels = {task: columns[name] for task, name in tasks.items()}
         for task, label in labels.items():
             sums[task] += _sums(label, weight)
-        raw = raw_columns(columns, (name for cohort in cohorts for name in cohort.columns))
+        raw = read_once(columns, cohorts)
         for cohort in cohorts:
             member = cohort.contains(raw)
             members[cohort.name] += int(np.count_nonzero(member))

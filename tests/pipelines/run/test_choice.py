@@ -5,7 +5,7 @@ import pytest
 from c2al_pipelines.run.arms import Choice
 from c2al_pipelines.run.choice import RandomRows, choose, random_rows
 
-from c2al_tf.cohorts import Cohort, CohortSummary, Discovery, Guard, Pair, Values
+from c2al_tf.cohorts import Cohort, CohortSummary, Discovery, Guard, Pair, Values, read_once
 from c2al_tf.cohorts.results import AxisSummary
 
 
@@ -95,6 +95,8 @@ def test_random_rows_imitate_size_and_positives(columns) -> None:
 def test_a_row_is_drawn_by_its_content(columns) -> None:
     cohort = RandomRows("r", tuple(columns), 0.5, 0.5, 0, from_above=False)
     mask = cohort.contains(columns)
+    beside = Cohort("rome", (Values("city", ("rome",)),))
+    np.testing.assert_array_equal(cohort.contains(read_once(columns, [cohort, beside])), mask)
     order = np.random.default_rng(1).permutation(ROWS)
     shuffled = {name: values[order] for name, values in columns.items()}
     np.testing.assert_array_equal(cohort.contains(shuffled), mask[order])

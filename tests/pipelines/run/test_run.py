@@ -366,6 +366,7 @@ def test_another_configuration_in_the_same_folder_is_an_error(finished, c2al) ->
     assert times_of(finished.path, "**/*") == before
 
 
+@pytest.mark.slow
 def test_step_by_step_gives_the_same(finished, c2al, tmp_path) -> None:
     """Seed 0 is trained here; the models of seed 1 and the export are there already."""
     copy_run(finished, tmp_path, "seeds/1", "export", "export.json")
@@ -438,6 +439,7 @@ def test_without_a_seed_the_best_one_is_exported(finished, c2al, monkeypatch) ->
     assert c2al("export", "--run-dir", finished.path).output == f"{finished.path}, None\n"
 
 
+@pytest.mark.slow
 def test_another_seed_can_be_exported(finished, c2al, tmp_path) -> None:
     folder = copy_run(finished, tmp_path / "run", *BASELINES, "seeds/0/c2al", "seeds/1/c2al", "cohorts.json")
     shutil.copytree(finished.path / "export", folder / "export")
