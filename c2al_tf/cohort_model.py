@@ -123,8 +123,14 @@ class CohortModel(keras.Model):
     def build(self, inputs_shape: Any = None) -> None:
         """Nothing: heads are built when the first batch says what they read."""
 
+    @property
+    def input(self) -> Any:
+        """The base's, where it is functional: the columns that it reads."""
+        return self.base.input
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The base's outputs; in training a dict of them and of the cohorts' logits (batch, 1)."""
+        _check_columns(self.base, inputs)
         told = self.base._call_has_training_arg  # else `fit` would not tell its layers: not even dropout trains
         mode = {} if told and training is None else {"training": training if told else None}
         if not training and all(head.built for head in self.heads.values()):
@@ -260,6 +266,16 @@ class CohortModel(keras.Model):
         own = {name: value for name, value in values.items() if name not in self.heads}
         named = isinstance(outputs, Mapping) and PRIMARY in outputs
         return own[PRIMARY] if {*own} == {PRIMARY} and not named else own
+
+
+def _check_columns(base: keras.Model, inputs: Any) -> None:
+    """Raises ValueError where Keras would read a dict by the order of its names, and so a wrong column."""
+    reads = base.input if isinstance(base, keras.Function) else None
+    if isinstance(reads, Mapping) and isinstance(inputs, Mapping) and ({*inputs} - {*reads}):
+        raise ValueError(
+            "A functional model must be given the columns that it reads and no other: `add_cohort_labels(keep=model)` "
+            f"leaves the others out; so must validation rows. Received: {sorted({*inputs} - {*reads})} beside them"
+        )
 
 
 def _parts(y_pred: Any) -> tuple[Any, Mapping[str, Tensor] | None]:

@@ -9,6 +9,9 @@ import tensorflow as tf
 from scipy.special import expit, logit
 from tqdm import tqdm
 
+from .cohort_model import CohortModel
+from .cohorts.table import find_column, raw_columns
+from .data.inputs.row_values import one_per_row
 from .form import named_outputs
 from .training.batches import inputs_of_batch
 from .types import PRIMARY, Array, Tensor
@@ -25,7 +28,7 @@ class Predictions(NamedTuple):
 
     Args:
         probabilities: Of label 1, float64 (rows,).
-        columns: Raw columns by name, (rows, ...); strings are `str`.
+        columns: Raw columns by name, (rows,), with the missing values of `c2al_tf.types`.
         labels: 0 or 1, (rows,).
     """
 
@@ -59,7 +62,8 @@ def predict_columns(
     Args:
         model: Any Keras model; its `predict_step` is called.
         dataset: Batches of (features, label[, weight]), those that the model is evaluated on.
-        columns: The raw columns that are wanted: names of features, or a function from the features to a dict.
+        columns: The raw columns that are wanted, one value per row: names of features (`user/age` in dicts of dicts),
+            or a function from the features to a dict.
         from_logits: Whether the model gives logits, or else probabilities. None: what its compiled loss says.
         primary: The output and label of a model of several; by default the only one, or `"primary"`.
 
@@ -80,17 +84,20 @@ def read_rows(
     primary: str | None = None,
 ) -> Rows:
     """Like `predict_columns`, with logits and weights."""
-    spec = dataset.element_spec
+    spec = dataset.element_spec if isinstance(dataset, tf.data.Dataset) else type(dataset)
     if not isinstance(spec, tuple) or len(spec) not in (2, 3):
         raise ValueError(
-            f"`dataset` must have elements (features, label) or (features, label, weight). Received: {spec}"
+            f"`dataset` must be a tf.data.Dataset of (features, label) or (features, label, weight). Received: {spec}"
         )
     is_logit = gives_logits(model, primary) if from_logits is None else from_logits
     columns_of = columns_function(columns, spec[0])
+    known = {*named_outputs(model, spec[1])}
 
     @tf.function(autograph=False)
     def predict(x: Any) -> Tensor:
         outputs = named_outputs(model, model.predict_step((inputs_of_batch(x, model),)))
+        if primary is not None and primary not in known | {*outputs}:
+            raise ValueError(f"`primary` must be one of {sorted(known | {*outputs})}. Received: primary={primary!r}")
         return tf.reshape(tf.cast(_chosen(outputs, primary, "output"), tf.float64), (-1,))
 
     parts: list[Rows] = []
@@ -103,8 +110,10 @@ def read_rows(
                     "The model must give one number for each row. "
                     f"Received: {len(outputs):,} numbers for {len(labels):,} labels"
                 )
-            weights = np.ravel(_chosen(_by_name(given[0]), primary, "weight")) if given else np.ones(len(labels))
-            raw = {name: _as_array(values) for name, values in columns_of(x).items()}
+            named = named_outputs(model, given[0] if given else np.ones(len(labels)))
+            weights = np.ravel(_chosen(named, primary, "weight"))
+            dense = {name: one_per_row(values, name, is_row=False) for name, values in columns_of(x).items()}
+            raw = {name: column.values for name, column in raw_columns(dense, dense).items()}
             parts.append(_counted(Rows(outputs, raw, labels, weights)))
             bar.update(len(labels))
     return _joined(parts, is_logit)
@@ -116,6 +125,12 @@ def gives_logits(model: keras.Model, primary: str | None = None) -> bool:
     Raises:
         ValueError: If it is not compiled with a loss of two classes that says so.
     """
+    base = model.base if isinstance(model, CohortModel) else model
+    if type(base).predict_step is not keras.Model.predict_step:
+        raise ValueError(
+            "Say with `from_logits` whether the model gives logits or probabilities: it has its own `predict_step`. "
+            f"Received: {type(base).__name__} and from_logits=None"
+        )
     loss = getattr(model, "loss", None)
     if isinstance(loss, list | tuple | Mapping):
         names = getattr(model, "output_names", None) or range(len(loss))
@@ -141,33 +156,22 @@ def columns_function(columns: ColumnsOf, features: Any) -> Callable[[Any], Mappi
     if callable(columns):
         return columns
     names = [columns] if isinstance(columns, str) else list(columns)
-    there = sorted(features) if isinstance(features, Mapping) else []
-    if missing := sorted({*names} - {*there}):
+    if not isinstance(features, Mapping):
         raise ValueError(
-            "`columns` must name features, which are a dict, or map the features to a dict. "
-            f"Received: {missing}; there are {there or features}"
+            f"`columns` must map the features to a dict, as these are none. Received: columns={names}, {features}"
         )
-    return lambda x: {name: x[name] for name in names}
-
-
-def _by_name(values: Any) -> Mapping[str, Any]:
-    return values if isinstance(values, Mapping) else {PRIMARY: values}
+    for name in names:
+        find_column(features, name)
+    return lambda x: {name: find_column(x, name) for name in names}
 
 
 def _chosen(named: Mapping[str, Any], primary: str | None, what: str) -> Any:
     name = primary or (next(iter(named)) if len(named) == 1 else PRIMARY)
     if name in named:
         return named[name]
-    if len(named) == 1:  # labels, or weights, of the one task that has them
-        return next(iter(named.values()))
+    if {*named} == {PRIMARY}:  # without names
+        return named[PRIMARY]
     raise ValueError(f"`primary` must be one of {sorted(named)}, the {what}s. Received: primary={primary!r}")
-
-
-def _as_array(values: Any) -> Array:
-    array = np.asarray(values)
-    if array.dtype.kind != "O":
-        return array
-    return np.array([x.decode() if isinstance(x, bytes) else x for x in array.ravel()], object).reshape(array.shape)
 
 
 def _counted(rows: Rows) -> Rows:

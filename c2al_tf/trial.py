@@ -1,25 +1,28 @@
 """Does C2AL help a team's own model on its own data? Baseline, discovery, C2AL and evaluation over paired seeds."""
 
-import functools
+import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.utils.naming import reset_uids
 from scipy.special import expit
 from tqdm import tqdm
 
 from .cohort_model import with_cohort_heads
 from .cohorts import Axis, Cohort, Discovery, Guard, discover_cohorts
+from .cohorts.table import find_column
 from .data.inputs.labelled_dataset import add_cohort_labels
 from .evaluation import ALL, REST, Evaluation, evaluate_by_cohort
 from .files import read_json, replace_file, write_json
-from .predictions import ColumnsOf, Rows, columns_function, read_rows
+from .layer_calls import layer_of
+from .predictions import ColumnsOf, Rows, columns_function, gives_logits, read_rows
 from .training.batches import inputs_of_batch
 from .types import Array
 
@@ -73,7 +76,7 @@ def compare(
     primary: str | None = None,
     units: str | None = None,
     guard: Guard | None = None,
-    fit: Mapping[str, Any] | None = None,
+    fit: Mapping[str, Any] | Callable[[str, int], Mapping[str, Any]] | None = None,
     directory: str | Path | None = None,
 ) -> Trial:
     """Trains a model with and without cohort heads over paired seeds, and compares both on the test rows by cohort.
@@ -100,44 +103,46 @@ def compare(
         primary: The output and label of a model of several.
         units: The column of ids (a user, say) whose rows are one observation.
         guard: What a pair must pass.
-        fit: Further arguments of `keras.Model.fit`, such as `callbacks` or `verbose`.
+        fit: Further arguments of `keras.Model.fit`, such as `callbacks`, of which each training gets a copy,
+            `class_weight` or `validation_data`; or a function from the arm, "baseline" or "c2al", and the seed to them.
         directory: Where what is trained is kept: the same call in it goes on where it was interrupted.
 
     Raises:
-        ValueError: If arguments contradict each other, rows come in another order in each pass, or the directory holds
-            another trial.
+        ValueError: If arguments contradict each other, a column is not there, rows come in another order in each pass,
+            or the directory holds a trial of another model, other training rows or other arguments.
     """
     if bool(axes) == bool(cohorts):
         raise ValueError(f"Give exactly one of `axes` and `cohorts`. Received: axes={axes}, cohorts={cohorts}")
-    runs = _Runs(model_fn, train, validation, test, columns, at, weight, epochs, from_logits, primary, dict(fit or {}))
-    kept = None if directory is None else _folder(Path(directory), {"epochs": epochs, "at": at, "weight": weight})
+    runs = _Runs(model_fn, train, validation, test, columns, at, weight, epochs, from_logits, primary, fit)
+    wanted = {name for axis in axes for name in ([axis] if isinstance(axis, str) else axis.columns)}
+    wanted |= {name for cohort in cohorts for name in cohort.columns} | ({units} if units else set())
+    recipe = runs.check(wanted)
+    kept = None if directory is None else _folder(Path(directory), recipe)
     with tqdm(total=2 * seeds, desc="comparing", unit="model") as bar:
-
-        def trained(arm: str, cohorts: Sequence[Cohort]) -> list[_Trained]:
-            return [_counted(bar, runs.trained(arm, seed, cohorts, kept)) for seed in range(seeds)]
-
-        before = trained(BASELINE, ())
-        discovery = None if cohorts else _discovered([x.validation for x in before], axes, units, guard)
+        before = [_counted(bar, runs.trained(BASELINE, seed, (), kept, validates=not cohorts)) for seed in range(seeds)]
+        discovery = None if cohorts else _discovered(runs.rows["validation"], before, axes, units, guard)
         chosen = tuple(cohorts) if discovery is None else _best_pair(discovery)
-        after = trained(C2AL, chosen) if chosen else []
+        after = [_counted(bar, runs.trained(C2AL, seed, chosen, kept)) for seed in range(seeds if chosen else 0)]
+    baseline = before[0].model
+    assert baseline is not None
     if not after:
-        return Trial(discovery, (), None, before[0].model, None)
-    logits = {arm: _logits([x.test for x in found]) for arm, found in ((BASELINE, before), (C2AL, after))}
-    evaluation = _evaluated(logits, before[0].test, chosen, discovery, units)
-    return Trial(discovery, chosen, evaluation, before[0].model, after[0].model)
+        return Trial(discovery, (), None, baseline, None)
+    logits = {arm: np.stack([x.test for x in found]) for arm, found in ((BASELINE, before), (C2AL, after))}
+    evaluation = _evaluated(logits, runs.rows["test"], chosen, discovery, units)
+    return Trial(discovery, chosen, evaluation, baseline, after[0].model)
 
 
 class _Trained(NamedTuple):
-    """A trained model without heads, and what it says of the rows."""
+    """Logits (rows,) of a trained model without heads, and of the first seed the model."""
 
-    model: keras.Model
-    validation: Rows
-    test: Rows
+    model: keras.Model | None
+    validation: Array | None
+    test: Array
 
 
 @dataclass(frozen=True)
 class _Runs:
-    """What all models of a trial share; the arguments of `compare`."""
+    """What all models of a trial share: the arguments of `compare`, and the rows once they are read."""
 
     model_fn: Callable[[], keras.Model]
     train: Dataset
@@ -149,39 +154,121 @@ class _Runs:
     epochs: int
     from_logits: bool | None
     primary: str | None
-    fit: dict[str, Any]
+    fit: Mapping[str, Any] | Callable[[str, int], Mapping[str, Any]] | None
+    rows: dict[str, Rows] = field(default_factory=dict)
 
-    def trained(self, arm: str, seed: int, cohorts: Sequence[Cohort], folder: Path | None) -> _Trained:
+    def check(self, wanted: Iterable[str]) -> dict[str, Any]:
+        """What makes this trial another one than others, fit for JSON; raises ValueError where it would fail later."""
+        model, rows = self._model(0), self._train_rows(0)
+        if self.from_logits is None:
+            gives_logits(model, self.primary)
+        if model.built:  # A subclass has all of its layers after its first batch only.
+            layer_of(model, self.at)
+        for dataset in (self.validation, self.test):
+            features = dataset.element_spec[0]
+            found = columns_function(self.columns, features)
+            names = dataset.map(lambda x, *_, found=found: found(x)).element_spec
+            for name in wanted:
+                find_column(names, name)
+        first, again = (self._first_batch() for _ in range(2))
+        if first != again:
+            raise ValueError(
+                "`train` must give the rows of a seed in one order: give a function of the seed that makes the dataset "
+                "with `shuffle(..., seed=seed)`. Received: another first batch in the second pass"
+            )
+        try:
+            made = json.dumps([model.get_config(), model.get_compile_config()], default=repr, sort_keys=True)
+        except NotImplementedError:  # a subclass without a config
+            made = type(model).__qualname__
+        fit = sorted(name for name in self._fit(BASELINE, 0) if name != "epochs")
+        return {
+            "model": hashlib.sha256(made.encode()).hexdigest()[:16],
+            "training rows": first,
+            "form of the rows": repr(rows.element_spec),
+            "epochs": self._fit(BASELINE, 0)["epochs"],
+            "fit": fit,
+            "at": self.at,
+            "weight": self.weight,
+            "primary": self.primary,
+        }
+
+    def trained(
+        self, arm: str, seed: int, cohorts: Sequence[Cohort], folder: Path | None, validates: bool = False
+    ) -> _Trained:
         """The model of an arm and seed, from its file if it is there."""
-        keras.utils.set_random_seed(seed)
-        model = self.model_fn()
+        model = self._model(seed)
         digest = hashlib.sha256(json.dumps([c.to_json() for c in cohorts]).encode()).hexdigest()[:8]
         file = None if folder is None else folder / f"{arm}_{seed}_{digest}.npz"
         if file is not None and file.exists():
             self._load(model, file)
         else:
-            self._train(model, seed, cohorts)
+            self._train(model, arm, seed, cohorts)
             if file is not None:
                 with replace_file(file) as temporary:
                     np.savez(temporary, *model.get_weights())
-        read = functools.partial(read_rows, columns=self.columns, from_logits=self.from_logits, primary=self.primary)
-        return _Trained(model, read(model, self.validation), read(model, self.test))
+        validation = self._read("validation", model) if validates else None
+        return _Trained(model if seed == 0 else None, validation, self._read("test", model))
 
-    def _train(self, model: keras.Model, seed: int, cohorts: Sequence[Cohort]) -> None:
-        rows = self.train(seed) if callable(self.train) else self.train
-        learner = model
+    def _model(self, seed: int) -> keras.Model:
+        reset_uids()  # Layers and metrics of all models have the names of the first: callbacks and `at` go by them.
+        keras.utils.set_random_seed(seed)
+        return self.model_fn()
+
+    def _train_rows(self, seed: int) -> tf.data.Dataset:
+        return self.train(seed) if callable(self.train) else self.train
+
+    def _first_batch(self) -> str:
+        keras.utils.set_random_seed(0)
+        return _digest(next(iter(self._train_rows(0))))
+
+    def _fit(self, arm: str, seed: int) -> dict[str, Any]:
+        given = dict(self.fit(arm, seed) if callable(self.fit) else self.fit or {})
+        if "callbacks" in given and not callable(self.fit):
+            given["callbacks"] = copy.deepcopy(given["callbacks"])
+        return {"epochs": self.epochs, "verbose": 0, "shuffle": False} | given
+
+    def _train(self, model: keras.Model, arm: str, seed: int, cohorts: Sequence[Cohort]) -> None:
+        rows, arguments, learner = self._train_rows(seed), self._fit(arm, seed), model
         if cohorts:
             learner = with_cohort_heads(model, self.at, [cohort.name for cohort in cohorts], weight=self.weight)
             columns = columns_function(self.columns, rows.element_spec[0])
-            rows = add_cohort_labels(rows, cohorts, columns=columns, primary=self.primary)
-        rows = rows.map(lambda x, *rest: (inputs_of_batch(x, model), *rest))
-        learner.fit(rows, **{"epochs": self.epochs, "verbose": 0, "shuffle": False} | self.fit)
+            class_weight = arguments.pop("class_weight", None)  # which Keras takes for one label alone
+            rows = add_cohort_labels(rows, cohorts, columns=columns, primary=self.primary, class_weight=class_weight)
+        if isinstance(arguments.get("validation_data"), tf.data.Dataset):
+            arguments["validation_data"] = _read_by(model, arguments["validation_data"])
+        learner.fit(_read_by(model, rows), **arguments)
 
     def _load(self, model: keras.Model, file: Path) -> None:
         if not model.built:
             model(inputs_of_batch(next(iter(self.validation))[0], model))
         with np.load(file) as saved:
-            model.set_weights([saved[name] for name in saved.files])
+            arrays = [saved[name] for name in saved.files]
+        # NumPy's files hold bfloat16 as bytes.
+        pairs = zip(arrays, model.get_weights(), strict=True)
+        model.set_weights([x.view(weight.dtype) if x.dtype.kind == "V" else x for x, weight in pairs])
+
+    def _read(self, split: str, model: keras.Model) -> Array:
+        found = read_rows(model, getattr(self, split), self.columns, from_logits=self.from_logits, primary=self.primary)
+        first = self.rows.setdefault(split, found)
+        same = [np.array_equal(getattr(first, name), getattr(found, name)) for name in ("labels", "weights")]
+        same += [
+            np.array_equal(x, found.columns[name], equal_nan=x.dtype.kind == "f") for name, x in first.columns.items()
+        ]
+        if not all(same):
+            raise ValueError(f"The {split} rows must come in the same order in each pass: do not shuffle them")
+        return found.logits
+
+
+def _read_by(model: keras.Model, rows: tf.data.Dataset) -> tf.data.Dataset:
+    """The rows with the columns that the model reads alone: Keras would take another for one of them."""
+    return rows.map(lambda x, *rest: (inputs_of_batch(x, model), *rest))
+
+
+def _digest(batch: Any) -> str:
+    """Of the content of a batch."""
+    arrays = [np.asarray(x.values if hasattr(x, "values") else x) for x in tf.nest.flatten(batch)]
+    parts = [b"\0".join(x.ravel()) if x.dtype.kind == "O" else x.tobytes() for x in arrays]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def _folder(folder: Path, recipe: Mapping[str, Any]) -> Path:
@@ -200,30 +287,21 @@ def _counted(bar: Any, trained: _Trained) -> _Trained:
     return trained
 
 
-def _discovered(rows: Sequence[Rows], axes: Sequence[str | Axis], units: str | None, guard: Guard | None) -> Discovery:
-    first = rows[0]
+def _discovered(
+    rows: Rows, trained: Sequence[_Trained], axes: Sequence[str | Axis], units: str | None, guard: Guard | None
+) -> Discovery:
     return discover_cohorts(
-        expit(_logits(rows)),
-        first.columns,
+        expit(np.stack([each.validation for each in trained if each.validation is not None])),
+        rows.columns,
         axes,
-        labels=first.labels,
-        units=first.columns[units] if units else None,
+        labels=rows.labels,
+        units=rows.columns[units] if units else None,
         guard=guard or Guard(),
     )
 
 
 def _best_pair(discovery: Discovery) -> tuple[Cohort, ...]:
     return discovery.best.cohorts if any(pair.accepted for pair in discovery.pairs) else ()
-
-
-def _logits(rows: Sequence[Rows]) -> Array:
-    """Logits (seeds, rows)."""
-    if any(not np.array_equal(each.labels, rows[0].labels) for each in rows):
-        raise ValueError(
-            "Validation and test rows must come in the same order in each pass: do not shuffle them. "
-            "Received: labels in another order"
-        )
-    return np.stack([each.logits for each in rows])
 
 
 def _evaluated(

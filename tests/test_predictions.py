@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from c2al_tf import predict_columns
+from c2al_tf import predict_columns, with_cohort_heads
 
 from .untuned import UNTUNED
 
@@ -90,10 +90,22 @@ def test_the_compiled_loss_says_what_the_model_gives(loss, expected) -> None:
             rows(),
             ["town"],
             {"from_logits": True},
-            r"must name features.* Received: \['town'\]; there are \['city', 'extra', 'x'\]",
+            "No column `town` in the data. Columns there: x, city, extra",
         ),
         (rows(), ["city"], {}, r"Say with `from_logits` whether .* Received: loss=None"),
-        (rows().map(lambda x, y, w: x), ["city"], {}, r"must have elements \(features, label\) or"),
+        (rows().map(lambda x, y, w: x), ["city"], {}, r"must be a tf.data.Dataset of \(features, label\) or"),
+        (
+            rows(),
+            ["city"],
+            {"from_logits": True, "primary": "clik"},
+            r"must be one of \['primary'\]. Received: .*'clik'",
+        ),
+        (
+            rows({"buy": LABELS}),
+            ["city"],
+            {"from_logits": True, "primary": "click"},
+            r"must be one of \['buy'\], the labels",
+        ),
         (rows({"a": LABELS, "b": LABELS}), ["city"], {"from_logits": True}, r"must be one of \['a', 'b'\], the labels"),
         (rows(np.stack([LABELS] * 2, 1)), ["city"], {"from_logits": True}, "Received: 2 numbers for 4 labels"),
         (rows().take(0), ["city"], {"from_logits": True}, "must have rows. Received: no batch"),
@@ -102,3 +114,20 @@ def test_the_compiled_loss_says_what_the_model_gives(loss, expected) -> None:
 def test_what_is_refused(dataset, columns, arguments, message) -> None:
     with pytest.raises(ValueError, match=message):
         predict_columns(functional(("click",)), dataset, columns, **arguments)
+
+
+def test_heads_read_what_their_model_reads() -> None:
+    """The wrapper of a functional model is given no column more; a sparse one is read as one value a row."""
+    model = functional(("click",))
+    sparse = rows().map(lambda x, y, w: (x | {"city": tf.sparse.from_dense(x["city"])}, y, w))
+    beside = predict_columns(with_cohort_heads(model, None, ["old"]), sparse, ["city"], from_logits=True)
+    np.testing.assert_array_equal(beside.probabilities, predict_columns(model, rows(), [], from_logits=True)[0])
+    assert beside.columns["city"].tolist() == ["a", "b", "a", "b"]
+
+
+def test_a_predict_step_of_its_own_must_be_said() -> None:
+    """Its loss takes logits, and it gives probabilities."""
+    model = Asis(squash=True)
+    model.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+    with pytest.raises(ValueError, match="it has its own `predict_step`. Received: Asis and from_logits=None"):
+        predict_columns(model, rows(), ["city"])

@@ -66,7 +66,7 @@ def test_the_code_runs_as_printed(tmp_path, monkeypatch):
         assert list(y) == ["primary", *(cohort.name for cohort in namespace["cohorts"])]
     rows = {name: namespace["columns_of_some_rows"][name] for name in ("device", "weeks")}
     before.export("serving/ranker/7", verbose=False)  # today's
-    exec(export, namespace | {"today_predictions": before.predict(rows, verbose=0)})
+    exec(export, namespace | {"predictions_of_them": before.predict(rows, verbose=0)})
     assert Path("serving/ranker/8/saved_model.pb").exists()
     exec(tables, namespace)
     namespace["model"].compile(namespace["optimizer"], loss="mse")

@@ -29,11 +29,12 @@ class Ranker(keras.Model):
         return self.score(self.tower(keras.ops.concatenate([city, inputs["age"][:, None] / 50], axis=1)))
 
 
-def model_fn() -> keras.Model:
+def model_fn(rate: float = 0.1) -> keras.Model:
     TRAINED.append(1)
     model = Ranker()
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.1), loss=loss, jit_compile=False)
+    metrics = [keras.metrics.AUC(from_logits=True)]
+    model.compile(keras.optimizers.SGD(rate), loss=loss, metrics=metrics, jit_compile=False)
     return model
 
 
@@ -52,9 +53,9 @@ def train(seed: int) -> tf.data.Dataset:
 
 
 def run(**arguments):
-    columns = ["age", "user"]
-    given = {"cohorts": [OLD], "at": "tower", "seeds": 2, "units": "user"} | arguments
-    return compare(model_fn, train, drawn(1), drawn(2, weights=True), columns, **given)
+    given = {"cohorts": [OLD], "at": "tower", "seeds": 2, "units": "user", "columns": ["age", "user"]}
+    given |= {"model_fn": model_fn, "train": train} | arguments
+    return compare(given.pop("model_fn"), given.pop("train"), drawn(1), drawn(2, weights=True), **given)
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +76,14 @@ def test_arms_are_paired_and_the_table_says_so(trial) -> None:
     assert unheeded.evaluation.ne_diff["c2al"]["all"].by_seed == (0.0, 0.0)  # same start, same rows, same order
 
 
-def test_the_same_call_goes_on_and_another_is_refused(trial) -> None:
+def test_the_same_call_goes_on(trial) -> None:
     folder, first = trial
     one = next(folder.glob("c2al_1_*.npz"))
     one.unlink()
     trainings = len(TRAINED)
     again = run(directory=folder)
     assert again.evaluation.ne_diff == first.evaluation.ne_diff
-    assert (one.exists(), len(TRAINED) - trainings) == (True, 4)
-    with pytest.raises(ValueError, match=r"holds a trial of other arguments.* Received: {'epochs': \(1, 2\)}"):
-        run(directory=folder, epochs=2)
+    assert (one.exists(), len(TRAINED) - trainings) == (True, 5)  # one to look at
 
 
 def test_the_model_without_heads_is_exported(trial, tmp_path) -> None:
@@ -104,9 +103,43 @@ def test_discovery_finds_the_planted_pair_or_says_why_not() -> None:
     assert str(refused).startswith("No pair passes the guard: 1 pairs on 1 axes.")
 
 
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        ({"epochs": 2}, "epochs"),
+        ({"train": lambda seed: drawn(9, seed=seed)}, "training rows"),
+        ({"weight": 0.2}, "weight"),
+    ],
+)
+def test_a_folder_of_another_trial(trial, other, what) -> None:
+    with pytest.raises(ValueError, match=f"holds a trial of other arguments.* Received: {{'{what}': "):
+        run(directory=trial[0], **other)
+
+
+def test_callbacks_see_the_same_names_in_each_training() -> None:
+    """Keras would number the second model's metrics on; and weights of classes are of both arms."""
+
+    seen = []
+
+    class Seen(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(sorted(name for name in logs if name.startswith("val_")))
+
+    fit = {"callbacks": [Seen()], "validation_data": drawn(1), "class_weight": {0: 1.0, 1: 2.0}}
+    run(seeds=1, fit=fit)
+    assert seen == [["val_auc", "val_loss"]] * 2
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="exactly one of `axes` and `cohorts`. Received: axes=\\(\\), cohorts=\\[\\]"):
         run(cohorts=[])
+    trainings = len(TRAINED)
+    for columns, units in ((["age"], "user"), (["user"], None)):
+        with pytest.raises(ValueError, match="No column `(user|age)` in the data"):
+            run(columns=columns, units=units)
+    with pytest.raises(ValueError, match="must give the rows of a seed in one order"):
+        run(train=drawn(0, reshuffle_each_iteration=True))
+    assert len(TRAINED) - trainings == 3, "before anything is trained"
     shuffled = drawn(1, reshuffle_each_iteration=True)
-    with pytest.raises(ValueError, match="must come in the same order in each pass"):
-        compare(model_fn, train, shuffled, shuffled, ["age"], cohorts=[OLD], at="tower", seeds=2)
+    with pytest.raises(ValueError, match="The test rows must come in the same order in each pass"):
+        compare(model_fn, train, shuffled, shuffled, ["age"], cohorts=[OLD], at="tower", seeds=1)

@@ -98,14 +98,14 @@ def main() -> None:
     if trial.c2al is None:
         return
     sample = {name: column[:512] for name, column in splits["test"].items()}
-    today = trial.c2al.predict(dataset("test").take(1), verbose=0)
+    predictions = trial.c2al.predict(dataset("test").take(1), verbose=0)
     export = c2al_tf.export_for_serving(
         trial.c2al,
         options.output / "export",
         sample=sample,
         from_logits=True,
         reference=trial.baseline,
-        expected=today[:512],
+        expected=predictions[:512],
     )
     print(f"{export.directory}: proved against {export.proof}")
 

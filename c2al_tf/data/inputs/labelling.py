@@ -160,7 +160,7 @@ def _primary_task(labels: Mapping[str, Any], primary: str | None) -> str:
 def _kept_names(keep: keras.Model | Iterable[str], features: Any) -> list[str]:
     if isinstance(keep, keras.Model):
         # An input of a dict is found by its key, any other by its name.
-        inputs = getattr(keep, "input", None) if isinstance(keep, keras.Function) else None
+        inputs = getattr(keep, "input", None)
         names = list(inputs) if isinstance(inputs, Mapping) else [x.name for x in getattr(keep, "inputs", None) or ()]
     else:
         names = [keep] if isinstance(keep, str) else list(keep)
