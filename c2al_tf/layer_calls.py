@@ -101,7 +101,8 @@ def representation(at: str | None, calls: Sequence[Called]) -> Tensor:
     if len(calls) != 1:
         raise ValueError(
             "`at` must name a layer that the model calls once in a forward pass; None needs a model of one output "
-            f"and one Dense layer of its shape. Received: {where}, of which there are {len(calls)} calls"
+            f"and one Dense layer of its shape. Received: {where}, of which there are {len(calls)} calls: "
+            f"{[called.layer.name for called in calls]}"
         )
     if getattr(getattr(calls[0].layer, "_remat_mode", None), "mode", None):  # which cuts h off from the weights
         raise ValueError(f"`at` must not mean a layer that Keras computes anew for gradients. Received: {where}")

@@ -66,14 +66,14 @@ def run_fn(fn_args: Any) -> None:
         model = keras.saving.load_model(Path(fn_args.base_model) / "assets.extra" / "model.keras")
     else:
         model = make_model(spec)
-        fit(model, train.map(lambda x, y: ({name: x[name] for name in model.input}, y)), fn_args.train_steps)
+    fit(model, train.map(lambda x, y: ({name: x[name] for name in model.input}, y)), fn_args.train_steps)
 
     given = [c2al_tf.Cohort.from_json(each) for each in config.get("cohorts", ())]  # C2AL
     cohorts = given or find_cohorts(model, validation)  # C2AL
     if cohorts:  # C2AL
         names = [cohort.name for cohort in cohorts]  # C2AL
         training = c2al_tf.with_cohort_heads(model, None, names, weight=WEIGHT)  # C2AL
-        rows = c2al_tf.add_cohort_labels(train, cohorts, columns=raw_columns, keep=model)  # C2AL
+        rows = c2al_tf.add_cohort_labels(train, cohorts, keep=model)  # C2AL
         fit(training, rows, fn_args.train_steps)  # C2AL
 
     serving = Path(fn_args.serving_model_dir)
@@ -88,17 +88,13 @@ def run_fn(fn_args: Any) -> None:
 
 def find_cohorts(model: keras.Model, validation: tf.data.Dataset) -> Sequence[c2al_tf.Cohort]:
     """The pair that the model treats most differently, none if no pair passes."""
-    predictions, columns, labels = c2al_tf.predict_columns(model, validation, raw_columns, from_logits=True)
+    names = [name for axis in AXES for name in axis.columns]
+    predictions, columns, labels = c2al_tf.predict_columns(model, validation, names, from_logits=True)
     found = c2al_tf.discover_cohorts(predictions, columns, AXES, labels=labels)
     accepted = any(pair.accepted for pair in found.pairs)
     cohorts = found.best.cohorts if accepted else ()
     print("cohorts:", *(cohorts or ["no pair passes: the model stays as it is"]), sep="\n- ")
     return cohorts
-
-
-def raw_columns(columns: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    """The columns of the axes, (batch,): those of Transform are (batch,) or (batch, 1)."""
-    return {name: tf.reshape(columns[name], (-1,)) for axis in AXES for name in axis.columns}
 
 
 def fit(model: keras.Model, rows: tf.data.Dataset, steps: int) -> None:

@@ -71,16 +71,20 @@ def test_the_example_finds_the_planted_axis_and_gates_on_it(run):
         assert config.count(f'feature_values {{ key: "{cohort["name"]}" value: "1" }}') == 2, "a slice and a threshold"
 
 
-def test_a_trainer_goes_on_from_its_base_model_for_given_cohorts(run, example, tmp_path, monkeypatch):
-    class TrainingBeginsError(Exception):
+def test_a_trainer_trains_its_base_model_on_the_new_rows_and_then_with_heads(run, example, tmp_path, monkeypatch):
+    class HeadsTrainError(Exception):
         pass
 
+    fits = []
+
     def fit(*arguments):
-        raise TrainingBeginsError(*arguments)
+        fits.append(arguments)
+        if len(fits) == 2:
+            raise HeadsTrainError
 
     monkeypatch.setattr(example, "fit", fit)
     cohort = Cohort("rome", (Values("city", ("rome",)),))
-    with pytest.raises(TrainingBeginsError) as caught:
+    with pytest.raises(HeadsTrainError):
         example.run_fn(
             SimpleNamespace(
                 train_files=[f"{run}/transformed/Split-train/*"],
@@ -93,7 +97,9 @@ def test_a_trainer_goes_on_from_its_base_model_for_given_cohorts(run, example, t
                 custom_config={"raw_files": f"{run}/examples/Split-eval/*", "cohorts": [cohort.to_json()]},
             )
         )
-    training, rows, steps = caught.value.args
+    (first, own_rows, own_steps), (training, rows, steps) = fits
+    assert first is training.base
+    assert ({*own_rows.element_spec[0]}, own_steps) == ({*first.input}, 7)
     assert ({*training.heads}, {*rows.element_spec[1]}, steps) == ({"rome"}, {"primary", "rome"}, 7)
     base = keras.saving.load_model(run / "model" / "Format-Serving" / "assets.extra" / "model.keras")
     for ours, before in zip(training.base.get_weights(), base.get_weights(), strict=True):
@@ -203,10 +209,11 @@ def test_the_added_column_of_a_row_is_its_membership():
     ages, cities = np.array([20, 30, 20, 20]), np.array(["rome", "rome", "bonn", "roma"], object)
     wanted = cohort.contains({"age": ages, "city": cities})
     for age, city, member in zip(ages, cities, wanted, strict=True):
-        row = {"features": {"age": np.array([age]), "city": np.array([city.encode()], object)}, "labels": 1}
-        added = add_cohort_slices(row, [cohort])
-        assert added["features"].pop("young_romans").tolist() == [int(member)]
-        assert added == row
+        for text in (city, city.encode()):
+            row = {"features": {"age": np.array([age]), "city": np.array([text], object)}, "labels": 1}
+            added = add_cohort_slices(row, [cohort])
+            assert added["features"].pop("young_romans").tolist() == [int(member)]
+            assert added == row
     for nothing in (None, np.array([], object)):
         row = {"features": {"age": np.array([20]), "city": nothing}}
         assert add_cohort_slices(row, [cohort])["features"]["young_romans"].tolist() == [0]

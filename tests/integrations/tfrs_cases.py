@@ -91,7 +91,16 @@ class Several(Ranker):
         )
 
 
-KEY = {Ranker: "clicked", Pairs: None, Several: None}
+class Weighted(Ranker):
+    """Its labels and its weights are dicts."""
+
+    def compute_loss(self, inputs, training=False):
+        self.note(inputs)
+        x, y, weight = inputs
+        return self.task(y["clicked"][:, None], self(x, training=training), sample_weight=weight["clicked"])
+
+
+KEY = {Ranker: "clicked", Pairs: None, Several: None, Weighted: None}
 
 
 def columns() -> dict[str, np.ndarray]:
@@ -111,7 +120,12 @@ def rows(kind) -> tf.data.Dataset:
     y, weight = x["clicked"], x.pop("weight")
     if kind is not Ranker:
         x.pop("clicked")
-    whole = {Ranker: x, Pairs: (x, y, weight), Several: (x, {"clicked": y, "seconds": 9 * y})}[kind]
+    whole = {
+        Ranker: x,
+        Pairs: (x, y, weight),
+        Several: (x, {"clicked": y, "seconds": 9 * y}),
+        Weighted: (x, {"clicked": y}, {"clicked": weight}),
+    }[kind]
     return tf.data.Dataset.from_tensor_slices(whole).batch(BATCH).with_options(UNTUNED)
 
 
@@ -168,6 +182,28 @@ def test_the_model_reads_the_batches_that_it_had(kind, training) -> None:
     beside.compute_loss(next(iter(labelled(kind))), training=training)
     before, now = model.seen
     assert before == now
+
+
+def test_weights_by_task_are_the_cohorts_own() -> None:
+    x, labels, weights = next(iter(labelled(Weighted)))
+    beside = with_cohort_heads(Weighted(), "tower", NAMES)
+    beside.compute_loss((x, labels, {**weights, "young": tf.zeros(BATCH)}), training=True)
+    young, old = (float(metric.result()) for metric in beside.cohort_task.cohort_losses.values())
+    assert young == 0 < old
+    with pytest.raises(ValueError, match=r"weights of training rows .* Received: weights without \['old', 'young'\]"):
+        beside.compute_loss((x, labels, {"clicked": weights["clicked"]}), training=True)
+
+
+def test_what_the_model_would_not_get_back_is_refused() -> None:
+    x, y, weight = next(iter(rows(Pairs)))
+    for parts in (({"primary": y},), (y, {"primary": weight})):
+        with pytest.raises(ValueError, match="whose only key is 'primary'"):
+            add_cohort_labels(tf.data.Dataset.from_tensors((x, *parts)), COHORTS)
+    data = add_cohort_labels(tf.data.Dataset.from_tensors((x, y, weight)), COHORTS, design="masked")
+    model = Pairs()
+    with_cohort_heads(model, "tower", NAMES).compute_loss(next(iter(data)), training=True)
+    model.note((x, y, weight))
+    assert model.seen[0] == model.seen[1]
 
 
 def test_evaluation_and_predictions_are_those_of_the_model() -> None:
@@ -352,7 +388,7 @@ class OwnStep(Ranker):
 @pytest.mark.parametrize(
     ("kind", "at", "message"),
     [
-        (TwoScores, None, r"None needs one Dense layer of one unit. Received: 2 calls .* \[.*'score'.*'gate'.*\]"),
+        (TwoScores, None, r"None needs .* one Dense layer of its shape. Received: .* 2 calls: \['score', 'gate'\]"),
         (Ranker, "city", "of 0 layers; there are .*'tower'"),
         (Ranker, "task", "of 0 layers"),
         (Compiled, "tower", "outside of a `tf.function`"),

@@ -18,9 +18,14 @@ def one_per_row(column: Any, name: str, is_row: bool) -> tf.Tensor:
         is_row: Whether it is of one row: a scalar, (1,), or a vector of at most one value.
 
     Raises:
-        ValueError: If it has another shape, or is sparse and boolean.
+        ValueError: If it has another shape or an unknown rank, or is sparse and boolean.
         tf.errors.InvalidArgumentError: From the dataset, if a row has two values.
     """
+    if column.shape.rank is None:
+        raise ValueError(
+            f"Column `{name}` must have a known rank: after a function of NumPy set it with `tf.ensure_shape`. "
+            f"Received: column `{name}` of unknown rank"
+        )
     if is_row:
         column = _batch_of_one(column)
     if isinstance(column, tf.RaggedTensor):

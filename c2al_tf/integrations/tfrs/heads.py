@@ -1,14 +1,14 @@
 """Cohort heads beside a `tfrs.Model`: they learn with it, and it stays what it is."""
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from ...layer_calls import Called, layer_of, layers_at, recorded_calls
+from ...layer_calls import Called, calls_at, layer_of, layers_at, recorded_calls, representation
 from ...names import cohort_names
 from ...types import PRIMARY, Tensor
 from .task import CohortTask
@@ -31,6 +31,9 @@ def with_cohort_heads(
     `<cohort>_loss`. In `evaluate`, `predict` and a call it is `model`: heads have no part in it. If `model` is compiled
     this one is, in the same way with a new optimizer, where Keras can copy that.
 
+    `compute_loss` gets a label or weights that became a dict of `"primary"` and the cohorts as one tensor, and other
+    dicts without the cohorts. What `class_weight` or the design `masked` made of the weights stays.
+
     `model` itself is trained, nothing is copied: afterwards export `.base` as you do today. There is nothing to strip.
     With a weight of 0 it gets the weights, bit for bit, that it gets alone; not so with an optimizer's
     `global_clipnorm`, in which all gradients count.
@@ -41,7 +44,7 @@ def with_cohort_heads(
             layer of one unit reads.
         cohorts: Names of the cohorts (`cohort.name`).
         label_key: Where batches are one dict, key of the label in it; None: batches are (features, labels[, weights]),
-            whose row weights count in the cohorts' losses, too.
+            whose row weights count in the cohorts' losses, too, or of a dict by task those of the cohorts.
         weight: Weight of the cohorts' losses, lambda, or by cohort.
         hidden_units: Units of each head's hidden layers.
         priors: Share of positives `y * 1[x in cohort]` among all rows, by cohort, from which a head's bias starts.
@@ -106,46 +109,42 @@ class CohortModel(tfrs.Model):
         """The base's."""
         return self.base.predict_step(data)
 
-    def _parts(self, inputs: Any) -> tuple[Any, Mapping[str, Tensor], Tensor | None]:
-        """The batch that the base had before, the cohorts' labels, if any, and the rows' weights."""
+    def _parts(self, inputs: Any) -> tuple[Any, Mapping[str, Tensor], Any]:
+        """The batch that the base had before, the cohorts' labels, if any, and their weights, of rows or by cohort."""
         _check_form(inputs, self.label_key)
-        holder = inputs[1] if self.label_key is None else inputs
-        labels = {
-            name: holder[name] for name in self.cohort_task.heads if isinstance(holder, Mapping) and name in holder
-        }
-        weight = inputs[2] if self.label_key is None and len(inputs) == 3 else None
-        if not labels:
-            return inputs, {}, weight
-        own = {name: values for name, values in holder.items() if name not in labels}
+        names = {*self.cohort_task.heads}
         if self.label_key is not None:
-            return own, labels, None
-        return (inputs[0], own[PRIMARY] if {*own} == {PRIMARY} else own, *inputs[2:]), labels, weight
+            return *_split(inputs, names), None
+        label, labels = _split(inputs[1], names)
+        if not labels:
+            return inputs, {}, None
+        weights = [_split(given, names) for given in inputs[2:]]
+        own = (inputs[0], _alone(label), *(_alone(given) if by_cohort else given for given, by_cohort in weights))
+        return own, labels, next((by_cohort or given for given, by_cohort in weights), None)
 
     def _representation(self, seen: Sequence[Called]) -> Tensor:
-        where = f"layer `{self.at}`"
-        if self.at is None:
-            dense = [layer.name for layer in self.base._flatten_layers() if isinstance(layer, tf_keras.layers.Dense)]
-            where = f"a Dense layer of one unit; the Dense layers are {dense}"
-            seen = [called for called in seen if called.outputs.shape[-1] == 1]
+        found = calls_at(self.at, seen, tf.TensorSpec((None, 1)))  # the form of scores
         # A Sequential that is called for the first time also calls its layers in a graph of its own.
-        here = [called for called in seen if _is_here(called.outputs)]
-        if seen and not here:
+        here = [called for called in found if _is_here(called.outputs)]
+        if found and not here:
             raise ValueError(
                 "`at` must name a layer that is called outside of a `tf.function`, `tf.cond` or loop within the model. "
-                f"Received: {where}"
+                f"Received: {'a Dense layer of one unit' if self.at is None else f'layer `{self.at}`'}"
             )
-        if len(here) != 1:
-            raise ValueError(
-                "`at` must name a layer that the model calls once in a forward pass; None needs one Dense layer of one "
-                f"unit. Received: {len(here)} calls of {where}"
-            )
-        h = here[0].inputs if self.at is None else here[0].outputs
-        if not tf.is_tensor(h) or len(h.shape) != 2 or h.shape[1] is None:
-            raise ValueError(
-                "`at` must name a layer that gives one tensor (batch, units), whose units are known. "
-                f"Received: {where}, which gives {getattr(h, 'shape', type(h).__name__)}"
-            )
-        return h
+        return representation(self.at, here)
+
+
+def _split(values: Any, names: Container[str]) -> tuple[Any, dict[str, Tensor]]:
+    """A dict without the cohorts, and with them alone; anything else, and an empty dict."""
+    if not isinstance(values, Mapping):
+        return values, {}
+    cohorts = {name: value for name, value in values.items() if name in names}
+    return {name: value for name, value in values.items() if name not in cohorts}, cohorts
+
+
+def _alone(values: Any) -> Any:
+    """The label or the weights that were no dict before `add_cohort_labels`, which refuses a dict of only PRIMARY."""
+    return values[PRIMARY] if isinstance(values, Mapping) and {*values} == {PRIMARY} else values
 
 
 def _is_here(outputs: Any) -> bool:

@@ -50,17 +50,25 @@ class CohortTask(tf_keras.layers.Layer, tfrs.tasks.Task):
         self.heads = {name: _head(name, self.hidden_units, self.priors.get(name)) for name in names}
         self.cohort_losses = {name: tf_keras.metrics.Mean(name=f"{name}_loss") for name in names}
 
-    def call(self, h: Tensor, labels: Mapping[str, Tensor], sample_weight: Tensor | None = None) -> Tensor:
-        """Maps (batch, units), labels by cohort and row weights, (batch,) or (batch, 1) each, to the loss, ()."""
-        if missing := sorted({*self.heads} - {*labels}):
-            raise ValueError(
-                "The labels of training rows must name every cohort: see `add_cohort_labels`. "
-                f"Received: labels without {missing}"
-            )
+    def call(
+        self, h: Tensor, labels: Mapping[str, Tensor], sample_weight: Tensor | Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Maps (batch, units), labels by cohort and row weights, (batch,) or (batch, 1) each, to the loss, ().
+
+        The weights are of all cohorts, or a dict by cohort.
+        """
+        weights = sample_weight if isinstance(sample_weight, Mapping) else dict.fromkeys(self.heads, sample_weight)
+        for what, given in {"labels": labels, "weights": weights}.items():
+            if missing := sorted({*self.heads} - {*given}):
+                raise ValueError(
+                    f"The {what} of training rows must name every cohort: see `add_cohort_labels`. "
+                    f"Received: {what} without {missing}"
+                )
         loss = tf.zeros(())
         for name, head in self.heads.items():
             values = binary_cross_entropy(tf.reshape(labels[name], (-1, 1)), head(h))
-            mean = tf.reduce_mean(values) if sample_weight is None else weighted_mean(values, sample_weight)
+            weight = weights[name]
+            mean = tf.reduce_mean(values) if weight is None else weighted_mean(values, weight)
             self.cohort_losses[name].update_state(mean)
             loss += self.lambdas[name] * mean
         return loss

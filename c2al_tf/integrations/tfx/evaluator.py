@@ -83,10 +83,9 @@ def add_cohort_slices(extracts: Mapping[str, Any], cohorts: Sequence[Cohort]) ->
 def _contains(cohort: Cohort, features: Mapping[str, Any]) -> bool:
     columns = {}
     for name in cohort.columns:
-        values = np.ravel(features[name] if features.get(name) is not None else [])
-        if not len(values):  # no value is in no cohort
+        columns[name] = np.ravel(features[name] if features.get(name) is not None else [])
+        if not len(columns[name]):  # no value is in no cohort
             return False
-        columns[name] = np.array([values[0].decode()], object) if values.dtype.kind in "OS" else values
     return bool(np.all(cohort.contains(columns)))
 
 

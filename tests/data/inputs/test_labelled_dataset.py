@@ -402,6 +402,15 @@ def test_columns_that_cannot_be_read(column, message):
         add_cohort_labels(data, [YOUNG])
 
 
+@pytest.mark.parametrize("rows", [dataset(LABEL), tf.data.Dataset.from_tensor_slices((COLUMNS, LABEL))])
+def test_a_column_of_unknown_rank(rows):
+    def columns(x):
+        return {"age": tf.numpy_function(lambda age: age, [x["age"]], tf.float32)}
+
+    with pytest.raises(ValueError, match=r"`age` must have a known rank: .*Received: column `age` of unknown rank"):
+        add_cohort_labels(rows, [YOUNG], columns=columns)
+
+
 def test_two_values_in_a_row():
     for column in (tf.ragged.constant([[18.0, 3.0]] + [[1.0]] * 5), tf.sparse.from_dense([[18.0, 3.0]] * 6)):
         data = add_cohort_labels(tf.data.Dataset.from_tensors(({"age": column}, LABEL)), [YOUNG])
