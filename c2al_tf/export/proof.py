@@ -14,6 +14,7 @@ from ..saved_model.conformance import difference
 from ..schema import Schema
 from ..types import Array, Columns
 from .facts import ExportError, ExportFacts
+from .odds import beyond_rounding, log_odds
 from .probes import probe_rows, spellings
 from .reading import Encode, Reading
 from .signatures import COLUMNS, EXAMPLES, predicted
@@ -78,16 +79,25 @@ def wanted_outputs(
 def model_outputs(model: keras.Model, columns: Columns, encode: Encode, from_logits: bool | None) -> dict[str, Array]:
     """The outputs of Predict of the model in Python."""
     x = encode({name: tf.constant(values) for name, values in columns.items()})
-    return {name: values.numpy() for name, values in predicted(model, model(x, training=False), from_logits).items()}
+    try:
+        outputs = model(x, training=False)
+    except Exception as error:
+        raise ValueError(
+            "The model must take the columns of `sample` as a dict, or what `preprocess` makes of them, such as "
+            f'`preprocess=lambda columns: columns["{next(iter(columns))}"]` for a model of one tensor. '
+            f"Received: {type(error).__name__}: {error}, for {keras.tree.map_structure(lambda leaf: leaf.shape, x)}"
+        ) from error
+    return {name: values.numpy() for name, values in predicted(model, outputs, from_logits).items()}
 
 
 def _as_predicted(
     model: keras.Model, expected: Any, given: Mapping[str, Array], from_logits: bool | None
 ) -> dict[str, Array]:
     """What is expected of the model, in the form of Predict's outputs."""
-    by_name = isinstance(expected, Mapping)
-    named = {name: np.asarray(x) for name, x in expected.items()} if by_name else np.asarray(expected)
-    outputs = {name: np.asarray(x) for name, x in predicted(model, named, from_logits).items()}
+    count = len(given) // (2 if from_logits else 1)
+    outputs = {
+        name: np.asarray(x) for name, x in predicted(model, _in_structure(model, expected, count), from_logits).items()
+    }
     for name in {*given} & {*outputs}:
         if given[name].size == outputs[name].size:
             outputs[name] = outputs[name].astype(given[name].dtype).reshape(given[name].shape)
@@ -101,16 +111,36 @@ def _as_predicted(
     return outputs
 
 
+def _in_structure(model: keras.Model, expected: Any, count: int) -> Any:
+    """Arrays in the structure of the `count` outputs, from a list, as `predict` gives it, or a dict by their names."""
+    names = getattr(model, "output_names", None) or ()
+    if isinstance(expected, Mapping):
+        if not isinstance(getattr(model, "output", None), Mapping) and {*names} == {*expected}:
+            expected = [expected[name] for name in names]
+        else:
+            return {name: np.asarray(x) for name, x in expected.items()}
+    if isinstance(expected, list | tuple) and len(expected) == count and all(np.ndim(x) for x in expected):
+        return [np.asarray(x) for x in expected]
+    return np.asarray(expected)
+
+
 def check_outputs(
     served: SavedModel,
     calls: Mapping[str, Columns],
     outputs: Mapping[str, Mapping[str, Any]],
     source: str,
     facts: ExportFacts,
+    from_logits: bool | None,
 ) -> None:
-    """Raises ExportError unless every signature gives these outputs."""
+    """Raises ExportError unless every signature gives these outputs.
+
+    Probabilities without logits are compared as log-odds, too.
+    """
     for signature, wanted in outputs.items():
         got = _compare(served, signature, calls[signature], wanted, f"beside {source}", facts.max_error)
+        if from_logits is False and signature in (COLUMNS, EXAMPLES):
+            for name, values in got.items():
+                _compare_odds(values, np.asarray(wanted[name]), f"`{name}` of `{signature}` (beside {source})", facts)
         logits = [name for name in got if name.endswith("logits")]
         for name in logits or [name for name, values in got.items() if values.dtype.kind == "f"]:
             expected = np.asarray(wanted[name])
@@ -120,6 +150,21 @@ def check_outputs(
                     f"`{name}` of `{signature}` (beside {source}) must differ by {bound:.2g} at most in the root mean "
                     f"square over the rows. Received: {error:.2g}"
                 )
+
+
+def _compare_odds(got: Array, expected: Array, what: str, facts: ExportFacts) -> None:
+    odds, error = log_odds(expected), beyond_rounding(got, expected, facts.precision)
+    row = int(np.argmax(error / np.maximum(np.abs(odds), 1)))
+    if not difference(odds + error, odds) <= facts.max_error:
+        raise ExportError(
+            f"{what} must be equal within {facts.max_error:g} in log-odds, but for rounding. Received: "
+            f"{got[row].tolist()} where {expected[row].tolist()} is expected, in row {row}"
+        )
+    if not (mean := float(np.sqrt(np.mean(np.square(error))))) <= (bound := facts.max_rms_error(odds)):
+        raise ExportError(
+            f"{what} must differ by {bound:.2g} in log-odds at most in the root mean square over the rows. "
+            f"Received: {mean:.2g}"
+        )
 
 
 def check_probes(

@@ -100,8 +100,9 @@ def export_for_serving(
         reference: A model without heads of the same configuration, from whose export this one may differ in its
             weights only: the baseline, or a fresh one. Or the folder of today's SavedModel, whose `serving_default`
             this one must have: the names, dtypes and shapes of inputs and outputs.
-        expected: The model's outputs (logits, if `from_logits`) for the rows of `sample`, (rows,) or (rows, 1), or a
-            dict of them by name, computed the way in which the model is trained and evaluated, without this function.
+        expected: The model's outputs (logits, if `from_logits`) for the rows of `sample`, (rows,) or (rows, 1), or
+            several as a list or a dict by name, computed the way in which the model is trained and evaluated, without
+            this function. Probabilities are compared as log-odds, too.
         encoder: The encoder by which the model was trained on a schema, if it was one.
         examples: The rows of `sample` as serialized tf.Examples, (rows,), as they are in the files. By default they are
             written here.
@@ -142,7 +143,7 @@ def export_for_serving(
                 check_signature(served, reference)
             calls = signature_inputs(columns, reading, served.signatures, examples)
             for source, outputs in wanted.items():
-                check_outputs(served, calls, signature_outputs(outputs, from_logits), source, facts)
+                check_outputs(served, calls, signature_outputs(outputs, from_logits), source, facts, from_logits)
             if schema is not None:
                 check_probes(served, served_model, schema, columns, encoder, facts.max_error)
             for check in check_calls(served, calls, facts.max_error):

@@ -1,6 +1,5 @@
 """How an export turns raw columns into what the model reads: by a schema, or as the model's team does it."""
 
-import inspect
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +75,9 @@ def by_model(
     A functional model's own inputs say names, dtypes and shapes; for a subclass, or before `preprocess`, the columns of
     `sample` do, float64 as float32. One that `parsing` says to be of variable length has any number of values a row.
     """
-    functional = preprocess is None and isinstance(model, keras.Function | keras.Sequential) and model.built
+    functional = (
+        preprocess is None and isinstance(model, keras.Function | keras.Sequential) and hasattr(model, "inputs")
+    )
     specs = _input_specs(model) if functional else {name: _spec_of(name, column) for name, column in sample.items()}
     optional = {name: x for name, x in (parsing or {}).items() if name in specs and isinstance(x, tf.io.VarLenFeature)}
     specs |= {name: tf.TensorSpec((None, None), x.dtype, name) for name, x in optional.items()}
@@ -99,38 +100,23 @@ def by_model(
     return Reading(specs, encode, parse, lambda rows: list(_examples(rows, specs, optional)), owner=preprocess)
 
 
-def tables(*owners: Any) -> list[Any]:
-    """The lookup tables that models, layers, modules and functions hold, which a SavedModel must store."""
-    held = (each for owner in owners for each in _held_by(owner) if hasattr(each, "_trackable_children"))
-    reached = (each for holder in held for each in tf.train.TrackableView(holder).descendants())
-    resources = {id(each): each for each in reached if isinstance(each, tf.saved_model.experimental.TrackableResource)}
-    return list(resources.values())
-
-
-def _held_by(owner: Any) -> list[Any]:
-    """The layers of a layer, what a function refers to, or a method is of; anything else itself."""
-    if isinstance(owner, keras.Layer):
-        return list(owner._flatten_layers())  # TensorFlow does not see those in a dict of layers
-    if inspect.ismethod(owner):
-        return _held_by(owner.__self__)
-    if not inspect.isfunction(owner):
-        return [owner]
-    names = inspect.getclosurevars(owner)
-    values = [*names.nonlocals.values(), *names.globals.values()]
-    return [held for value in values if not inspect.isfunction(value) for held in _held_by(value)]
-
-
 def _input_specs(model: keras.Model) -> dict[str, tf.TensorSpec]:
     inputs = inputs_of(model)
-    named = inputs if isinstance(inputs, Mapping) else {x.name: x for x in keras.tree.flatten(inputs)}
-    return {name: tf.TensorSpec(x.shape, x.dtype, name) for name, x in named.items()}
+    named = inputs if _is_flat(inputs) else {x.name: x for x in keras.tree.flatten(inputs)}
+    # A Sequential that was built by a call has that batch's size.
+    return {name: tf.TensorSpec((None, *x.shape[1:]), x.dtype, name) for name, x in named.items()}
 
 
 def _as_inputs(model: keras.Model) -> Encode:
     inputs = inputs_of(model)
-    if isinstance(inputs, Mapping):
+    if _is_flat(inputs):
         return dict
     return lambda columns: keras.tree.map_structure(lambda x: columns[x.name], inputs)
+
+
+def _is_flat(inputs: Any) -> bool:
+    """Whether these are tensors by name; those of a nested dict, as of a list, have the names of the tensors."""
+    return isinstance(inputs, Mapping) and all(keras.backend.is_keras_tensor(x) for x in inputs.values())
 
 
 def _spec_of(name: str, column: Any) -> tf.TensorSpec:
@@ -152,10 +138,21 @@ def _in_form(name: str, column: Any, spec: tf.TensorSpec) -> Array:
             f"Column `{name}` of `sample` must be {spec.dtype.name} of shape {spec.shape}. "
             f"Received: {values.dtype} of shape {values.shape}"
         )
+    if spec.dtype.is_integer:
+        _check_range(name, values, spec.dtype)
     values = values.astype(wanted, copy=False)
     if strange := [x for x in values.ravel().tolist() if not isinstance(x, str | bytes)] if text else []:
         raise ValueError(f"Column `{name}` of `sample` must hold strings. Received: {strange[0]!r}")
     return values
+
+
+def _check_range(name: str, values: Array, held: tf.DType) -> None:
+    for value in (int(values.min(initial=0)), int(values.max(initial=0))):
+        if not held.min <= value <= held.max:
+            raise ValueError(
+                f"Column `{name}` of `sample` must hold what {held.name} can, {held.min} to {held.max}. "
+                f"Received: {value}"
+            )
 
 
 def _stored_as(dtype: tf.DType) -> tf.DType:

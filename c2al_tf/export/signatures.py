@@ -13,7 +13,8 @@ from tensorflow.python.saved_model import fingerprinting_utils
 from ..form import named_outputs
 from ..types import Array, Columns, Tensor
 from .facts import ExportError
-from .reading import Reading, tables
+from .reading import Reading
+from .tables import tables
 
 COLUMNS, EXAMPLES, CLASSIFY, REGRESS = "serving_default", "serialized_examples", "classify", "regress"
 LABELS = ("0", "1")
@@ -31,8 +32,9 @@ def write_saved_model(model: keras.Model, reading: Reading, directory: Path, fro
         tf.saved_model.save(module, str(directory), signatures=signatures)
     except AssertionError as error:  # what TensorFlow raises for a table that no object of the module holds
         raise ExportError(
-            "Tables that `preprocess` looks up must be found: make it a layer, a tf.Module or a function that refers "
-            f"to them. Received: {reading.owner!r}; TensorFlow says: {error}"
+            "The lookup tables of the model and of `preprocess` must be found: layers, modules, objects and functions "
+            "must hold them as attributes or refer to them by name. "
+            f"Received: {model!r}, preprocess={reading.owner!r}; TensorFlow says: {error}"
         ) from error
     if from_logits is not None:
         _add_forms(directory)
@@ -107,7 +109,8 @@ class _ServingModule(tf.Module):
             EXAMPLES: serialized_examples.get_concrete_function(tf.TensorSpec((None,), tf.string, name="examples")),
         }
         self.weights = list(self.signatures[COLUMNS].graph.variables)
-        self.tables = tables(model, reading.owner)
+        captured = [tensor for function in self.signatures.values() for tensor in function.captured_inputs]
+        self.tables = tables([model, reading.owner], captured)
 
 
 def _forms(outputs: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
