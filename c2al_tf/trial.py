@@ -160,6 +160,9 @@ class _Runs:
     def check(self, wanted: Iterable[str]) -> dict[str, Any]:
         """What makes this trial another one than others, fit for JSON; raises ValueError where it would fail later."""
         model, rows = self._model(0), self._train_rows(0)
+        for dataset in (rows, self.validation, self.test):
+            if not isinstance(dataset, tf.data.Dataset):
+                raise ValueError(f"Rows must be a tf.data.Dataset. Received: {type(dataset).__name__}")
         if self.from_logits is None:
             gives_logits(model, self.primary)
         if model.built:  # A subclass has all of its layers after its first batch only.
@@ -176,13 +179,10 @@ class _Runs:
                 "`train` must give the rows of a seed in one order: give a function of the seed that makes the dataset "
                 "with `shuffle(..., seed=seed)`. Received: another first batch in the second pass"
             )
-        try:
-            made = json.dumps([model.get_config(), model.get_compile_config()], default=repr, sort_keys=True)
-        except NotImplementedError:  # a subclass without a config
-            made = type(model).__qualname__
+        made = [_config(model.get_config) or type(model).__qualname__, _config(model.get_compile_config)]
         fit = sorted(name for name in self._fit(BASELINE, 0) if name != "epochs")
         return {
-            "model": hashlib.sha256(made.encode()).hexdigest()[:16],
+            "model": hashlib.sha256("".join(made).encode()).hexdigest()[:16],
             "training rows": first,
             "form of the rows": repr(rows.element_spec),
             "epochs": self._fit(BASELINE, 0)["epochs"],
@@ -269,6 +269,14 @@ def _digest(batch: Any) -> str:
     arrays = [np.asarray(x.values if hasattr(x, "values") else x) for x in tf.nest.flatten(batch)]
     parts = [b"\0".join(x.ravel()) if x.dtype.kind == "O" else x.tobytes() for x in arrays]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def _config(config_of: Callable[[], Any]) -> str:
+    """A config as text, the same in each process; empty where there is none."""
+    try:
+        return json.dumps(config_of(), default=lambda x: getattr(x, "__qualname__", type(x).__name__), sort_keys=True)
+    except (NotImplementedError, TypeError, ValueError):  # a subclass, or a loss, without one
+        return ""
 
 
 def _folder(folder: Path, recipe: Mapping[str, Any]) -> Path:

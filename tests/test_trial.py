@@ -109,6 +109,7 @@ def test_discovery_finds_the_planted_pair_or_says_why_not() -> None:
         ({"epochs": 2}, "epochs"),
         ({"train": lambda seed: drawn(9, seed=seed)}, "training rows"),
         ({"weight": 0.2}, "weight"),
+        ({"model_fn": lambda: model_fn(0.2)}, "model"),
     ],
 )
 def test_a_folder_of_another_trial(trial, other, what) -> None:
@@ -140,6 +141,8 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="must give the rows of a seed in one order"):
         run(train=drawn(0, reshuffle_each_iteration=True))
     assert len(TRAINED) - trainings == 3, "before anything is trained"
+    with pytest.raises(ValueError, match="Rows must be a tf.data.Dataset. Received: tuple"):
+        run(train=(1, 2))
     shuffled = drawn(1, reshuffle_each_iteration=True)
     with pytest.raises(ValueError, match="The test rows must come in the same order in each pass"):
         compare(model_fn, train, shuffled, shuffled, ["age"], cohorts=[OLD], at="tower", seeds=1)
