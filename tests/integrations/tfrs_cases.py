@@ -1,5 +1,6 @@
 """Cohort heads beside models of TFRS. `test_tfrs.py` runs these in a process of Keras 2."""
 
+import dataclasses
 import functools
 
 import keras
@@ -215,6 +216,26 @@ def test_evaluation_and_predictions_are_those_of_the_model() -> None:
         assert beside.evaluate(dataset, return_dict=True, verbose=0) == expected
     x = {name: columns()[name] for name in ("age", "city")}
     np.testing.assert_array_equal(beside.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_what_came_for_the_cohorts_is_no_input_of_the_export(tmp_path) -> None:
+    """The tutorial's form: the label of the cohorts and their columns are items beside those that the model reads."""
+
+    class Tutorial(Ranker):
+        def compute_loss(self, x, training=False):
+            y = x.pop("clicked")  # the model's own label
+            return self.task(y[:, None], self(x, training=training))
+
+    more = rows(Ranker).map(lambda x: {**x, "liked": x["clicked"], "region": x["age"]})
+    cohorts = [Cohort(cohort.name, (dataclasses.replace(cohort.conditions[0], column="region"),)) for cohort in COHORTS]
+    model = Tutorial()
+    beside = with_cohort_heads(model, "tower", NAMES, label_key="liked", without=["liked", "region"])
+    beside.compile(optimizer=tf_keras.optimizers.Adagrad(0.1), run_eagerly=True)
+    beside.fit(add_cohort_labels(more, cohorts, label_key="liked"), verbose=0)
+    beside.evaluate(rows(Ranker), verbose=0)  # today's rows, which have no such label
+    tf.saved_model.save(model, str(tmp_path))
+    signature = tf.saved_model.load(str(tmp_path)).signatures["serving_default"].structured_input_signature[1]
+    assert {*signature} == {"age", "city"}
 
 
 def test_a_compiled_model_needs_no_second_compile() -> None:

@@ -20,6 +20,7 @@ def with_cohort_heads(
     cohorts: Iterable[str],
     *,
     label_key: str | None = None,
+    without: Iterable[str] = (),
     weight: float | Mapping[str, float] = 0.1,
     hidden_units: Sequence[int] = (64,),
     priors: Mapping[str, float] | None = None,
@@ -45,6 +46,8 @@ def with_cohort_heads(
         cohorts: Names of the cohorts (`cohort.name`).
         label_key: Where batches are one dict, key of the label in it; None: batches are (features, labels[, weights]),
             whose row weights count in the cohorts' losses, too, or of a dict by task those of the cohorts.
+        without: What came into the batches for the cohorts alone: the label made for them, columns that they are on.
+            The model does not see these items of its dict; it would make them inputs of its export.
         weight: Weight of the cohorts' losses, lambda, or by cohort.
         hidden_units: Units of each head's hidden layers.
         priors: Share of positives `y * 1[x in cohort]` among all rows, by cohort, from which a head's bias starts.
@@ -58,7 +61,7 @@ def with_cohort_heads(
     names = cohort_names(cohorts, () if label_key is None else (label_key,), priors or {})
     layer = layer_of(model, at)
     task = CohortTask(names, weight, hidden_units, priors, name="cohort_task")
-    wrapped = CohortModel(model, None if layer is None else layer.name, task, label_key)
+    wrapped = CohortModel(model, None if layer is None else layer.name, task, label_key, without)
     with contextlib.suppress(
         NotImplementedError, TypeError, ValueError
     ):  # what has no config; `fit` asks for `compile`
@@ -75,18 +78,27 @@ class CohortModel(tfrs.Model):
         at: Name of the layer whose output is the shared representation; None: what the one Dense of one unit reads.
         task: The heads and their loss.
         label_key: Key of the label in batches that are one dict.
+        without: Items of a dict that the base does not see.
 
     Attributes:
         base: The model, as it was given but for its weights' values.
         cohort_task: The heads; an optimizer that is given lists of variables needs its `trainable_variables`, too.
     """
 
-    def __init__(self, base: tfrs.Model, at: str | None, task: CohortTask, label_key: str | None = None) -> None:
+    def __init__(
+        self,
+        base: tfrs.Model,
+        at: str | None,
+        task: CohortTask,
+        label_key: str | None = None,
+        without: Iterable[str] = (),
+    ) -> None:
         super().__init__()
         self.base = base
         self.at = at
         self.cohort_task = task
         self.label_key = label_key
+        self.without = frozenset(without)
 
     def call(self, inputs: Any) -> Any:
         """What the base gives."""
@@ -114,12 +126,14 @@ class CohortModel(tfrs.Model):
         _check_form(inputs, self.label_key)
         names = {*self.cohort_task.heads}
         if self.label_key is not None:
-            return *_split(inputs, names), None
+            own, labels = _split(inputs, names)
+            return _split(own, self.without)[0], labels, None
+        features = _split(inputs[0], self.without)[0]
         label, labels = _split(inputs[1], names)
         if not labels:
-            return inputs, {}, None
+            return (features, *inputs[1:]), {}, None
         weights = [_split(given, names) for given in inputs[2:]]
-        own = (inputs[0], _alone(label), *(_alone(given) if by_cohort else given for given, by_cohort in weights))
+        own = (features, _alone(label), *(_alone(given) if by_cohort else given for given, by_cohort in weights))
         return own, labels, next((by_cohort or given for given, by_cohort in weights), None)
 
     def _representation(self, seen: Sequence[Called]) -> Tensor:
@@ -177,7 +191,7 @@ def _check_form(batch: Any, label_key: str | None) -> None:
             "Without `label_key` batches must be (features, labels) or (features, labels, weights); give the key of "
             f"the label where they are one dict. Received: {_form(batch)}"
         )
-    if label_key is not None and not (isinstance(batch, Mapping) and label_key in batch):
+    if label_key is not None and not isinstance(batch, Mapping):
         raise ValueError(f"Batches must be one dict with the label {label_key!r}. Received: {_form(batch)}")
 
 
