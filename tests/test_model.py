@@ -309,7 +309,7 @@ def column(*values: float) -> np.ndarray:
 AGE_AND_WEEKS = {"age": column(1, 2), "b_extra": column(100, 200), "weeks": column(10, 20)}
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_inputs_are_read_by_name_whatever_else_comes(jit_compile: bool, tmp_path) -> None:
     model = add_cohort_heads(age_and_weeks(), "h", ("rich",))
     model.save(tmp_path / "model.keras")

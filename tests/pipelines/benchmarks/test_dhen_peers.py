@@ -13,6 +13,7 @@ SMALL = dataclasses.replace(PROBLEMS[1], num_rows=60, num_fields=6, dim=4, batch
 OURS, PEERS = contenders(SMALL)
 
 
+@pytest.mark.slow
 def test_ours_trains() -> None:
     with Worker(OURS[1]) as worker:
         ready, answer = worker.answer(), worker.run(3)

@@ -225,6 +225,7 @@ def test_all_baselines_and_the_training_rows_decide(finished) -> None:
         assert (summary.training_rows, summary.training_positives) == (inside.sum(), rows["click"][inside].sum())
 
 
+@pytest.mark.slow
 def test_given_cohorts_are_targeted_whatever_is_found(finished, tmp_path) -> None:
     """Discovery on what the finished run's baseline predicted; C2AL models of other cohorts are no models of these."""
     folder = copy_run(finished, tmp_path / "run", "data", "schema.json", "seeds/0")
