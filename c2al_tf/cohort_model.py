@@ -19,7 +19,7 @@ def with_cohort_heads(
     cohorts: Iterable[str],
     *,
     weight: float | Mapping[str, float] = 0.1,
-    hidden_units: Sequence[int] = (64,),
+    hidden_units: Sequence[int] = (),
     priors: Mapping[str, float] | None = None,
 ) -> "CohortModel":
     """A model that trains `model` with one auxiliary head per cohort: functional, Sequential or subclassed.
@@ -43,7 +43,7 @@ def with_cohort_heads(
             None: what the Dense layer reads that gives the model's one output.
         cohorts: Names of the cohorts (`cohort.name`).
         weight: Weight of the cohorts' losses, lambda, or by cohort.
-        hidden_units: Units of each head's hidden layers.
+        hidden_units: Units of each head's hidden layers. Empty: linear heads.
         priors: Share of positives `y * 1[x in cohort]` among all rows, by cohort, from which a head's bias starts.
 
     Raises:
@@ -83,7 +83,7 @@ class CohortModel(keras.Model):
         at: Name of the layer whose output is the shared representation; None: what the Dense reads that
             gives the one output.
         weights: Weight of each cohort's loss, by the cohort's name.
-        hidden_units: Units of each head's hidden layers.
+        hidden_units: Units of each head's hidden layers. Empty: linear heads.
         priors: Share of positives by cohort.
 
     Attributes:
@@ -97,7 +97,7 @@ class CohortModel(keras.Model):
         at: str | None,
         weights: Mapping[str, float],
         *,
-        hidden_units: Sequence[int] = (64,),
+        hidden_units: Sequence[int] = (),
         priors: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:

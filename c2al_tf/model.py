@@ -75,7 +75,7 @@ def add_cohort_heads(
     representation: str | Tensor,
     cohorts: Iterable[str],
     *,
-    hidden_units: Sequence[int] = (64,),
+    hidden_units: Sequence[int] = (),
     priors: Mapping[str, float] | None = None,
     dtype: str | None = None,
 ) -> keras.Model:
@@ -87,7 +87,7 @@ def add_cohort_heads(
         representation: The shared representation, (batch, units): a tensor of the model, or the name of the layer that
             makes it.
         cohorts: Names of the cohorts (`cohort.name`).
-        hidden_units: Units of each head's hidden layers.
+        hidden_units: Units of each head's hidden layers. Empty: linear heads.
         priors: Share of positives `y * 1[x in cohort]` among all rows, by cohort, from which a head's bias starts.
         dtype: Keras dtype policy of the heads.
 

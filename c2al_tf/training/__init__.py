@@ -1,5 +1,6 @@
 """Training: the loop, its step and history, the optimizer, several workers, and a trained model on rows."""
 
+from .allocation import keep_freed_memory as keep_freed_memory
 from .batches import Batches as Batches
 from .distribution import (
     LostWorkerError as LostWorkerError,

@@ -4,6 +4,8 @@ Two blocks, an attention MLP of 32 units, a representation and three task heads 
 and row-wise Adagrad on the table. PyTorch has no row-wise Adagrad: its table has `torch.optim.Adagrad` with sparse
 gradients, and is gathered outside of `torch.compile`, which refuses these. Ours also sums the metrics of a training
 history; the peers' steps compute the loss alone. Compilation is the time of the first two steps, without any cache.
+
+Last, ours with freed memory kept, as the commands that train keep it, beside ours with glibc's defaults.
 """
 
 import dataclasses
@@ -18,6 +20,8 @@ from .workers.problem import Problem
 
 NAME = "dhen_peers"
 GOAL = 1.0
+KEPT = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**31 - 1))
+"""What `keep_freed_memory` sets, as environment variables."""
 PROBLEMS = (
     Problem(100_000, learning_rate=1e-3),
     Problem(20_000, num_fields=10, dim=8, batch_size=2048, num_outputs=4, mixing_outputs=4, learning_rate=1e-3),
@@ -30,6 +34,8 @@ def run(quick: bool) -> Iterator[Result]:
     """Each problem; a quick run does without `torch.compile`, which takes half a minute."""
     for problem in PROBLEMS[1:2] if quick else PROBLEMS:
         yield from compare_models(problem.quick() if quick else problem, quick=quick)
+    for problem in PROBLEMS[1:2] if quick else PROBLEMS:
+        yield from compare_allocation(problem.quick() if quick else problem, quick=quick)
 
 
 def compare_models(problem: Problem, *, quick: bool = False) -> Iterator[Result]:
@@ -44,6 +50,17 @@ def compare_models(problem: Problem, *, quick: bool = False) -> Iterator[Result]
         for measure in (memory_of, compilation_of):
             for name, own, peer in pairs:
                 yield measure(NAME, name, own, peer)
+
+
+def compare_allocation(problem: Problem, *, quick: bool = False) -> Iterator[Result]:
+    """Rows per second and memory with what `keep_freed_memory` does, beside glibc's defaults."""
+    case = f"{problem.num_fields} fields x {problem.dim}, batch {problem.batch_size:,}, freed memory kept"
+    default = contenders(problem)[0][0]
+    kept = dataclasses.replace(default, name="kept", environment=KEPT)
+    for heat in race([kept], [dataclasses.replace(default, name="glibc's defaults")], QUICK if quick else FULL):
+        for own, peer in itertools.product(heat.ours, heat.peers):
+            yield rate_of(NAME, case, own, peer, batch_size=problem.batch_size)
+            yield memory_of(NAME, case, own, peer)
 
 
 def contenders(problem: Problem) -> tuple[list[Contender], list[Contender]]:

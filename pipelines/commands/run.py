@@ -51,6 +51,7 @@ def _run(values: Any) -> None:
     from ..run.run import run_all
 
     _check_one_process("run")
+    _keep_freed_memory()
     run_all(_configured(values))
 
 
@@ -58,6 +59,7 @@ def _experiment(values: Any) -> None:
     from ..experiments.experiment import run_experiment
 
     _check_one_process("experiment")
+    _keep_freed_memory()
     run_experiment(_configured(values))
 
 
@@ -78,6 +80,7 @@ def _train(values: Any) -> None:
     run = _opened(values)
     if values.arm not in run.arms:
         raise ValueError(f"`--arm` must be one of the run's arms, {[*run.arms]}. Received: {values.arm}")
+    _keep_freed_memory()
     strategy = make_strategy()
     for seed in run.seeds_of(values.arm):
         train_arm(run, seed, values.arm, strategy)
@@ -140,6 +143,13 @@ def _generate(values: Any) -> None:
         return
     print_truth(truth)
     print(f"Train on it: c2al run {plan.output}/run.yaml --data {plan.output} --run-dir runs/ads")
+
+
+def _keep_freed_memory() -> None:
+    """For processes that train; others give memory back."""
+    from c2al_tf.training import keep_freed_memory
+
+    keep_freed_memory()
 
 
 def _check_one_process(command: str) -> None:

@@ -288,38 +288,60 @@ def test_the_task_within_a_model_trains_as_beside_it(tmp_path) -> None:
     assert equal(values(model), values(beside))
 
 
-def test_the_loss_of_the_task() -> None:
-    """By hand: log(1 + exp(-z)) of positives, log(1 + exp(z)) of negatives, under the rows' weights."""
+@pytest.mark.parametrize("hidden_units", [(), (5,), (5, 2)])
+def test_the_loss_of_the_task(hidden_units) -> None:
+    """By hand: log(1 + exp(-z)) of positives, log(1 + exp(z)) of negatives, under the rows' weights; its gradient."""
     priors = {"young": 0.2}
-    task = CohortTask(NAMES, {"young": 0.5, "old": 2.0}, (), priors)
+    task = CohortTask(NAMES, {"young": 0.5, "old": 2.0}, hidden_units, priors)
     h, y = tf.random.stateless_normal((4, 3), (0, 0)), {"young": [1.0, 0, 0, 1], "old": [[0.0], [1], [0], [1]]}
-    weight = np.array([1.0, 0, 2, 1])
+    np.testing.assert_allclose(task.logits(0 * h)[0], [np.log(0.2 / 0.8), 0], rtol=1e-6)
+    weight = tf.constant([1.0, 0, 2, 1])
+    labels = {name: tf.constant(values) for name, values in y.items()}
 
     def by_hand(weight):
-        total = 0.0
-        for name, scale in (("young", 0.5), ("old", 2.0)):
-            z = task.heads[name](h).numpy()[:, 0]
-            sign = 2 * np.ravel(y[name]) - 1
-            total += scale * np.average(np.log1p(np.exp(-sign * z)), weights=weight)
-        return total
+        signs = tf.stack([2 * tf.reshape(labels[name], (-1,)) - 1 for name in NAMES], axis=1)
+        means = tf.reduce_sum(weight[:, None] * tf.math.softplus(-signs * task.logits(h)), 0) / tf.reduce_sum(weight)
+        return 0.5 * means[0] + 2.0 * means[1]
 
-    labels = {name: tf.constant(values) for name, values in y.items()}
-    np.testing.assert_allclose(task(h, labels), by_hand(None), rtol=1e-5)
-    np.testing.assert_allclose(task(h, labels, tf.constant(weight, tf.float32)), by_hand(weight), rtol=1e-5)
-    np.testing.assert_allclose(task.heads["young"].layers[-1].bias, np.log(0.2 / 0.8), rtol=1e-6)
+    for given, weights in ((None, tf.ones(4)), (weight, weight), ({"young": weight, "old": weight[:, None]}, weight)):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(h)
+            found, expected = task(h, labels, given), by_hand(weights)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        variables = [h, *task.trainable_variables]
+        for a, b in zip(tape.gradient(found, variables), tape.gradient(expected, variables), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
     assert CohortTask.from_config(task.get_config()).get_config() == task.get_config()
     with pytest.raises(ValueError, match=r"must name every cohort.*labels without \['old'\]"):
         task(h, {"young": labels["young"]})
 
 
-def test_heads_of_another_seed_start_elsewhere() -> None:
-    def kernel(seed):
-        tf_keras.utils.set_random_seed(seed)
-        heads = CohortTask(NAMES).heads
-        return [heads[name](tf.ones((1, 3))).numpy().item() for name in NAMES]
+def test_a_head_reads_no_other() -> None:
+    """The logits of a cohort depend on its own layers, whose initial values depend on its name and the seed alone."""
+    h = tf.random.stateless_normal((4, 3), (0, 0))
+    for hidden_units in ((), (5,), (5, 2)):
+        tf_keras.utils.set_random_seed(1)
+        both, one = CohortTask(NAMES, hidden_units=hidden_units), CohortTask(["old"], hidden_units=hidden_units)
+        np.testing.assert_allclose(both.logits(h)[:, 1:], one.logits(h), rtol=1e-6)
 
-    assert kernel(1) == kernel(1)
-    assert len({*kernel(1), *kernel(2)}) == 4
+
+def test_logits_are_float32_in_mixed_precision() -> None:
+    for hidden_units in ((), (5,)):
+        task = CohortTask(NAMES, hidden_units=hidden_units, dtype="mixed_bfloat16")
+        h = tf.ones((4, 3), tf.bfloat16)
+        loss = task(h, dict.fromkeys(NAMES, tf.ones(4)))
+        assert (loss.dtype, task.logits(h).dtype) == (tf.float32, tf.float32)
+        assert task.first(h).dtype == (tf.bfloat16 if hidden_units else tf.float32)
+        assert {variable.dtype for variable in task.trainable_variables} == {tf.float32}
+
+
+def test_heads_of_another_seed_start_elsewhere() -> None:
+    def logits(seed):
+        tf_keras.utils.set_random_seed(seed)
+        return CohortTask(NAMES).logits(tf.ones((1, 3)))[0].numpy().tolist()
+
+    assert logits(1) == logits(1)
+    assert len({*logits(1), *logits(2)}) == 4
 
 
 def test_interactions_of_fields() -> None:

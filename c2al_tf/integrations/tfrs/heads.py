@@ -22,7 +22,7 @@ def with_cohort_heads(
     label_key: str | None = None,
     without: Iterable[str] = (),
     weight: float | Mapping[str, float] = 0.1,
-    hidden_units: Sequence[int] = (64,),
+    hidden_units: Sequence[int] = (),
     priors: Mapping[str, float] | None = None,
 ) -> "CohortModel":
     """A `tfrs.Model` that trains `model` with one auxiliary head per cohort, beside the model's own `compute_loss`.
@@ -49,7 +49,7 @@ def with_cohort_heads(
         without: What came into the batches for the cohorts alone: the label made for them, columns that they are on.
             The model does not see these items of its dict; it would make them inputs of its export.
         weight: Weight of the cohorts' losses, lambda, or by cohort.
-        hidden_units: Units of each head's hidden layers.
+        hidden_units: Units of each head's hidden layers. Empty: linear heads.
         priors: Share of positives `y * 1[x in cohort]` among all rows, by cohort, from which a head's bias starts.
 
     Raises:
@@ -124,7 +124,7 @@ class CohortModel(tfrs.Model):
     def _parts(self, inputs: Any) -> tuple[Any, Mapping[str, Tensor], Any]:
         """The batch that the base had before, the cohorts' labels, if any, and their weights, of rows or by cohort."""
         _check_form(inputs, self.label_key)
-        names = {*self.cohort_task.heads}
+        names = {*self.cohort_task.cohorts}
         if self.label_key is not None:
             own, labels = _split(inputs, names)
             return _split(own, self.without)[0], labels, None
