@@ -57,7 +57,14 @@ if TYPE_CHECKING:
         build_model as build_model,
         strip_auxiliary_heads as strip_auxiliary_heads,
     )
-    from .objectives import GroupDRO as GroupDRO, ProjectedTasks as ProjectedTasks
+    from .objectives import (
+        GroupDRO as GroupDRO,
+        MinDiff as MinDiff,
+        PCGrad as PCGrad,
+        ProjectedTasks as ProjectedTasks,
+        Reweighting as Reweighting,
+        UncertaintyWeighting as UncertaintyWeighting,
+    )
     from .optimizers import (
         FlatAdam as FlatAdam,
         LazyAdam as LazyAdam,
@@ -105,7 +112,7 @@ _MODULES = {
     "losses": ("binary_cross_entropy", "weighted_sum_of_tasks"),
     "metrics": ("NormalizedEntropy",),
     "model": ("add_cohort_heads", "build_model", "strip_auxiliary_heads"),
-    "objectives": ("GroupDRO", "ProjectedTasks"),
+    "objectives": ("GroupDRO", "MinDiff", "PCGrad", "ProjectedTasks", "Reweighting", "UncertaintyWeighting"),
     "optimizers": ("FlatAdam", "LazyAdam", "RowWiseAdagrad", "SparseAdagrad"),
     "predictions": ("predict_columns",),
     "saved_model": ("SavedModel",),

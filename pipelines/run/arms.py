@@ -14,7 +14,13 @@ from c2al_tf.fields import check_fields
 BASELINE, C2AL = "baseline", "c2al"
 """The arms of a run, and of an experiment that names none."""
 
-Objective: TypeAlias = Literal["sum", "parallel", "orthogonal", "group_dro"]
+Objective: TypeAlias = Literal[
+    "sum", "parallel", "orthogonal", "pcgrad", "uncertainty", "group_dro", "reweighting", "min_diff"
+]
+WITHOUT_TASKS = ("group_dro", "reweighting", "min_diff")
+"""Objectives that read who is in a cohort, and give it no task."""
+WITHOUT_LAMBDAS = ("group_dro", "uncertainty")
+"""Objectives that find weights of their own."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _Config = TypeVar("_Config", ModelConfig, TrainingConfig)
@@ -99,7 +105,10 @@ class Arm:
         labels: What a cohort's task learns: `conflict` y 1[x in C] (the paper's), `membership` 1[x in C], or `masked` y
             on members alone.
         objective: How the losses are put together: `sum` (the paper's); of each auxiliary gradient only its part
-            `parallel` or `orthogonal` to the primary's; `group_dro`, which weighs cohorts by their loss, without tasks.
+            `parallel` or `orthogonal` to the primary's; `pcgrad`, gradients without what conflicts; `uncertainty`,
+            weights of tasks that are learnt. Without tasks: `group_dro`, which weighs cohorts by their loss;
+            `reweighting`, in which a cohort's rows weigh 1 + lambda; `min_diff`, lambda times what tells the two
+            cohorts' negatives apart.
         lambdas: Weight of the auxiliary losses, one for all or one for each. None: the run's.
         total_lambda: Whether `lambdas` is shared among the cohorts: each has its part of it.
         frozen: What of the attention is frozen: the `weights` that make it, or its `activations`, through which no
@@ -138,8 +147,13 @@ class Arm:
             )
         if self.lambdas is not None and not (self.lambdas and all(0 <= weight < math.inf for weight in self.lambdas)):
             raise ValueError(f"`lambdas` must be finite and at least 0 each. Received: lambdas={self.lambdas}")
-        if self.objective == "group_dro" and (self.lambdas is not None or self.labels != "conflict"):
-            raise ValueError(f"Arm `{self.name}`: `group_dro` has no auxiliary tasks, so no `lambdas` and no `labels`.")
+        if self.objective in WITHOUT_TASKS and self.labels != "conflict":
+            raise ValueError(f"Arm `{self.name}`: `{self.objective}` has no auxiliary tasks, so no `labels`.")
+        if self.objective in WITHOUT_LAMBDAS and self.lambdas is not None:
+            raise ValueError(
+                f"Arm `{self.name}`: `{self.objective}` finds its own weights, so no `lambdas`. "
+                f"Received: lambdas={self.lambdas}"
+            )
         if self.frozen_at == "reference" and self.frozen is None:
             raise ValueError(f"Arm `{self.name}`: `frozen_at` needs `frozen`. Received: frozen=None")
         if "jit_compile" in self.training:

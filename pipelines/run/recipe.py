@@ -3,16 +3,16 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from c2al_tf.losses import Objective, weighted_sum_of_tasks
-from c2al_tf.objectives import GroupDRO, ProjectedTasks
+from c2al_tf.objectives import GroupDRO, MinDiff, PCGrad, ProjectedTasks, Reweighting, UncertaintyWeighting
 
-from .arms import Arm
+from .arms import WITHOUT_LAMBDAS, WITHOUT_TASKS, Arm
 from .folder import RunFolder
 from .targets import arm_cohorts
 
@@ -41,20 +41,27 @@ class Trained:
     @property
     def tasks(self) -> tuple[Any, ...]:
         """The cohorts that have a head."""
-        return () if self.arm.objective == "group_dro" else self.cohorts
+        return () if self.arm.objective in WITHOUT_TASKS else self.cohorts
 
     @property
     def members(self) -> tuple[Any, ...]:
         """The cohorts whose membership the objective reads."""
-        return self.cohorts if self.arm.objective == "group_dro" else ()
+        return self.cohorts if self.arm.objective in WITHOUT_TASKS else ()
 
-    def make_objective(self, lambdas: dict[str, keras.Variable]) -> Objective:
-        """The loss that the arm asks for, with `lambdas` as the weights of the auxiliary losses."""
-        if self.arm.objective == "sum":
-            return weighted_sum_of_tasks(lambdas)
-        if self.arm.objective == "group_dro":
-            return GroupDRO([cohort.name for cohort in self.cohorts])
-        return ProjectedTasks(lambdas, self.arm.objective)
+    def make_objective(self, lambdas: dict[str, keras.Variable], tasks: Sequence[str]) -> Objective:
+        """The loss that the arm asks for, with `lambdas` as the weights of cohorts; `tasks` are the model's outputs."""
+        names = [cohort.name for cohort in self.cohorts]
+        make: dict[str, Callable[[], Objective]] = {
+            "sum": lambda: weighted_sum_of_tasks(lambdas),
+            "parallel": lambda: ProjectedTasks(lambdas, "parallel"),
+            "orthogonal": lambda: ProjectedTasks(lambdas, "orthogonal"),
+            "pcgrad": lambda: PCGrad(lambdas),
+            "uncertainty": lambda: UncertaintyWeighting(tasks),
+            "group_dro": lambda: GroupDRO(names),
+            "reweighting": lambda: Reweighting(lambdas),
+            "min_diff": lambda: MinDiff(names, lambdas[names[0]]),
+        }
+        return make[self.arm.objective]()
 
 
 def describe_training(run: RunFolder, name: str) -> Trained:
@@ -85,7 +92,7 @@ def describe_training(run: RunFolder, name: str) -> Trained:
 def _lambdas(arm: Arm, cohorts: Sequence[str], of_run: Sequence[float]) -> dict[str, float]:
     """The weight of each cohort's auxiliary loss: of one weight for all, or one for each, the head cohort's first."""
     weights = list(of_run if arm.lambdas is None else arm.lambdas)
-    if arm.objective == "group_dro" or not cohorts:
+    if arm.objective in WITHOUT_LAMBDAS or not cohorts:
         return {}
     only = arm.cohorts.only if arm.cohorts else None
     if only is not None and len(weights) == 2:
@@ -93,6 +100,11 @@ def _lambdas(arm: Arm, cohorts: Sequence[str], of_run: Sequence[float]) -> dict[
     if len(weights) not in (1, len(cohorts)):
         raise ValueError(f"`lambdas` must be one, or one for each of {list(cohorts)}. Received: {weights}")
     weights = weights * len(cohorts) if len(weights) == 1 else weights
+    if arm.objective == "min_diff" and not (len(weights) == 2 and weights[0] == weights[1]):
+        raise ValueError(
+            f"Arm `{arm.name}`: `min_diff` has two cohorts and one penalty, so one lambda. "
+            f"Received: {dict(zip(cohorts, weights, strict=True))}"
+        )
     return {name: w / len(cohorts) if arm.total_lambda else w for name, w in zip(cohorts, weights, strict=True)}
 
 

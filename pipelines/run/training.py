@@ -20,6 +20,7 @@ from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.packing import primary_tasks
 from c2al_tf.data.inputs.priors import TaskCounts
 from c2al_tf.files import read_json, replace_file, write_json
+from c2al_tf.form import outputs_by_name
 from c2al_tf.layers.fm_attention import attention_layers, freeze_attention
 from c2al_tf.losses import Objective, state_of
 from c2al_tf.model import build_model, strip_auxiliary_heads
@@ -228,7 +229,7 @@ def _compile_program(
 ) -> _Program:
     with strategy.scope():
         lambdas = {name: keras.Variable(0.0, trainable=False, name=f"lambda_{name}") for name in trained.lambdas}
-        objective = trained.make_objective(lambdas)
+        objective = trained.make_objective(lambdas, list(outputs_by_name(model)))
         model.compile(optimizer=make_optimizer(training, steps * training.epochs))
         model.optimizer.build(model.trainable_variables)
     state = [*model.optimizer.variables, *state_of(objective)]

@@ -6,18 +6,16 @@ import sys
 from pathlib import Path
 
 STEPS, BATCH, IDS = 30, 64, 400
-OBJECTIVES = ("sum", "projected", "dro")
+OBJECTIVES = ("sum", "pcgrad", "dro")
 
 
 def make_objective(name):
     from c2al_tf.losses import weighted_sum_of_tasks
-    from c2al_tf.objectives import GroupDRO, ProjectedTasks
+    from c2al_tf.objectives import GroupDRO, PCGrad
 
     if name == "dro":
         return GroupDRO(["rare"], eta=0.1)
-    return (
-        ProjectedTasks({"other": 0.3}, "orthogonal") if name == "projected" else weighted_sum_of_tasks({"other": 0.3})
-    )
+    return (PCGrad if name == "pcgrad" else weighted_sum_of_tasks)({"other": 0.3})
 
 
 def variables(model, objective):

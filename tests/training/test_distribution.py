@@ -26,7 +26,7 @@ from c2al_tf.training.distribution import (
 )
 
 SCRIPT = Path(__file__).with_name("replicas.py")
-OBJECTIVES = ("sum", "projected", "dro")
+OBJECTIVES = ("sum", "pcgrad", "dro")
 
 
 @pytest.fixture(scope="module")

@@ -181,17 +181,18 @@ def test_arms_with_state_or_masks_resume_after_a_kill(start_script, script, smal
         {"name": "baseline"},
         {"name": "dro", "cohorts": {"by": "targeted"}, "objective": "group_dro"},
         {"name": "masked", "cohorts": {"by": "targeted"}, "labels": "masked"},
+        {"name": "pcgrad", "cohorts": {"by": "targeted"}, "objective": "pcgrad"},
     ]
     settings = {"training__batch_size": 50, "training__epochs": 2, "training__checkpoint_steps": 20, "seeds": 1}
     paths = [tmp_path / "unbroken", tmp_path / "killed"]
     unbroken, killed = (small_words(path, arms=json.dumps(arms), model__dropout=0.1, **settings) for path in paths)
     outcome = script("experiment", *unbroken)
     assert outcome.status == 0, outcome.error[-2000:]
-    for arm, epoch in (("dro", 0), ("dro", 1), ("masked", 1)):
+    for arm, epoch in (("dro", 0), ("dro", 1), ("masked", 1), ("pcgrad", 1)):
         checkpoints = paths[1] / "seeds" / "0" / arm / "checkpoints"
         end_at(start_script("experiment", *killed), checkpoints, epoch, signal.SIGKILL)
     assert script("experiment", *killed).status == 0
-    for arm in ("dro", "masked"):
+    for arm in ("dro", "masked", "pcgrad"):
         logits = [np.load(path / "seeds" / "0" / arm / "test_logits.npy") for path in paths]
         np.testing.assert_array_equal(*logits)
     assert read_json(paths[0] / "results.json") == read_json(paths[1] / "results.json")

@@ -20,7 +20,9 @@ def test_an_arm_differs_from_the_run_in_what_it_names() -> None:
         ({"lambdas": (0.1,)}, r"Arm `a` has no cohorts, and so no lambda .* Received: lambdas=\(0.1,\)"),
         ({"cohorts": Choice(), "lambdas": (-1.0,)}, "`lambdas` must be finite and at least 0 each"),
         ({"cohorts": Choice(), "lambdas": ()}, "`lambdas` must be finite and at least 0 each"),
-        ({"cohorts": Choice(), "objective": "group_dro", "lambdas": (0.1,)}, "`group_dro` has no auxiliary tasks"),
+        ({"cohorts": Choice(), "objective": "group_dro", "lambdas": (0.1,)}, "`group_dro` finds its own weights"),
+        ({"cohorts": Choice(), "objective": "uncertainty", "lambdas": (0.1,)}, "`uncertainty` finds its own weights"),
+        ({"cohorts": Choice(), "objective": "reweighting", "labels": "masked"}, "`reweighting` has no auxiliary tasks"),
         ({"frozen_at": "reference"}, "`frozen_at` needs `frozen`"),
         ({"training": {"jit_compile": True}}, "`jit_compile` is the run's"),
         ({"seeds": 0}, "`seeds` must be at least 1. Received: seeds=0"),
@@ -80,10 +82,18 @@ def test_arms_that_do_not_go_together(arms, message) -> None:
         (Arm("a", cohorts=Choice(only="tail")), "t", [1.0, 0.1], [0.1]),
         (Arm("a", cohorts=Choice(number=4), lambdas=(0.4,), total_lambda=True), "abcd", [9.0], [0.1] * 4),
         (Arm("a", cohorts=Choice(), objective="group_dro"), "ht", [0.1], []),
+        (Arm("a", cohorts=Choice(), objective="min_diff"), "ht", [0.1], [0.1, 0.1]),
     ],
 )
 def test_each_cohort_has_its_own_lambda(arm, cohorts, of_run, expected) -> None:
     assert list(recipe._lambdas(arm, list(cohorts), of_run).values()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("cohorts", "lambdas"), [("ht", (1.0, 0.1)), ("abc", (1.0,))])
+def test_min_diff_has_two_cohorts_and_one_lambda(cohorts, lambdas) -> None:
+    arm = Arm("a", cohorts=Choice(number=len(cohorts)), objective="min_diff", lambdas=lambdas)
+    with pytest.raises(ValueError, match="Arm `a`: `min_diff` has two cohorts and one penalty, so one lambda"):
+        recipe._lambdas(arm, list(cohorts), [9.0])
 
 
 def test_lambdas_that_do_not_fit_the_cohorts() -> None:

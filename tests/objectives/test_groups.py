@@ -1,9 +1,12 @@
+"""Losses by hand of the objectives that read membership."""
+
 import keras
 import numpy as np
 import pytest
 
 from c2al_tf.losses import state_of, weighted_sum_of_tasks
-from c2al_tf.objectives import SMALLEST_SHARE, GroupDRO, ProjectedTasks
+from c2al_tf.objectives import GroupDRO, MinDiff, Reweighting
+from c2al_tf.objectives.groups import SMALLEST_SHARE
 from c2al_tf.types import member_of
 
 ETA = 0.5
@@ -61,6 +64,13 @@ def test_a_rare_group_counts_as_one_of_the_smallest_share() -> None:
     np.testing.assert_allclose(loss, by_task["primary"] / 3 / SMALLEST_SHARE, rtol=1e-5)
 
 
+def test_a_zero_weight_row_changes_no_loss() -> None:
+    """Property 8."""
+    other = LOGITS | {"primary": LOGITS["primary"] + np.array([[0], [0], [0], [50]], "float32")}
+    for objective in (Reweighting({"young": 2.0}), MinDiff(["young", "old"], 1.0)):
+        np.testing.assert_array_equal(*(objective(LABELS, logits, WEIGHTS)[0] for logits in (LOGITS, other)))
+
+
 def test_a_zero_weight_row_changes_nothing() -> None:
     """Property 8."""
     other = LOGITS | {"primary": LOGITS["primary"] + np.array([[0], [0], [0], [50]], "float32")}
@@ -82,25 +92,51 @@ def test_a_group_that_a_batch_lacks() -> None:
     np.testing.assert_allclose(objective.q, np.array([1, rest]) / (1 + rest), rtol=1e-5)
 
 
-def test_a_lambda_that_is_a_variable() -> None:
-    scale = keras.Variable(0.3)
-    labels = {task: LABELS["primary"] for task in ("primary", "tail")}
-    logits = {task: LOGITS["primary"] for task in labels}
-    objective = weighted_sum_of_tasks({"tail": scale})
-    for value in (0.3, 2.0):
-        scale.assign(value)
-        expected, _ = weighted_sum_of_tasks({"tail": value})(labels, logits, WEIGHTS)
-        np.testing.assert_array_equal(objective(labels, logits, WEIGHTS)[0], expected)
+def test_reweighting() -> None:
+    """Rows 0 and 3 are young and weigh 1.5 times as much, row 1 is old, 3 times: of weights 1, 2, 0.5 and 0."""
+    losses = losses_by_hand()
+    young = keras.Variable(0.5)
+    loss, by_task = Reweighting({"young": young, "old": 2.0})(LABELS, LOGITS, WEIGHTS)
+    np.testing.assert_allclose(loss, (1.5 * losses[0] + 2 * 3 * losses[1] + 0.5 * losses[2]) / 3.5, rtol=1e-5)
+    np.testing.assert_allclose(by_task["primary"], np.average(losses, weights=WEIGHTS), rtol=1e-5)
+    young.assign(0.0)
+    np.testing.assert_allclose(Reweighting({"young": young})(LABELS, LOGITS, WEIGHTS)[0], by_task["primary"], rtol=1e-6)
 
 
-def test_terms_add_up_to_the_loss() -> None:
-    labels = {task: LABELS["primary"] for task in ("primary", "tail")}
-    logits = {task: LOGITS["primary"] for task in labels}
-    for objective in (weighted_sum_of_tasks({"tail": 0.3}), ProjectedTasks({"tail": 0.3}, "parallel")):
-        loss, losses = objective(labels, logits, WEIGHTS)
-        terms = objective.terms(labels, logits, WEIGHTS)
-        np.testing.assert_allclose(terms["tail"], 0.3 * losses["tail"], rtol=1e-6)
-        np.testing.assert_array_equal(sum(terms.values()), loss)
+def min_diff_rows(num_rows: int = 40) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 3, (num_rows, 1))
+    labels = {"primary": rng.integers(0, 2, (num_rows, 1))}
+    labels |= {member_of(name): kind == number for number, name in enumerate(("young", "old"))}
+    logits = {"primary": rng.normal(size=(num_rows, 1)).astype("float32")}
+    return {name: y.astype("float32") for name, y in labels.items()}, logits, rng.random(num_rows).astype("float32")
+
+
+def test_min_diff_is_the_double_sum_over_pairs_of_rows() -> None:
+    labels, logits, weights = min_diff_rows()
+    z, w = logits["primary"][:, 0].astype(float), weights.astype(float)
+
+    def kernel(rows: np.ndarray, others: np.ndarray) -> float:
+        total = sum(w[i] * w[j] * np.exp(-((z[i] - z[j]) ** 2) / (2 * 0.5**2)) for i in rows for j in others)
+        return total / (w[rows].sum() * w[others].sum())
+
+    young, old = (np.nonzero((labels[member_of(c)] == 1) & (labels["primary"] == 0))[0] for c in ("young", "old"))
+    assert min(len(young), len(old)) > 1
+    expected = kernel(young, young) + kernel(old, old) - 2 * kernel(young, old)
+    loss, by_task = MinDiff(["young", "old"], 0.3, length=0.5)(labels, logits, weights)
+    np.testing.assert_allclose((np.array(loss) - np.array(by_task["primary"])) / 0.3, expected, rtol=1e-4)
+
+
+def test_min_diff_vanishes_where_cohorts_are_alike_or_one_is_absent() -> None:
+    labels, logits, weights = min_diff_rows()
+    twice = [{name: np.concatenate([y, y]) for name, y in rows.items()} for rows in (labels, logits)]
+    young = np.concatenate([np.ones(40), np.zeros(40)])[:, None].astype("float32")
+    twice[0] |= {member_of("young"): young, member_of("old"): 1 - young}
+    loss, by_task = MinDiff(["young", "old"], 1.0)(*twice, np.concatenate([weights, weights]))
+    np.testing.assert_allclose(loss, by_task["primary"], atol=1e-6)
+    absent = labels | {member_of("old"): np.zeros((40, 1), "float32")}
+    loss, by_task = MinDiff(["young", "old"], 1.0)(absent, logits, weights)
+    np.testing.assert_array_equal(loss, by_task["primary"])
 
 
 def test_state() -> None:
@@ -115,7 +151,9 @@ def test_state() -> None:
         (lambda: GroupDRO([]), r"`cohorts` must be names, at least one. Received: \[\]"),
         (lambda: GroupDRO("young"), r"`cohorts` must be names, at least one. Received: 'young'"),
         (lambda: GroupDRO(["young"], eta=0.0), r"`eta` must be positive. Received: eta=0.0"),
-        (lambda: ProjectedTasks({}, "half"), r"`part` must be 'parallel' or 'orthogonal'. Received: part='half'"),
+        (lambda: MinDiff(["young"], 1.0), r"`cohorts` must be two names. Received: \['young'\]"),
+        (lambda: MinDiff(["young", "old"], 1.0, length=0.0), r"`length` must be positive. Received: length=0.0"),
+        (lambda: Reweighting({"x": 1.0})(LABELS, LOGITS, WEIGHTS), r"must have membership .* without \['member:x'\]"),
         (lambda: GroupDRO(["x"])(LABELS, LOGITS, WEIGHTS), r"must have membership .* without \['member:x'\]"),
         (lambda: GroupDRO(["young"], primary="y")(LABELS, LOGITS, WEIGHTS), r"`primary` must be an output, one of"),
     ],
