@@ -67,7 +67,8 @@ def test_the_same_arm_has_the_figures_of_the_run(experiment, finished) -> None:
     metrics = read_json(finished.path / "metrics.json")
     for name, expected in metrics["ne_diff"].items():
         found = results["c2al"]["ne_diff"][name]
-        assert [found[key] for key in ("percent", "low", "high")] == [expected[k] for k in ("percent", "low", "high")]
+        for key in ("percent", "low", "high"):  # of other arms beside it: how a processor sums depends on their number
+            assert found[key] == pytest.approx(expected[key], rel=1e-9)
     assert results["again"]["ne_diff"] == results["c2al"]["ne_diff"]
     assert list(results) == [arm["name"] for arm in ARMS[1:]]
     assert results["static_tail"]["reference"] == "static"
