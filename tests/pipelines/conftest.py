@@ -76,7 +76,10 @@ def c2al(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     """Calls the command in this process."""
     from c2al_pipelines import cli
 
+    from c2al_pipelines.commands import run
+
     monkeypatch.setattr(cli, "hide_native_notes", lambda: None)
+    monkeypatch.setattr(run, "_keep_freed_memory", lambda: None)  # it is for the process, whose other tests measure
     monkeypatch.delenv("C2AL_TRACEBACK", raising=False)
 
     def call(*words: object) -> Outcome:
