@@ -75,7 +75,6 @@ class FinishedRun:
 def c2al(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Calls the command in this process."""
     from c2al_pipelines import cli
-
     from c2al_pipelines.commands import run
 
     monkeypatch.setattr(cli, "hide_native_notes", lambda: None)
