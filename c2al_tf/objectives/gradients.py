@@ -5,30 +5,11 @@ from typing import Any, Literal
 
 from keras import ops
 
-from ..losses import weighted_sum_of_tasks
+from ..losses import WeightedSum
 from ..types import Tensor
 
 
-class _Terms:
-    """The losses of C2AL, lambda_t L_t of each task t; `combine` says what becomes of their gradients."""
-
-    def __init__(self, lambdas: Mapping[str, Any]) -> None:
-        self._sum = weighted_sum_of_tasks(lambdas)
-
-    def __call__(
-        self, labels: Mapping[str, Tensor], logits: Mapping[str, Tensor], weights: Tensor | Mapping[str, Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and the loss of each task."""
-        return self._sum(labels, logits, weights)
-
-    def terms(
-        self, labels: Mapping[str, Tensor], logits: Mapping[str, Tensor], weights: Tensor | Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """lambda_t L_t of each task t."""
-        return self._sum.terms(labels, logits, weights)
-
-
-class ProjectedTasks(_Terms):
+class ProjectedTasks(WeightedSum):
     """C2AL with one part of each auxiliary gradient, along the primary's or orthogonal to it, in the shared weights.
 
         g = g_pri + sum over auxiliary tasks of g_par             part="parallel"
@@ -60,7 +41,7 @@ class ProjectedTasks(_Terms):
         return ops.concatenate([ops.reshape(1 - along, (1,)), others])
 
 
-class PCGrad(_Terms):
+class PCGrad(WeightedSum):
     """C2AL with projected conflicting gradients: a task's gradient loses what points against another task's.
 
         g_t <- g_t - <g_t, g_u> / ||g_u||^2 g_u    for each other task u with <g_t, g_u> < 0, one after the other

@@ -58,7 +58,7 @@ class MinDiff:
         primary: Name of the primary task.
 
     References:
-        Prost et al., arXiv 1910.11779, equation 2.
+        Prost et al., arXiv 1910.11779.
     """
 
     def __init__(self, cohorts: Iterable[str], weight: Any, length: float = 1.0, primary: str = PRIMARY) -> None:
@@ -100,8 +100,7 @@ class GroupDRO:
     of the rows seen so far: a mean over all rows adds up over replicas. A step uses q and p as they are after the step
     before; the first step, with q_g = p_g, takes the mean loss.
 
-    Auxiliary tasks have no loss: the model has primary heads alone. Each batch has the membership of every cohort c,
-    (batch, 1), among its labels under `member_of(c)`.
+    Auxiliary tasks have no loss: the model has primary heads alone.
 
     Args:
         cohorts: Names of the cohorts.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import keras
 from keras import ops
 
-from ..losses import binary_cross_entropy, weight_of_task, weighted_mean
+from ..losses import binary_cross_entropy, weight_of_task, weighted_sum_of_tasks
 from ..types import Tensor
 
 
@@ -23,7 +23,7 @@ class UncertaintyWeighting:
         eta: Step size of s, positive.
 
     References:
-        Kendall et al., arXiv 1705.07115, equations 9 and 10, for classification; s is moved by gradient descent of its
+        Kendall et al., arXiv 1705.07115, for classification; s is moved by gradient descent of its
         own, since the model's optimizer has the model's weights alone.
     """
 
@@ -49,11 +49,8 @@ class UncertaintyWeighting:
         """The loss, and the loss of each task."""
         if {*self.tasks} != {*logits}:
             raise ValueError(f"`tasks` must be the model's outputs, {sorted(logits)}. Received: {self.tasks}")
-        losses = {
-            task: weighted_mean(binary_cross_entropy(labels[task], logits[task]), weight_of_task(weights, task))
-            for task in self.tasks
-        }
-        stacked = ops.stack(list(losses.values()))
+        _, losses = weighted_sum_of_tasks()(labels, logits, weights)
+        stacked = ops.stack([losses[task] for task in self.tasks])
         return ops.sum(ops.exp(-self.log_variance) * stacked + self.log_variance / 2), losses
 
     def statistics(

@@ -20,8 +20,6 @@ from .workers.problem import Problem
 
 NAME = "dhen_peers"
 GOAL = 1.0
-KEPT = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**31 - 1))
-"""What `keep_freed_memory` sets, as environment variables."""
 PROBLEMS = (
     Problem(100_000, learning_rate=1e-3),
     Problem(20_000, num_fields=10, dim=8, batch_size=2048, num_outputs=4, mixing_outputs=4, learning_rate=1e-3),
@@ -53,10 +51,10 @@ def compare_models(problem: Problem, *, quick: bool = False) -> Iterator[Result]
 
 
 def compare_allocation(problem: Problem, *, quick: bool = False) -> Iterator[Result]:
-    """Rows per second and memory with what `keep_freed_memory` does, beside glibc's defaults."""
+    """Rows per second and memory after `keep_freed_memory`, beside glibc's defaults."""
     case = f"{problem.num_fields} fields x {problem.dim}, batch {problem.batch_size:,}, freed memory kept"
     default = contenders(problem)[0][0]
-    kept = dataclasses.replace(default, name="kept", environment=KEPT)
+    kept = dataclasses.replace(default, name="kept", spec={**default.spec, "keep_freed_memory": True})
     for heat in race([kept], [dataclasses.replace(default, name="glibc's defaults")], QUICK if quick else FULL):
         for own, peer in itertools.product(heat.ours, heat.peers):
             yield rate_of(NAME, case, own, peer, batch_size=problem.batch_size)

@@ -10,7 +10,7 @@ from c2al_tf.config import ModelConfig, TrainingConfig
 from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.model import build_model
 from c2al_tf.schema import CategoricalFeature, Schema
-from c2al_tf.training import compile_step, make_optimizer
+from c2al_tf.training import compile_step, keep_freed_memory, make_optimizer
 
 from .problem import Batch, Problem, draw_batches, task_labels
 from .serving import Built, repeat_batches, serve
@@ -20,8 +20,10 @@ def build(spec: dict[str, Any]) -> Built:
     """The model with row-wise Adagrad on the table and Adam on the dense weights.
 
     Args:
-        spec: `problem`; `mode`, `"XLA"` or `"no XLA"`.
+        spec: `problem`; `mode`, `"XLA"` or `"no XLA"`; `keep_freed_memory`, if it is to be kept.
     """
+    if spec.get("keep_freed_memory"):
+        keep_freed_memory()
     keras.utils.set_random_seed(0)
     problem = Problem.from_json(spec["problem"])
     lambdas = {f"cohort_{index}": value for index, value in enumerate(problem.lambdas)}
