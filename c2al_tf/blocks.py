@@ -180,4 +180,23 @@ class Variation:
     @property
     def margin(self) -> float:
         """Half the width of the mean's 95 % interval."""
-        return float(student.ppf((1 + CONFIDENCE) / 2, self.degrees_of_freedom)) * self.variance**0.5
+        return self.margin_of(1)
+
+    def margin_of(self, number: int) -> float:
+        """Half the width of the mean's interval, if `number` of such intervals are to hold at once in 95 % of cases.
+
+        References:
+            Bonferroni's correction.
+        """
+        quantile = student.ppf(1 - (1 - CONFIDENCE) / (2 * max(number, 1)), self.degrees_of_freedom)
+        return float(quantile) * self.variance**0.5
+
+    def projected(self, num_seeds: int, rows: float = 1.0) -> Self:
+        """The variation to be expected with another number of seeds, at least 2, and `rows` times the rows.
+
+        R and I fall with the rows, S does not; see the class. Two seeds at least must be known.
+        """
+        shared = max((self.num_seeds * self.rows - self.each) / (self.num_seeds - 1), 0.0)
+        own = max(self.each - shared, 0.0)
+        seeds = max(self.seeds - own, 0.0) + own / rows
+        return type(self)(num_seeds, self.num_filled, seeds, (shared + own) / rows, (shared + own / num_seeds) / rows)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy import stats
 
-from c2al_tf.blocks import deal_blocks, draw_rows, hash_rows
+from c2al_tf.blocks import Variation, deal_blocks, draw_rows, hash_rows
 from c2al_tf.types import MISSING_INT
 
 
@@ -122,3 +123,27 @@ def test_units_of_another_shape_are_refused(shape):
 def test_one_block_is_refused():
     with pytest.raises(ValueError, match=r"`num_blocks` must be at least 2. Received: num_blocks=1"):
         deal_blocks(10, num_blocks=1)
+
+
+def test_a_variation_is_projected_to_other_seeds_and_rows():
+    """Components R, S and I of the class, as its docstring defines what is expected of each estimate."""
+    shared, seeds, own = 2e-6, 3e-6, 5e-6
+
+    def of(num_seeds, rows):
+        row, each = shared / rows, own / rows
+        return Variation(num_seeds, 1000, seeds + each, row + each, row + each / num_seeds)
+
+    known = of(5, 1.0)
+    for num_seeds, rows in ((5, 1.0), (20, 1.0), (5, 4.0), (3, 0.5)):
+        found, expected = known.projected(num_seeds, rows), of(num_seeds, rows)
+        assert found.variance == pytest.approx(expected.variance)
+        assert found.variance == pytest.approx(shared / rows + (seeds + own / rows) / num_seeds)
+        assert found.margin == pytest.approx(expected.margin)
+
+
+def test_intervals_that_hold_at_once_are_wider():
+    variation = Variation(5, 1000, 1e-5, 1e-12, 1e-12)
+    assert variation.margin_of(1) == variation.margin
+    assert variation.margin_of(3) / variation.margin == pytest.approx(
+        stats.t.ppf(1 - 0.05 / 6, 4) / stats.t.ppf(0.975, 4), rel=1e-3
+    )

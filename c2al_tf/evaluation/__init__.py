@@ -18,3 +18,4 @@ from .counts import (
     join_arms as join_arms,
     join_slices as join_slices,
 )
+from .recommendation import Recommendation as Recommendation, recommend as recommend

@@ -1,6 +1,5 @@
 """Results of an experiment: one tidy table of every figure, and one of every arm with intervals."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.markup import escape
 from rich.table import Table
-from scipy.stats import t as student
 
-from c2al_tf.blocks import CONFIDENCE
 from c2al_tf.evaluation import ALL, REST
 from c2al_tf.evaluation.intervals import NEDifference
 from c2al_tf.files import replace_file, write_json
@@ -31,9 +28,7 @@ def corrected(difference: NEDifference, num_arms: int) -> tuple[float | None, fl
     """
     if difference.variation is None or difference.percent is None or difference.variation.num_seeds == 1:
         return None, None
-    variation = difference.variation
-    quantile = float(student.ppf(1 - (1 - CONFIDENCE) / (2 * max(num_arms, 1)), variation.degrees_of_freedom))
-    margin = 100 * quantile * math.sqrt(variation.variance)
+    margin = 100 * difference.variation.margin_of(num_arms)
     return difference.percent - margin, difference.percent + margin
 
 
