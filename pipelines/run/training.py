@@ -5,7 +5,7 @@ import functools
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,18 @@ from .recipe import Trained, describe_training
 from .rows import count_split, open_rows
 
 
-def train_arm(run: RunFolder, seed: int, name: str, strategy: Strategy | None = None) -> None:
+def train_arm(
+    run: RunFolder,
+    seed: int,
+    name: str,
+    strategy: Strategy | None = None,
+    scored: Sequence[str] = ("validation", "test"),
+) -> None:
     """Trains one arm of one seed: from the same initial values and row order as the other arms.
 
     A model that was trained alike, under this arm's name or another's, is kept. Before the first model of a run is
     trained its export is tried. On several workers all of them call this, with their strategy and one run folder; the
-    first one writes into it.
+    first one writes into it. A new model is asked of the rows of the splits `scored` while it is at hand.
 
     Raises:
         ExportError: If a model of this configuration could not be exported.
@@ -68,7 +74,7 @@ def train_arm(run: RunFolder, seed: int, name: str, strategy: Strategy | None = 
             write_json(run.path / "compilation.json", {"jit_compile": figures["jit_compile"]})
             trained_at = time.perf_counter()
             if strategy.num_replicas_in_sync == 1:
-                save_logits(run, seed, name, program.primary)
+                save_logits(run, seed, name, program.primary, scored)
             times = {"scoring_seconds": time.perf_counter() - trained_at, "model_seconds": time.perf_counter() - start}
             write_json(folder / "history.json", figures | times)
             with replace_file(folder / "model.keras") as temporary:
