@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from c2al_pipelines.report import figures
 from c2al_pipelines.report.report import read_verdict, write_report
 from scipy.special import expit
 
@@ -95,6 +96,13 @@ def text_of(page):
     """What a reader sees outside of the figures."""
     page = re.sub(r"<(svg|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+
+
+@pytest.fixture(autouse=True)
+def unrendered(request, monkeypatch):
+    """A test's own figures are drawn and not rendered, which takes longest; those of `better` are."""
+    if "tmp_path" in request.fixturenames:
+        monkeypatch.setattr(figures, "as_svg", lambda figure: "<svg></svg>")
 
 
 @pytest.fixture(scope="module")
