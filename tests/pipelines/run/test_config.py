@@ -64,7 +64,8 @@ def test_every_configuration_is_read_and_survives_the_run_folder(prepared, tmp_p
     config = prepared(CONFIGS / f"{name}.yaml")
     assert config.data.name.startswith(
         dict.fromkeys(
-            ("demo", "planted_arms", "planted_alternatives", "planted_curves", "tuned_worlds"), "synthetic_ads"
+            ("demo", "planted_arms", "planted_alternatives", "planted_overall", "planted_curves", "tuned_worlds"),
+            "synthetic_ads",
         ).get(name, name.partition("_")[0])
     )
     assert commands._opened(Namespace(run_dir=tmp_path / "run")).config == config
