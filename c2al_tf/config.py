@@ -73,8 +73,8 @@ class TrainingConfig:
         decay: Decay the learning rate to zero by a cosine over the run (which makes seeds agree far more closely), or
             keep it `constant`.
         clip_norm: Bound on the norm of the gradient. None: no bound.
-        jit_compile: Compile the step with XLA. `auto`: if that makes it faster, which the first training of a run
-            measures for all; always on a GPU.
+        jit_compile: Compile the step with XLA. `auto`: if that makes all seeds of an arm faster together, which the
+            first training of a run measures; always on a GPU.
         patience: Stop after so many epochs without a better primary NE on the validation rows, and keep the best
             epoch's weights. None: train all epochs and keep the last one's.
         checkpoint_steps: Steps between two checkpoints that an interrupted run resumes from.

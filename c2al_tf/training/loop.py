@@ -42,6 +42,7 @@ def train(
     class_weight: Mapping[int, float] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     jit_compile: JitCompile = True,
+    trainings: int = 1,
     steps_per_execution: int = 1,
     patience: int | None = None,
     checkpoints: str | Path | None = None,
@@ -84,6 +85,8 @@ def train(
         callbacks: Keras callbacks.
         jit_compile: Compile the step with XLA. `"auto"`: if that makes this run faster, which is measured on its first
             batch and said in the log; a resumed run keeps the choice.
+        trainings: Trainings that will use the compiled step, this one among them: `"auto"` weighs what XLA saves in all
+            of them against what compiling takes once.
         steps_per_execution: Steps in one call from Python; it changes no result. Callbacks see them as one batch.
         patience: Stop after so many epochs without a lower validation NE of the first task, and return to the
             weights of the best epoch. NaN is never the best.
@@ -136,7 +139,7 @@ def train(
         if history.step == 0:
             reset_metrics(model)
         rows = following(history.epoch, history.step)
-        left = steps and (epochs - history.epoch) * steps
+        left = steps and (trainings * epochs - history.epoch) * steps
         choose = functools.partial(choose_compilation, model, compiled, num_steps=left, state=state_of(objective))
         rows, jit_compile = _choose(rows, history, choose, save)
         step = compiled(jit_compile, steps_per_execution)

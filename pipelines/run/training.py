@@ -125,6 +125,7 @@ def _train_model(run: RunFolder, seed: int, trained: Trained, strategy: Strategy
         validation=lambda: validation.batches,
         callbacks=callbacks,
         jit_compile=run.jit_compile,
+        trainings=len(run.seeds_of(arm.name)) if program.state else 1,
         steps_per_execution=training.steps_per_execution,
         patience=training.patience,
         checkpoints=folder / "checkpoints",

@@ -103,6 +103,16 @@ def test_variables_that_memory_cannot_hold_twice_are_compiled_without_a_trial(mo
     assert choose(num_steps=1)
 
 
+@pytest.mark.parametrize(("trainings", "steps"), [(1, 2 * 4), (5, 5 * 2 * 4)])
+def test_what_compiling_takes_is_shared_by_the_trainings_to_come(
+    monkeypatch: pytest.MonkeyPatch, trainings: int, steps: int
+) -> None:
+    asked = []
+    monkeypatch.setattr(loop, "choose_compilation", lambda *_, num_steps, **__: asked.append(num_steps))
+    train(make_model(), rows(), weighted_sum_of_tasks(), epochs=2, jit_compile="auto", trainings=trainings)
+    assert asked[0] == steps
+
+
 def test_a_resumed_run_keeps_the_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {"objective": weighted_sum_of_tasks(), "checkpoints": tmp_path, "jit_compile": "auto"}
     first = train(make_model(), rows(), **arguments)
