@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from .comparison import Evaluation
 from .counts import ALL
@@ -90,6 +90,17 @@ class Recommendation:
         return (
             f"{seen}: neither a gain nor its absence is shown. If the figure stays, this would decide: {self.needed}."
         )
+
+    def to_json(self, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The form of a report's files; `labels` are words for slices."""
+        return {
+            "answer": self.answer,
+            "reason": self.reason(labels),
+            "gains": list(self.gains),
+            "losses": list(self.losses),
+            "worth": self.worth,
+            "needed": None if self.needed is None else str(self.needed),
+        }
 
 
 def recommend(

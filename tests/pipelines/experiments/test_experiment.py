@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from c2al_pipelines.experiments.results import corrected
+from c2al_pipelines.experiments.result import corrected
 
 from c2al_tf.blocks import Variation
 from c2al_tf.evaluation.intervals import NEDifference
