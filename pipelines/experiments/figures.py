@@ -57,9 +57,9 @@ def draw_arms(results: Sequence[Result], titles: Mapping[str, str]) -> Drawing:
                 axes.set_title(title, fontsize=9.5)
         figure.supxlabel("NE_diff (%), below 0 better than the reference", fontsize=10)
         return Drawing(
-            f"Change of the prediction error by arm: {', '.join(titles.values())}",
+            f"NE_diff by arm: {', '.join(titles.values())}",
             as_svg(figure),
-            "Left of 0 the arm predicts better than its reference. Grey: its own 95 % interval holds 0.",
+            "Left of 0 an arm predicts better than its reference; grey: its 95 % interval holds 0.",
         )
 
 
@@ -90,7 +90,7 @@ def _lambdas(by_lambda: Mapping[float, Result], titles: Mapping[str, str]) -> Dr
         axes.set_ylabel("NE_diff (%)")
         figure.legend(loc="outside upper left", ncols=2, fontsize=9)
         return Drawing(
-            "Change of the prediction error against lambda",
+            "NE_diff against lambda",
             as_svg(figure),
             "Where everyone else rises above 0, the majority pays for the targeted cohorts (lines: 95 % intervals).",
         )
@@ -119,7 +119,7 @@ def _divergence(results: Sequence[Result]) -> Drawing:
         axes.set_xlabel("divergence of the pair in the baseline's predictions")
         axes.set_ylabel("overall NE_diff (%)")
         return Drawing(
-            "Change of the prediction error against the divergence of the pair",
+            "NE_diff against the divergence of the pair",
             as_svg(figure),
             "If divergence decided what an arm gains, the dots would fall from left to right.",
         )

@@ -152,6 +152,24 @@ def attention_in_words(changes: Sequence[Change], arm: str, reference: str) -> s
     return f"{ends}. By the 95 % intervals over paired seeds: {said}."
 
 
+def attention_of_arms(changes: Mapping[str, Sequence[Change]]) -> str:
+    """The same of several arms, each against its reference, without the numbers."""
+    words = {
+        "denser": "denser than the reference's",
+        "sparser": "sparser than the reference's",
+        "unclear": "no difference is shown",
+        "unknown": f"fewer than {FEWEST_SEEDS} paired seeds do not tell",
+    }
+    by_side: dict[str, list[str]] = {side: [] for side in words}
+    for arm, found in changes.items():
+        entropies = [change for change in found if change.measure == "entropy"]
+        for side in dict.fromkeys(change.side for change in entropies):
+            layers = [change.layer for change in entropies if change.side == side]
+            by_side[side].append(arm if len(layers) == len(entropies) else f"{arm} ({', '.join(layers)})")
+    said = "; ".join(f"{words[side]}: {', '.join(arms)}" for side, arms in by_side.items() if arms)
+    return f"Entropy of the attention at the end of training, by the 95 % intervals over paired seeds: {said}."
+
+
 def mean(values: Iterable[float | None]) -> float | None:
     """The mean of the numbers among some values; None if there is none."""
     present = [value for value in map(_number, values) if value is not None]

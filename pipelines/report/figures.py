@@ -83,7 +83,7 @@ def forest(slices: Sequence[Slice], title: str) -> Drawing:
             label.set_fontweight("bold" if item.name == ALL or item.targeted else "normal")
         limit = _limit(slices)
         axes.set_xlim(-limit, limit)
-        axes.set_xlabel("NE_diff (%)    ← C2AL better  |  C2AL worse →")
+        axes.set_xlabel("NE_diff (%)   ← better | worse →")
         return Drawing(
             title,
             as_svg(figure),
@@ -122,5 +122,5 @@ def attention_weights(layers: Mapping[str, Mapping[str, Any]]) -> Drawing:
             "Attention weights after training, of the exported seed",
             as_svg(figure),
             "Where the C2AL line is higher far from 0, C2AL has more large weights; where it is lower at 0, it leaves "
-            "out fewer fields (Figure 2 of the paper; the vertical axis is logarithmic).",
+            "out fewer fields (Figure 2 of the paper; logarithmic vertical axis; the outermost steps hold all beyond).",
         )

@@ -106,8 +106,8 @@ def next_steps(
     """
     steps = [
         *_ADVICE[answer],
-        *((f"{s.name[0].upper()}{s.name[1:]}: {s.seen}.", s.advice) for s in signatures),
         *_on_test_rows([s for s in slices if s.targeted]),
+        *((f"{s.name[0].upper()}{s.name[1:]}:", f"{s.seen}. {s.advice}") for s in signatures),
     ]
     if stability is not None and stability < STABLE:
         seen = f"The chosen pair comes first in {stability:.0%} of baselines and resamples only."

@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .course import FEWEST_SEEDS, attention_changes, attention_in_words, mean
+from .course import FEWEST_SEEDS, Change, attention_changes, attention_in_words, attention_of_arms, mean
 from .drawing import BLUE, GREEN, GREY, INK, ORANGE, STYLE, VERMILLION, WIDTH, Drawing, as_svg
 
 _COLORS = (VERMILLION, BLUE, GREEN, ORANGE, GREY)
@@ -30,19 +30,27 @@ def describe_inside(
     """
     if not any(summary.get("layers") for summary in summaries.values()):
         return None
-    changes = {arm: attention_changes(summaries[ref], summaries[arm]) for arm, ref in references.items()}
+    found = {arm: attention_changes(summaries[ref], summaries[arm]) for arm, ref in references.items()}
+    changes = {arm: of_arm for arm, of_arm in found.items() if of_arm}
     panels = _panels({arm: summary.get("tasks", {}) for arm, summary in summaries.items()}, labels)
     measured = [row for summary in summaries.values() for row in _gradient_rows(summary)]
     return {
         "summaries": summaries,
-        "changes": {arm: {(c.layer, c.measure): c for c in found} for arm, found in changes.items()},
-        "words": [attention_in_words(found, arm, references[arm]) for arm, found in changes.items() if found],
+        "changes": {arm: {(c.layer, c.measure): c for c in of_arm} for arm, of_arm in changes.items()},
+        "words": _words(changes, references),
         "labels": labels,
         "fewest_seeds": FEWEST_SEEDS,
         "conflict": mean(row["conflict"] for row in measured),
         "density": attention_density(summaries),
         "gradients": gradient_conflict(panels) if panels else None,
     }
+
+
+def _words(changes: Mapping[str, Sequence[Change]], references: Mapping[str, str]) -> str | None:
+    if len(changes) != 1:
+        return attention_of_arms(changes) if changes else None
+    ((arm, of_arm),) = changes.items()
+    return attention_in_words(of_arm, arm, references[arm])
 
 
 def _gradient_rows(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -96,6 +104,7 @@ def gradient_conflict(panels: Mapping[str, Courses]) -> Drawing:
             axes.set_title(title, loc="left", fontsize=10.5)
         for axes in list(grid.flat)[len(panels) :]:
             axes.set_visible(False)
+            grid[-2, -1].tick_params(labelbottom=True)  # of the panel above it
         figure.supxlabel("training step", fontsize=10.5)
         figure.supylabel("cosine with the primary gradient", fontsize=10.5)
         handles = {line.get_label(): line for axes in grid.flat for line in axes.get_lines()}

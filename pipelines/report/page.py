@@ -1,11 +1,13 @@
 """The page of a report: sections that appear where there is something to show, in one HTML file that stands alone."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import jinja2
 import numpy as np
+from markupsafe import Markup, escape
 
 from c2al_tf.files import replace_file
 
@@ -32,12 +34,17 @@ def write_page(folder: Path, content: Mapping[str, Any]) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": _figure, "signed": _signed, "interval": _interval, "size": _size, "span": _span}
-    environment.filters |= {"label": label, "refusal": refusal}
+    environment.filters |= {"label": label, "refusal": refusal, "code": _code}
     page = environment.get_template("page.html").render({"headlines": HEADLINES, **content})
     path = folder / "report.html"
     with replace_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
+
+
+def _code(text: str) -> Markup:
+    """Text with `code` in it."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _figure(value: float | None, digits: int = 4) -> str:

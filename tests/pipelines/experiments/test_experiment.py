@@ -111,6 +111,20 @@ def test_cohorts_from_crosses_and_from_clusters_of_h(experiment) -> None:
         assert len(results[name]["cohorts"]) == 2
 
 
+def test_the_report_and_the_recommendations(experiment) -> None:
+    folder, outcome, _ = experiment
+    page = (folder / "report.html").read_text()
+    for result in read_json(folder / "results.json"):
+        recommendation = result["recommendation"]
+        headline = {"use": "Use it", "do not use": "Do not use it", "undecided": "Undecided"}[recommendation["answer"]]
+        assert f"{headline}: {result['arm']}" in outcome.output
+        if len(result["seeds"]) == 1:
+            assert recommendation["answer"] == "undecided"
+            assert not result["holds_among_all_arms"]
+    for part in ("NE_diff by arm: all rows", "Who loses", "Attention before and after", "Gradient conflict over time"):
+        assert part in page
+
+
 def test_the_probe_and_the_figures(experiment) -> None:
     folder = experiment[0]
     table = pq.read_table(folder / "results.parquet").to_pandas()

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from c2al_pipelines.report.course import attention_changes, attention_in_words, summarize_diagnostics
+from c2al_pipelines.report.course import attention_changes, attention_in_words, attention_of_arms, summarize_diagnostics
 
 
 def test_a_summary_of_two_seeds() -> None:
@@ -85,3 +85,11 @@ def test_words_say_what_was_measured() -> None:
     assert attention_in_words(unclear, "C2AL", "baseline").endswith("no difference is shown in fm_0.")
     two = attention_changes(summary(BASELINE[:2]), summary((0.84, 0.85)))
     assert attention_in_words(two, "C2AL", "baseline").endswith("do not tell whether one is denser.")
+
+
+def test_arms_are_named_by_what_is_shown() -> None:
+    arms = {"wide": (0.84, 0.85, 0.861), "same": (0.84, 0.81, 0.90), "few": (0.84, 0.85)}
+    words = attention_of_arms({arm: attention_changes(summary(BASELINE), summary(v)) for arm, v in arms.items()})
+    assert words.endswith(
+        "denser than the reference's: wide; no difference is shown: same; fewer than 3 paired seeds do not tell: few."
+    )

@@ -304,7 +304,7 @@ def test_the_course_of_attention_and_gradients(tmp_path):
         "0.020 \N{RIGHTWARDS ARROW} 0.050"
     ) in text
     assert "fm_0 C2AL surface is reels 30 % \N{MINUS SIGN}0.05 0.125" in text
-    assert "gradients of cohort tasks against the primary one in 30 % of the measurements" in text
+    assert "gradients in conflict with the primary one in 30 % of the measurements" in text
     page = (tmp_path / "report.html").read_text()
     for title in ("Attention before and after training", "Gradient conflict over time"):
         assert f"<b>{title}</b>" in page
@@ -334,7 +334,12 @@ def test_cohorts_along_a_sensitive_attribute_are_named(tmp_path, better):
         file.write_text(file.read_text().replace("surface", "race"))
     text = re.sub(r"\s+", " ", text_of(read_report(tmp_path)))
     assert "Sensitive attributes: race" in text
-    for words in ("The labels are not made fair", "proxies", "Law may restrict", "NE and calibration of each group"):
+    for words in (
+        "The labels are not made fair",
+        "proxies",
+        "Law may restrict",
+        "NE and calibration of each group (below)",
+    ):
         assert words in text
     assert "NE and calibration of the 4 groups" in text
 
