@@ -5,7 +5,7 @@ from typing import Any
 
 from c2al_tf.cohorts import GIVEN, RULES, STABLE, UNSTABLE, Cohort, Discovery, Pair
 
-from .evidence import label
+from .evidence import brief, label
 from .figures import prediction_distributions
 from .sensitive import sensitive_columns
 
@@ -67,7 +67,7 @@ def _histograms(
     lines: dict[str, Sequence[float]] = {"all rows": everyone} if everyone else {}
     roles = ["head cohort: ", "tail cohort: "] if len(chosen) == 2 else [""] * len(chosen)
     return lines | {
-        f"{role}{label(cohort)}": summaries[cohort].histogram for role, cohort in zip(roles, chosen, strict=True)
+        f"{role}{brief(label(cohort))}": summaries[cohort].histogram for role, cohort in zip(roles, chosen, strict=True)
     }
 
 

@@ -93,11 +93,11 @@ def _content(
 def _forests(slices: Sequence[Slice]) -> list[Any]:
     """The slices that decide, and where there are more, all or the largest ones."""
     named = [s for s in slices if s.diff.side == "worse" or s.targeted or s.name in (ALL, REST)]
-    figures = [forest(named[:_MOST_SLICES_DRAWN], "Who gains, who loses: change of the prediction error")]
+    figures = [forest(named[:_MOST_SLICES_DRAWN], "NE_diff: how the prediction error (NE) changes")]
     if len(named) < len(slices):
         drawn = slices if len(slices) <= _MOST_SLICES_DRAWN else _most_important(slices, named)
         of_all = f"the {len(drawn)} largest of {len(slices)}" if len(drawn) < len(slices) else f"all {len(slices)}"
-        figures.append(forest(drawn, f"Change of the prediction error in {of_all} slices"))
+        figures.append(forest(drawn, f"NE_diff of {of_all} slices"))
     return figures
 
 

@@ -117,7 +117,8 @@ def test_no_arm_that_is_worth_using(page) -> None:
 
 
 def test_a_gain_that_one_of_many_arms_has_by_chance(page) -> None:
-    _, words = page([result("weak", -0.05)], 10)
+    text, words = page([result("weak", -0.05)], 10)
+    assert '<strong class="big">Undecided: 1 of 10 arms looks worth using</strong>' in text
     assert "no arm's gain is shown: train more seeds before choosing" in words
 
 
