@@ -27,6 +27,8 @@ class ModelConfig:
         attention_heads: Attentions side by side in the multi-head attention of `self_attention` and
             `history_attention`, each of embedding_dim / attention_heads units.
         density_penalty: Weight of the sparsity of the attention in the loss; see `FMAttention`. 0: none.
+        num_experts: Experts between the backbone and the heads, each task with a gate of its own (MMoE), each expert of
+            as many units as the last of `shared_units`. 0: none.
     """
 
     embedding_dim: int = 16
@@ -42,13 +44,15 @@ class ModelConfig:
     backbone: Literal["dhen", "mlp", "dcn_v2", "self_attention", "history_attention"] = "dhen"
     attention_heads: int = 2
     density_penalty: float = 0.0
+    num_experts: int = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("embedding_dim", "num_blocks", "num_outputs", "attention_units", "attention_heads"):
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _check(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
-        _check(self.mixing_outputs >= 0, "mixing_outputs", "at least 0", self.mixing_outputs)
+        for name in ("mixing_outputs", "num_experts"):
+            _check(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in ("shared_units", "head_units"):
             units = getattr(self, name)
             _check(all(number >= 1 for number in units), name, "at least 1 each", units)

@@ -1,6 +1,7 @@
 """Models with one output per task: built from a schema, given cohort heads, stripped of them for serving."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ from .backbones import BACKBONES, REPRESENTATION as REPRESENTATION, Backbone, as
 from .config import ModelConfig
 from .form import form_of, inputs_of, names_in, outputs_by_name, restore
 from .graph import all_layers, calls, squashing_operation, tensor_in_graph, tensors_of_layer
-from .layers import NamedInputs, TaskHead
+from .layers import Experts, MixtureHead, NamedInputs, TaskHead
 from .names import cohort_names
 from .schema import Schema
 from .types import PRIMARY, Tensor
@@ -59,15 +60,18 @@ def build_model(
     }
     X = field_embedding(schema, config, dtype)(inputs)
     h = as_representation((backbone or BACKBONES[config.backbone])(X, config, dtype), dtype)
-    outputs = {
-        task: TaskHead(config.head_units, priors.get(task), name=f"task_{task}", dtype=dtype)(h) for task in primary
-    }
+    head: Callable[..., TaskHead] = functools.partial(TaskHead, config.head_units)
+    if config.num_experts:
+        mixture = config.num_experts, int(h.shape[-1])
+        h = Experts(*mixture, name="experts", dtype=dtype)(h)
+        head = functools.partial(MixtureHead, *mixture, config.head_units)
+    outputs = {task: head(prior=priors.get(task), name=f"task_{task}", dtype=dtype)(h) for task in primary}
     model = NamedInputs(inputs, outputs, name="c2al")
     cohorts = list(cohorts)
     if not cohorts:
         return model
     own = {task: prior for task, prior in priors.items() if task not in primary}
-    return add_cohort_heads(model, REPRESENTATION, cohorts, hidden_units=config.head_units, priors=own, dtype=dtype)
+    return _add_heads(model, h, cohort_names(cohorts, outputs, own), own, functools.partial(head, dtype=dtype))
 
 
 def add_cohort_heads(
@@ -104,12 +108,21 @@ def add_cohort_heads(
     _check_overrides(model, "Its methods would be lost")
     cohorts = cohort_names(cohorts, outputs, priors or {})
     check_logits(model)
-    original = _original(model) or form_of(model)
     h = _representation(model, representation)
+    return _add_heads(model, h, cohorts, priors or {}, functools.partial(TaskHead, hidden_units, dtype=dtype))
+
+
+def _add_heads(
+    model: keras.Model,
+    h: Tensor,
+    cohorts: Iterable[str],
+    priors: Mapping[str, float],
+    head: Callable[..., TaskHead],
+) -> keras.Model:
+    """The model with an auxiliary head of that kind for each cohort, on a tensor of its graph."""
+    outputs, original = outputs_by_name(model), _original(model) or form_of(model)
     for name in cohorts:
-        outputs[name] = TaskHead(
-            hidden_units, (priors or {}).get(name), auxiliary=True, original=original, name=f"task_{name}", dtype=dtype
-        )(h)
+        outputs[name] = head(prior=priors.get(name), auxiliary=True, original=original, name=f"task_{name}")(h)
     return NamedInputs(inputs_of(model), outputs, name=model.name)
 
 

@@ -25,6 +25,9 @@ from .types import Array
 
 BASELINE, C2AL = "baseline", "c2al"
 
+# Without AutoGraph: it would parse this whole file for each lambda, and finds nothing to convert.
+_as_it_is = tf.autograph.experimental.do_not_convert
+
 Dataset: TypeAlias = tf.data.Dataset | Callable[[int], tf.data.Dataset]
 """Batches of (features, label[, weight]), or a function from a seed to them."""
 
@@ -67,7 +70,7 @@ class Runs:
         for dataset in (self.validation, self.test):
             features = dataset.element_spec[0]
             found = columns_function(self.columns, features)
-            names = dataset.map(lambda x, *_, found=found: found(x)).element_spec
+            names = dataset.map(_as_it_is(lambda x, *_, found=found: found(x))).element_spec
             for name in wanted:
                 find_column(names, name)
         first, again = (self._first_batch() for _ in range(2))
@@ -158,7 +161,7 @@ class Runs:
 
 def _read_by(model: keras.Model, rows: tf.data.Dataset) -> tf.data.Dataset:
     """The rows with the columns that the model reads alone: Keras would take another for one of them."""
-    return rows.map(lambda x, *rest: (inputs_of_batch(x, model), *rest))
+    return rows.map(_as_it_is(lambda x, *rest: (inputs_of_batch(x, model), *rest)))
 
 
 def _digest(batch: Any) -> str:

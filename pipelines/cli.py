@@ -102,7 +102,7 @@ def _positional_config(words: list[str]) -> list[str]:
     """Writes `run FILE --data DIR` as what the parser knows, `run --config=FILE --data.path=DIR`."""
     if words[:1] == ["generate"]:
         return [_underscored(word) if word.startswith("--") else word for word in words]
-    if not words or words[0] not in ("run", "experiment", "prepare"):
+    if not words or words[0] not in ("run", "experiment", "tune", "prepare"):
         return words
     if len(words) > 1 and not words[1].startswith("-"):
         words = [words[0], f"--config={words[1]}", *words[2:]]

@@ -7,6 +7,8 @@ from c2al_tf.entropy import log_loss, normalized_entropy
 from c2al_tf.evaluation.scoring import slice_metrics
 from c2al_tf.metrics import NormalizedEntropy
 
+from .untuned import UNTUNED
+
 RNG = np.random.default_rng(0)
 LABELS = (RNG.random(1000) < 0.1).astype(np.float32)
 LOGITS = (RNG.normal(size=1000) - 2 + LABELS).astype(np.float32)
@@ -51,9 +53,15 @@ def test_reset_and_round_trip() -> None:
     assert (again.from_logits, again.name) == (False, "click_ne")
 
 
-def test_in_compile() -> None:
+def compiled(*metrics: NormalizedEntropy, jit_compile: bool = False) -> keras.Model:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True), weighted_metrics=[NormalizedEntropy()])
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(loss=loss, weighted_metrics=[*metrics], jit_compile=jit_compile)
+    return model
+
+
+def test_in_compile() -> None:
+    model = compiled(NormalizedEntropy())
     weights = (RNG.random(1000) < 0.5).astype(np.float32)
     result = model.evaluate(LOGITS[:, None], LABELS[:, None], sample_weight=weights, verbose=0, return_dict=True)
     z = np.asarray(model(LOGITS[:, None]))
@@ -122,14 +130,10 @@ def test_equal_rows_add_no_rounding_errors(jit_compile: bool) -> None:
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_in_fit(jit_compile: bool) -> None:
     """A row of weight 1e9, then 300 of weight 1, each a batch."""
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     rows = tf.data.Dataset.from_tensors(([-1.0], [0.0], [1e9]))
     rows = rows.concatenate(tf.data.Dataset.from_tensors(([-8.0], [1.0], [1.0])).repeat(300))
     metric = NormalizedEntropy()
-    model.compile(
-        loss=keras.losses.BinaryCrossentropy(from_logits=True), weighted_metrics=[metric], jit_compile=jit_compile
-    )
-    model.fit(rows, shuffle=False, verbose=0)
+    compiled(metric, jit_compile=jit_compile).fit(rows.with_options(UNTUNED), shuffle=False, verbose=0)
     assert totals(metric)[1:].tolist() == [300, 1e9 + 300]
 
 
@@ -154,8 +158,7 @@ def test_a_layer_of_mixed_precision_keeps_float32() -> None:
 
 
 def test_a_saved_model_keeps_the_metric(tmp_path) -> None:
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True), weighted_metrics=[NormalizedEntropy()])
+    model = compiled(NormalizedEntropy())
     model.fit(LOGITS[:, None], LABELS[:, None], verbose=0)
     before = model.evaluate(LOGITS[:, None], LABELS[:, None], verbose=0, return_dict=True)
     model.save(tmp_path / "model.keras")

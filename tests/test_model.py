@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -122,6 +124,23 @@ def test_a_backbone_that_keeps_the_fields(small_schema) -> None:
         build_model(small_schema, CONFIG, backbone=lambda X, config, dtype: X)
     with pytest.raises(ValueError, match=r"`backbone` must return a tensor .* Received: None"):
         build_model(small_schema, CONFIG, backbone=lambda X, config, dtype: None)
+
+
+def test_a_mixture_of_experts_is_stripped_to_one_gate(small_schema, small_rows, tmp_path) -> None:
+    """Each task has a gate of its own; the shared values and the primary gate start alike, and serving keeps them."""
+    config = dataclasses.replace(CONFIG, num_experts=3)
+    models = []
+    for cohorts in ((), ("young", "old")):
+        keras.utils.set_random_seed(0)
+        models.append(build_model(small_schema, config, cohorts=cohorts))
+    baseline, model = models
+    assert len(model.get_layer("task_young").trainable_variables) == 1 + 2 + 2
+    x = encode(small_schema, small_rows(16))
+    np.testing.assert_array_equal(model(x)["primary"], baseline(x)["primary"])
+    model.save(tmp_path / "mixture.keras")
+    stripped = strip_auxiliary_heads(keras.saving.load_model(tmp_path / "mixture.keras"))
+    np.testing.assert_array_equal(stripped(x)["primary"], model(x)["primary"])
+    assert [v.shape for v in stripped.variables] == [v.shape for v in baseline.variables]
 
 
 def test_features_that_share_embeddings() -> None:

@@ -11,5 +11,6 @@ from .fm_attention import (
 )
 from .history_attention import HistoryAttention as HistoryAttention
 from .interactions import FieldMixing as FieldMixing
+from .mixture_head import Experts as Experts, MixtureHead as MixtureHead
 from .named_inputs import NamedInputs as NamedInputs
 from .task_head import TaskHead as TaskHead

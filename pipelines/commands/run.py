@@ -63,6 +63,18 @@ def _experiment(values: Any) -> None:
     run_experiment(_configured(values))
 
 
+def _tune(values: Any) -> None:
+    from ..tuning.answer import print_answer, write_answer
+    from ..tuning.tune import tune_run
+
+    _check_one_process("tune")
+    _keep_freed_memory()
+    run = _configured(values)
+    tuned = tune_run(run)
+    write_answer(run, tuned)
+    print_answer(run, tuned)
+
+
 def _prepare(values: Any) -> None:
     from ..run.steps import prepare_run
 
@@ -203,6 +215,17 @@ RUN_COMMANDS = {
         "c2al experiment pipelines/configs/census_arms.yaml --data data/census --run-dir runs/census",
         _add_config,
         _experiment,
+    ),
+    "tune": Command(
+        "Says what to do: use C2AL, do not use it, or undecided. It chooses axis, pair of cohorts and lambdas on the "
+        "validation rows, within `tune.budget` models and on `tune.search_seeds` seeds, then trains the best one and "
+        "baselines on `seeds` other seeds, and reads the test rows once. Undecided says what would decide, more seeds "
+        "or more test rows. Writes tune.md, tune.json, and recommended.yaml for `c2al run`. An interrupted call goes "
+        "on where it stopped.",
+        _CONFIGURED,
+        "c2al tune pipelines/configs/census.yaml --data data/census --run-dir runs/census_tuned --seeds 8",
+        _add_config,
+        _tune,
     ),
     "prepare": Command(
         "Writes a data set's rows as Parquet, and the schema of their columns.",

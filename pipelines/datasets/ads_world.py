@@ -1,7 +1,7 @@
 """The world behind the synthetic click log: who sees which ad where, and how likely a click is.
 
-A row's cohort `c` chooses which pairs of fields interact. The 5 % of rows with the highest `user_value` are the head
-cohort, the 5 % with the lowest the tail cohort, the others the majority:
+A row's cohort `c` chooses which pairs of fields interact. The rows with the highest `user_value`, 5 % if not said
+otherwise, are the head cohort, as many with the lowest the tail cohort, the others the majority:
 
     logit p = bias_c + value_slope * log(user_value) + sum_f effect_f[x_f]
               + strength_c / sqrt(|pairs_c|) * sum_{(f, g) in pairs_c} <latent_f[x_f], latent_g[x_g]> / 2
@@ -33,7 +33,6 @@ from c2al_tf.types import Array
 BLOCK_ROWS = 65_536
 """Rows that are drawn from one random stream."""
 
-COHORT_SHARE = 0.05
 MAJORITY, HEAD, TAIL = range(3)
 COHORT_NAMES = ("majority", "head", "tail")
 
@@ -77,10 +76,13 @@ class SyntheticAds:
         test_rows: Rows of the split `test`; a cohort's interval needs clicks, and clicks are rare.
         seed: Chooses the world (users, ads, effects) and its rows.
         click_rate: Mean click rate of all rows, in (0, 0.2].
+        cohort_share: Share of the rows in each of the two cohorts, in (0, 0.25].
         head_lift: Click rate of the head cohort, as a multiple of `click_rate`.
         tail_lift: Click rate of the tail cohort, as a multiple of `click_rate`.
         majority_strength: Standard deviation of what the majority's planted pairs add, in logits.
         cohort_strength: Standard deviation of what each cohort's planted pairs add, in logits.
+        own_pairs: Whether each cohort's clicks depend on pairs of fields of its own. If not, they depend on the
+            majority's as the majority's do: the cohorts differ in their click rates alone.
         main_strength: Standard deviation of the main effects, in logits.
         decoy_spread: Difference between the logits at the two ends of each decoy axis.
         value_slope: Change of the logit per unit of log(user_value), whose standard deviation is 1.
@@ -98,10 +100,12 @@ class SyntheticAds:
     test_rows: int = 1_000_000
     seed: int = 0
     click_rate: float = 0.0037
+    cohort_share: float = 0.05
     head_lift: float = 2.2
     tail_lift: float = 0.52
     majority_strength: float = 0.85
     cohort_strength: float = 1.15
+    own_pairs: bool = True
     main_strength: float = 0.4
     decoy_spread: float = 0.3
     value_slope: float = 0.15
@@ -121,6 +125,8 @@ class SyntheticAds:
                 raise ValueError(f"`{name}` must be at least {minimum}. Received: {name}={getattr(self, name)}")
         if not 0 < self.click_rate <= 0.2:
             raise ValueError(f"`click_rate` must be in (0, 0.2]. Received: click_rate={self.click_rate}")
+        if not 0 < self.cohort_share <= 0.25:
+            raise ValueError(f"`cohort_share` must be in (0, 0.25]. Received: cohort_share={self.cohort_share}")
         if not all(0 < rate < 1 for rate in self.cohort_click_rates):
             raise ValueError(
                 "`head_lift` and `tail_lift` must leave every cohort a click rate in (0, 1). Received: "
@@ -130,7 +136,8 @@ class SyntheticAds:
     @property
     def cohort_click_rates(self) -> tuple[float, float, float]:
         """Mean click rates of the majority, the head cohort and the tail cohort."""
-        majority = (1 - COHORT_SHARE * (self.head_lift + self.tail_lift)) / (1 - 2 * COHORT_SHARE)
+        share = self.cohort_share
+        majority = (1 - share * (self.head_lift + self.tail_lift)) / (1 - 2 * share)
         return self.click_rate * majority, self.click_rate * self.head_lift, self.click_rate * self.tail_lift
 
     @property
@@ -141,7 +148,13 @@ class SyntheticAds:
     @property
     def cohort_strengths(self) -> tuple[float, float, float]:
         """Standard deviation of what the planted pairs add, in logits, by cohort."""
-        return self.majority_strength, self.cohort_strength, self.cohort_strength
+        of_cohorts = self.cohort_strength if self.own_pairs else self.majority_strength
+        return self.majority_strength, of_cohorts, of_cohorts
+
+    @property
+    def cohort_pairs(self) -> tuple[tuple[tuple[str, str], ...], ...]:
+        """The pairs of fields that interact, by cohort."""
+        return PAIRS if self.own_pairs else (PAIRS[MAJORITY],) * len(PAIRS)
 
     @property
     def id_values(self) -> dict[str, int]:
@@ -196,7 +209,7 @@ class World:
         for name, effect in self.effects.items():
             logits += effect[fields[name]]
         cohorts = self.cohort(user_value)
-        planted = zip(self.biases, parameters.cohort_strengths, PAIRS, strict=True)
+        planted = zip(self.biases, parameters.cohort_strengths, parameters.cohort_pairs, strict=True)
         for cohort, (bias, strength, pairs) in enumerate(planted):
             rows = np.flatnonzero(cohorts == cohort)
             interaction = sum(
@@ -218,7 +231,7 @@ def make_world(parameters: SyntheticAds) -> World:
     world = _draw_world(parameters)
     blocks = [world.draw_fields(random_stream(parameters, "calibration", i)) for i in range(_CALIBRATION_BLOCKS)]
     user_value = np.concatenate([value for _, value in blocks])
-    low, high = np.quantile(user_value, (COHORT_SHARE, 1 - COHORT_SHARE))
+    low, high = np.quantile(user_value, (parameters.cohort_share, 1 - parameters.cohort_share))
     world = replace(world, tail_below=float(np.float32(low)), head_from=float(np.float32(high)))
     logits = np.concatenate([world.logits(parameters, *block) for block in blocks])
     cohorts = world.cohort(user_value)

@@ -26,7 +26,7 @@ from c2al_tf.files import read_json, replace_file, write_json
 from c2al_tf.types import Columns
 
 from .ads_truth import Truth, Truths, merge_truths, truths_of
-from .ads_world import BLOCK_ROWS, COHORT_NAMES, HEAD, MAJORITY, PAIRS, TAIL, SyntheticAds
+from .ads_world import BLOCK_ROWS, COHORT_NAMES, HEAD, MAJORITY, TAIL, SyntheticAds
 from .synthetic_ads import (
     count_shard_rows,
     generate,
@@ -286,7 +286,7 @@ def _planted(plan: Plan) -> dict[str, Any]:
         name: {
             "members": "all others" if (cohort := members[number]) is None else str(cohort),
             "cohort": None if cohort is None else cohort.to_json(),
-            "pairs": [list(pair) for pair in PAIRS[number]],
+            "pairs": [list(pair) for pair in plan.parameters.cohort_pairs[number]],
             "strength": plan.parameters.cohort_strengths[number],
             "click_rate": plan.parameters.cohort_click_rates[number],
         }

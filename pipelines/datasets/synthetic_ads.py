@@ -15,7 +15,6 @@ from c2al_tf.types import Array, Columns
 
 from .ads_world import (
     BLOCK_ROWS,
-    COHORT_SHARE,
     DECOYS,
     NAMES,
     SyntheticAds,
@@ -139,7 +138,7 @@ def true_probabilities(parameters: SyntheticAds, split: str) -> Array:
 
 def planted_cohorts(parameters: SyntheticAds) -> tuple[Cohort, Cohort]:
     """The head and the tail cohort: the truth that discovery should find."""
-    world = make_world(parameters)
-    head = Interval("user_value", low=world.head_from, quantiles=(1 - COHORT_SHARE, 1.0))
-    tail = Interval("user_value", high=world.tail_below, quantiles=(0.0, COHORT_SHARE))
+    world, share = make_world(parameters), parameters.cohort_share
+    head = Interval("user_value", low=world.head_from, quantiles=(1 - share, 1.0))
+    tail = Interval("user_value", high=world.tail_below, quantiles=(0.0, share))
     return Cohort("head", (head,)), Cohort("tail", (tail,))

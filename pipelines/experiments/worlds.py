@@ -78,15 +78,16 @@ def run_world(config: RunConfig, seed: int, folder: Path) -> World:
         kept = read_json(file)
         if kept.pop("config", None) != run.config.to_json():
             raise ValueError(f"{folder} holds a world of another configuration. Choose another --output, or remove it")
-        _remove_models(folder)
+        remove_models(folder)
         return World(**kept)
     world = _measure(RunFolder.start(folder, run.config), ads)
     write_json(file, dataclasses.asdict(world) | {"config": run.config.to_json()})
-    _remove_models(folder)
+    remove_models(folder)
     return world
 
 
-def _remove_models(folder: Path) -> None:
+def remove_models(folder: Path) -> None:
+    """Removes rows and models of a world, which has its results."""
     for made in ("data", "encoded", "seeds"):
         shutil.rmtree(folder / made, ignore_errors=True)
 

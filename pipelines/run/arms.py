@@ -111,6 +111,10 @@ class Arm:
             cohorts' negatives apart.
         lambdas: Weight of the auxiliary losses, one for all or one for each. None: the run's.
         total_lambda: Whether `lambdas` is shared among the cohorts: each has its part of it.
+        lambda_decay: Whether the lambdas fall to 0 over the training, by a cosine: the last steps are the primary
+            task's.
+        start: The arm, before this one, whose trained weights of the same seed this one starts from, heads of cohorts
+            apart; it then passes over the rows again. None: initial values.
         frozen: What of the attention is frozen: the `weights` that make it, or its `activations`, through which no
             gradient passes then; see `freeze_attention`. None: nothing.
         frozen_at: The values at which it is frozen: the `initial` ones, or those that the `reference` ends with.
@@ -126,6 +130,8 @@ class Arm:
     objective: Objective = "sum"
     lambdas: tuple[float, ...] | None = None
     total_lambda: bool = False
+    lambda_decay: bool = False
+    start: str | None = None
     frozen: Literal["weights", "activations"] | None = None
     frozen_at: Literal["initial", "reference"] = "initial"
     model: dict[str, Any] = field(default_factory=dict)
@@ -154,6 +160,8 @@ class Arm:
                 f"Arm `{self.name}`: `{self.objective}` finds its own weights, so no `lambdas`. "
                 f"Received: lambdas={self.lambdas}"
             )
+        if self.lambda_decay and (self.cohorts is None or self.objective in WITHOUT_LAMBDAS):
+            raise ValueError(f"Arm `{self.name}`: `lambda_decay` needs lambdas. Received: objective={self.objective!r}")
         if self.frozen_at == "reference" and self.frozen is None:
             raise ValueError(f"Arm `{self.name}`: `frozen_at` needs `frozen`. Received: frozen=None")
         if "jit_compile" in self.training:
@@ -173,8 +181,9 @@ class Arm:
 
 
 def check_arms(arms: tuple[Arm, ...], seeds: int) -> None:
-    """Raises ValueError unless arms have distinct names, and each its reference before it, with as many seeds.
+    """Raises ValueError unless arms have distinct names, and each its reference and its start before it.
 
+    These must have as many seeds.
     The baseline is among them, has no cohorts and is its own reference; no other arm is its own.
     """
     by_name = {arm.name: arm for arm in arms}
@@ -184,17 +193,18 @@ def check_arms(arms: tuple[Arm, ...], seeds: int) -> None:
         raise ValueError(f"Arms need one named `{BASELINE}`, without cohorts. Received: {[*by_name]}")
     before = {BASELINE: None}
     for arm in arms:
-        if arm.name != BASELINE and arm.reference not in before:
-            raise ValueError(
-                f"`reference` of arm `{arm.name}` must be one of {[*before]}, before it. Received: {arm.reference!r}"
-            )
+        named = {"reference": arm.reference} | ({"start": arm.start} if arm.start is not None else {})
+        for key, name in named.items():
+            if (arm.name != BASELINE or key == "start") and name not in before:
+                raise ValueError(
+                    f"`{key}` of arm `{arm.name}` must be one of {[*before]}, before it. Received: {name!r}"
+                )
+            own, other = (by_name[each].seeds or seeds for each in (arm.name, name))
+            if own > other:
+                raise ValueError(
+                    f"Arm `{arm.name}` must have at most as many seeds as its {key} `{name}`, {other}. Received: {own}"
+                )
         before[arm.name] = None
-        own, other = (by_name[name].seeds or seeds for name in (arm.name, arm.reference))
-        if own > other:
-            raise ValueError(
-                f"Arm `{arm.name}` must have at most as many seeds as its reference `{arm.reference}`, {other}. "
-                f"Received: {own}"
-            )
 
 
 def _with(config: _Config, changes: dict[str, Any], where: str) -> _Config:

@@ -12,6 +12,7 @@ from c2al_tf.cohorts import Axis, Cohort, Guard, Interval, Values
 from c2al_tf.config import ModelConfig, TrainingConfig
 from c2al_tf.data.preparation.negatives import check_share
 from c2al_tf.evaluation import ALL, REST
+from c2al_tf.evaluation.recommendation import WORTH
 from c2al_tf.fields import check_fields
 
 from ..datasets.files import Files
@@ -95,9 +96,21 @@ class GivenCohort:
     def __post_init__(self) -> None:
         self.cohort()
 
+    @classmethod
+    def of(cls, cohort: Cohort) -> "GivenCohort":
+        """The configuration that gives a cohort."""
+        return cls(cohort.name, tuple(_given(condition) for condition in cohort.conditions))
+
     def cohort(self) -> Cohort:
         """What the library calls it."""
         return Cohort(self.name, tuple(condition.condition() for condition in self.conditions))
+
+
+def _given(condition: Values | Interval) -> GivenCondition:
+    if isinstance(condition, Values):
+        return GivenCondition(condition.column, values=condition.values)
+    low, high = (None if math.isinf(edge) else edge for edge in (condition.low, condition.high))
+    return GivenCondition(condition.column, low=low, high=high)
 
 
 @dataclass(frozen=True)
@@ -147,6 +160,41 @@ class CohortsConfig:
 
 
 @dataclass(frozen=True)
+class TuneConfig:
+    """What `c2al tune` may try, and for how long.
+
+    Args:
+        budget: Models with cohort tasks that the search may train, at least 1; the baselines and the models that decide
+            come on top.
+        search_seeds: Paired seeds of a configuration that stays in the search to its end. They decide nothing.
+        pairs: Most pairs of cohorts to choose among: the most divergent accepted ones, of each axis at most two.
+        least_lambda: Lowest lambda to try, above 0.
+        most_lambda: Highest lambda to try.
+        worth: Percent of NE overall below which a gain is not worth having.
+    """
+
+    budget: int = 24
+    search_seeds: int = 3
+    pairs: int = 6
+    least_lambda: float = 0.03
+    most_lambda: float = 2.0
+    worth: float = WORTH
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("budget", "search_seeds", "pairs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1. Received: {name}={getattr(self, name)}")
+        if not 0 < self.least_lambda < self.most_lambda < math.inf:
+            raise ValueError(
+                "Lambdas must be 0 < least_lambda < most_lambda. "
+                f"Received: least_lambda={self.least_lambda}, most_lambda={self.most_lambda}"
+            )
+        if not 0 < self.worth < math.inf:
+            raise ValueError(f"`worth` must be above 0, in percent of NE. Received: worth={self.worth}")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A whole run.
 
@@ -157,7 +205,7 @@ class RunConfig:
         training: How each model is trained.
         cohorts: How the cohorts are found and how much they weigh.
         seeds: Number of paired seeds, each a baseline and a C2AL model with the same initialisation and row order.
-        first_seed: The first of them.
+        first_seed: The first of them. The seeds of `c2al tune`'s search come first, those that decide after them.
         arms: What is compared, by `c2al experiment`. Empty: the baseline, and C2AL on the cohorts above.
         unit: Column of an id (a user, say) whose rows are not independent: they are resampled together, in discovery
             and in evaluation. None: every row alone.
@@ -165,6 +213,7 @@ class RunConfig:
             the baseline is worth beating.
         probe: Whether `c2al experiment` measures how well a linear model tells the targeted cohorts by the
             representation h of every model.
+        tune: What `c2al tune` may try.
     """
 
     title: str
@@ -178,6 +227,7 @@ class RunConfig:
     unit: str | None = None
     yardstick: bool = False
     probe: bool = False
+    tune: TuneConfig = field(default_factory=TuneConfig)
 
     def __post_init__(self) -> None:
         check_fields(self)

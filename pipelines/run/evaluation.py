@@ -49,9 +49,9 @@ class TestRows:
         return {ALL: "", **masks}
 
 
-def read_test_rows(run: RunFolder, more: Iterable[Cohort] = ()) -> TestRows:
-    """Reads the test rows of a run, with slices for its cohorts and for `more`."""
-    chosen = list(run.cohorts)
+def read_test_rows(run: RunFolder, more: Iterable[Cohort] = (), targeted: Sequence[Cohort] | None = None) -> TestRows:
+    """Reads the test rows of a run, with slices for its cohorts, or those `targeted` in their place, and for `more`."""
+    chosen = list(run.cohorts if targeted is None else targeted)
     axes = {axis.name: [s.cohort for s in axis.cohorts] for axis in run.discovery.axes}
     others = [cohort for cohorts in (*axes.values(), list(more)) for cohort in cohorts if cohort not in chosen]
     columns = read_split(run, "test", _columns_of(run, [*chosen, *others]))

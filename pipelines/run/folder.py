@@ -171,7 +171,7 @@ def _fixed(config: dict[str, Any]) -> dict[str, Any]:
     """
     training = {name: value for name, value in config["training"].items() if name != "jit_compile"}
     cohorts = {name: value for name, value in config["cohorts"].items() if name != "lambdas"}
-    free = dict.fromkeys(("title", "seeds", "arms", "yardstick", "probe"))
+    free = dict.fromkeys(("title", "seeds", "arms", "yardstick", "probe", "tune"))
     baseline: dict[str, Any] = next((arm for arm in config["arms"] if arm["name"] == BASELINE), {})
     fixed = {key: baseline[key] for key in ("model", "training", "frozen") if baseline.get(key)}
     return config | free | {"training": training, "cohorts": cohorts, "baseline": fixed}

@@ -1,6 +1,7 @@
 """What a run's models predict: logits by the path of training, files to batches to the model."""
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
@@ -30,9 +31,9 @@ def split_logits(run: RunFolder, seed: int, arm: str, split: str) -> Array:
     return np.asarray(np.load(path))
 
 
-def save_logits(run: RunFolder, seed: int, arm: str, primary: keras.Model) -> None:
-    """Writes the logits of a model without auxiliary heads that is at hand, on the validation and the test rows."""
-    for split in ("validation", "test"):
+def save_logits(run: RunFolder, seed: int, arm: str, primary: keras.Model, splits: Iterable[str]) -> None:
+    """Writes the logits of a model without auxiliary heads that is at hand, on the rows of some splits."""
+    for split in splits:
         num_rows = count_rows(split_files(run.path, split))
         logits = _predict(run, primary, open_rows(run, split), num_rows, f"seed {seed}, {arm}: {split} rows")
         save_array(run.model_folder(seed, arm) / f"{split}_logits.npy", logits)

@@ -71,11 +71,11 @@ def describe_training(run: RunFolder, name: str) -> Trained:
         ValueError: If the cohorts are not found yet, there are none such, or the arm asks for what cannot be.
     """
     arm, config = run.arms[name], run.config
-    _check_frozen(run, arm)
+    _check_model(run, arm)
     cohorts = arm_cohorts(run, arm)
     lambdas = _lambdas(arm, [cohort.name for cohort in cohorts], config.cohorts.lambdas)
     training = dataclasses.asdict(arm.training_of(config.training))
-    read = {
+    read: dict[str, Any] = {
         "cohorts": [cohort.to_json() for cohort in cohorts],
         "lambdas": list(lambdas.values()),
         "labels": arm.labels if cohorts else None,
@@ -85,6 +85,11 @@ def describe_training(run: RunFolder, name: str) -> Trained:
         "model": dataclasses.asdict(arm.model_of(config.model)),
         "training": {key: value for key, value in training.items() if key not in _NOT_TRAINED},
     }
+    # Only where they are given: models of versions that knew neither keep their digests.
+    if arm.lambda_decay:
+        read["lambda_decay"] = True
+    if arm.start is not None:
+        read["start"] = describe_training(run, arm.start).digest
     graph = read | {"cohorts": [cohort.name for cohort in cohorts], "lambdas": None}
     return Trained(arm, cohorts, lambdas, _digest(read), _digest(graph))
 
@@ -108,8 +113,10 @@ def _lambdas(arm: Arm, cohorts: Sequence[str], of_run: Sequence[float]) -> dict[
     return {name: w / len(cohorts) if arm.total_lambda else w for name, w in zip(cohorts, weights, strict=True)}
 
 
-def _check_frozen(run: RunFolder, arm: Arm) -> None:
+def _check_model(run: RunFolder, arm: Arm) -> None:
     model = arm.model_of(run.config.model)
+    if arm.start is not None and run.arms[arm.start].model_of(run.config.model) != model:
+        raise ValueError(f"`start` needs the same `model` as arm `{arm.start}`. Received: another")
     if arm.frozen and model.backbone != "dhen":
         raise ValueError(f"`frozen` is of the backbone 'dhen', which has the attention. Received: {model.backbone!r}")
     if arm.frozen_at == "reference" and run.arms[arm.reference].model_of(run.config.model) != model:

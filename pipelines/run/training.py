@@ -2,10 +2,9 @@
 
 import dataclasses
 import functools
-import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,35 +12,35 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from c2al_tf.config import TrainingConfig
 from c2al_tf.data.columns.readers import count_rows
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.dataset import make_dataset
-from c2al_tf.data.inputs.packing import primary_tasks
-from c2al_tf.data.inputs.priors import TaskCounts
 from c2al_tf.files import read_json, replace_file, write_json
-from c2al_tf.form import outputs_by_name
-from c2al_tf.layers.fm_attention import attention_layers, freeze_attention
-from c2al_tf.losses import Objective, state_of
-from c2al_tf.model import build_model, strip_auxiliary_heads
-from c2al_tf.training import make_optimizer, train
+from c2al_tf.layers.fm_attention import attention_layers
+from c2al_tf.training import train
 from c2al_tf.training.distribution import Strategy, is_chief, wait_for_all, worker_shard
-from c2al_tf.types import Array
 
 from .attention import FILE, ROWS, SCANNED, draw_rows, watch_attention
 from .exporting import try_export
 from .folder import TRAINED, RunFolder
-from .logits import forget_program, save_logits
+from .logits import save_logits
+from .program import DecayLambdas, Program, make_program
 from .recipe import Trained, describe_training
 from .rows import count_split, open_rows
 
 
-def train_arm(run: RunFolder, seed: int, name: str, strategy: Strategy | None = None) -> None:
+def train_arm(
+    run: RunFolder,
+    seed: int,
+    name: str,
+    strategy: Strategy | None = None,
+    scored: Sequence[str] = ("validation", "test"),
+) -> None:
     """Trains one arm of one seed: from the same initial values and row order as the other arms.
 
     A model that was trained alike, under this arm's name or another's, is kept. Before the first model of a run is
     trained its export is tried. On several workers all of them call this, with their strategy and one run folder; the
-    first one writes into it.
+    first one writes into it. A new model is asked of the rows of the splits `scored` while it is at hand.
 
     Raises:
         ExportError: If a model of this configuration could not be exported.
@@ -68,7 +67,7 @@ def train_arm(run: RunFolder, seed: int, name: str, strategy: Strategy | None = 
             write_json(run.path / "compilation.json", {"jit_compile": figures["jit_compile"]})
             trained_at = time.perf_counter()
             if strategy.num_replicas_in_sync == 1:
-                save_logits(run, seed, name, program.primary)
+                save_logits(run, seed, name, program.primary, scored)
             times = {"scoring_seconds": time.perf_counter() - trained_at, "model_seconds": time.perf_counter() - start}
             write_json(folder / "history.json", figures | times)
             with replace_file(folder / "model.keras") as temporary:
@@ -89,12 +88,12 @@ def _begin(folder: Path, trained: Trained) -> None:
     write_json(file, {"arm": trained.arm.name, "digest": trained.digest})
 
 
-def _train_model(run: RunFolder, seed: int, trained: Trained, strategy: Strategy) -> tuple["_Program", dict[str, Any]]:
+def _train_model(run: RunFolder, seed: int, trained: Trained, strategy: Strategy) -> tuple[Program, dict[str, Any]]:
     config, arm = run.config, trained.arm
     training, folder = arm.training_of(config.training), run.model_folder(seed, arm.name)
     counts = count_split(run, "train", trained.tasks, arm.labels)
     steps = -(-counts.rows // training.batch_size)
-    program = _program(run, seed, trained, counts, steps, strategy)
+    program = make_program(run, seed, trained, counts, steps, strategy)
     rows = functools.partial(
         make_dataset,
         schema=run.schema,
@@ -113,6 +112,8 @@ def _train_model(run: RunFolder, seed: int, trained: Trained, strategy: Strategy
     if strategy.num_replicas_in_sync == 1 and attention_layers(program.model):
         total = steps * training.epochs
         callbacks.append(watch_attention(validation.watched, program.objective, total, folder / FILE))
+    if arm.lambda_decay:
+        callbacks.append(DecayLambdas(trained.lambdas, program.lambdas, steps, training.epochs))
     if is_chief(strategy):
         callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
     history = train(
@@ -167,95 +168,3 @@ def _validation(run: RunFolder, rows: "functools.partial[tf.data.Dataset]") -> _
         scanned = functools.partial(rows, opened, batch_size=size, drop_remainder=True)
         _LAST_VALIDATION[:] = [_Validation(key, rows(opened), scanned)]
     return _LAST_VALIDATION[0]
-
-
-@dataclass(frozen=True)
-class _Program:
-    """A model with its optimizer and objective, compiled once: another seed is other values in its variables.
-
-    Args:
-        key: What its graph depends on.
-        model: The model.
-        primary: The same without auxiliary heads: it shares the weights.
-        objective: The loss.
-        lambdas: Weights of the auxiliary losses.
-        state: The variables of the optimizer and of the objective, with the values that they begin with; none for a
-            large model, which trains one seed.
-    """
-
-    key: Any
-    model: keras.Model
-    primary: keras.Model
-    objective: Objective
-    lambdas: dict[str, keras.Variable]
-    state: list[tuple[keras.Variable, Array]]
-
-
-MOST_SHARED = 2**26
-"""Numbers in all variables above which a program serves one seed: a second copy of a large table costs more memory than
-compiling anew costs time.
-"""
-
-_LAST: list[_Program] = []
-"""The program that was trained last: the seeds of an arm come one after the other."""
-
-
-def _program(
-    run: RunFolder, seed: int, trained: Trained, counts: TaskCounts, steps: int, strategy: Strategy
-) -> _Program:
-    """The program of an arm, with the initial values of a seed."""
-    key = (run.path, trained.graph, strategy)
-    if _LAST and _LAST[0].key != key:
-        _LAST.clear()
-    fresh = _initial_model(run, seed, trained, counts, strategy)
-    if _LAST:
-        program = _LAST[0]
-        for variable, value in zip(program.model.variables, fresh.variables, strict=True):
-            variable.assign(value)
-        for variable, initial in program.state:
-            variable.assign(initial)
-    else:
-        forget_program()
-        program = _compile_program(key, fresh, trained, trained.arm.training_of(run.config.training), steps, strategy)
-        if program.state:
-            _LAST.append(program)
-    for cohort, weight in trained.lambdas.items():
-        program.lambdas[cohort].assign(weight)
-    return program
-
-
-def _compile_program(
-    key: Any, model: keras.Model, trained: Trained, training: TrainingConfig, steps: int, strategy: Strategy
-) -> _Program:
-    with strategy.scope():
-        lambdas = {name: keras.Variable(0.0, trainable=False, name=f"lambda_{name}") for name in trained.lambdas}
-        objective = trained.make_objective(lambdas, list(outputs_by_name(model)))
-        model.compile(optimizer=make_optimizer(training, steps * training.epochs))
-        model.optimizer.build(model.trainable_variables)
-    state = [*model.optimizer.variables, *state_of(objective)]
-    small = sum(math.prod(variable.shape) for variable in (*state, *model.variables)) <= MOST_SHARED
-    begun = [(variable, keras.ops.convert_to_numpy(variable)) for variable in state] if small else []
-    return _Program(key, model, strip_auxiliary_heads(model), objective, lambdas, begun)
-
-
-def _initial_model(run: RunFolder, seed: int, trained: Trained, counts: TaskCounts, strategy: Strategy) -> keras.Model:
-    arm = trained.arm
-    keras.utils.set_random_seed(seed)
-    with strategy.scope():
-        model = build_model(
-            run.schema,
-            arm.model_of(run.config.model),
-            primary=list(primary_tasks(run.schema)),
-            cohorts=[cohort.name for cohort in trained.tasks],
-            priors=counts.priors,
-        )
-    if arm.frozen is None:
-        return model
-    freeze_attention(model, arm.frozen)
-    if arm.frozen_at == "reference":
-        reference = keras.saving.load_model(run.model_file(seed, arm.reference), compile=False)
-        # By place: the paths of a loaded model's variables are others.
-        for layer, trained_layer in zip(attention_layers(model), attention_layers(reference), strict=True):
-            for variable, value in zip(layer.variables, trained_layer.variables, strict=True):
-                variable.assign(value)
-    return model

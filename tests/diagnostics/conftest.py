@@ -23,8 +23,7 @@ class Tower(keras.layers.Layer):
         return keras.ops.reshape(self.parts[0](X), (-1, FIELDS * OUTPUTS))
 
 
-@pytest.fixture
-def model() -> keras.Model:
+def make_model() -> keras.Model:
     """Drawn so that no gradient is small."""
     keras.utils.set_random_seed(0)
     X = keras.Input((FIELDS, DIM), name="X")
@@ -45,6 +44,28 @@ def model() -> keras.Model:
     for weight in model.weights:
         if "seed" not in weight.path:
             weight.assign(rng.normal(0, 0.5, weight.shape))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.fixture
+def model() -> keras.Model:
+    return make_model()
+
+
+@pytest.fixture(scope="session")
+def made_once() -> tuple[keras.Model, list[np.ndarray]]:
+    """A model, and the values with which it begins."""
+    model = make_model()
+    return model, [np.array(variable) for variable in (*model.variables, *model.optimizer.variables)]
+
+
+@pytest.fixture
+def same_model(made_once) -> keras.Model:
+    """The model that other tests have trained, as it was made: what it has compiled for them serves again."""
+    model, values = made_once
+    for variable, value in zip((*model.variables, *model.optimizer.variables), values, strict=True):
+        variable.assign(value)
     return model
 
 

@@ -7,6 +7,10 @@ from c2al_tf.diagnostics import AttentionDiagnostics, attention_gradients, measu
 from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.training import train
 
+from ..untuned import UNTUNED
+
+OBJECTIVE = weighted_sum_of_tasks()
+
 
 class Logs(keras.callbacks.Callback):
     """What a callback sees that follows."""
@@ -23,15 +27,15 @@ class Logs(keras.callbacks.Callback):
 
 
 def dataset(batch, number: int) -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensors(batch).repeat(number)
+    return tf.data.Dataset.from_tensors(batch).repeat(number).with_options(UNTUNED)
 
 
-def test_rows_and_logs(model, batch, tmp_path) -> None:
+def test_rows_and_logs(same_model, batch, tmp_path) -> None:
     objective = weighted_sum_of_tasks({"young": 0.3, "old": 0.3})
     diagnostics = AttentionDiagnostics(batch, every=3, terms=objective.terms)
     board = keras.callbacks.TensorBoard(str(tmp_path), write_graph=False)
     callbacks = [diagnostics, logs := Logs(), board]
-    train(model, dataset(batch, 4), objective, epochs=2, callbacks=callbacks, jit_compile=False)
+    train(same_model, dataset(batch, 4), objective, epochs=2, callbacks=callbacks, jit_compile=False)
     assert [bool(names) for names in logs.batches] == [False, False, True, False, False, True, False, False]
     assert [row["step"] for row in diagnostics.gradients] == [3] * 6 + [6] * 6
     assert [row["step"] for row in diagnostics.attention] == [3] * 3 + [6] * 3
@@ -51,31 +55,31 @@ def test_rows_and_logs(model, batch, tmp_path) -> None:
     assert list(tmp_path.rglob("events*"))
 
 
-def test_it_changes_no_bit_of_the_training(model, batch) -> None:
-    start = [np.array(variable) for variable in (*model.variables, *model.optimizer.variables)]
-    objective, results = weighted_sum_of_tasks(), []
+def test_it_changes_no_bit_of_the_training(same_model, batch) -> None:
+    variables = (*same_model.variables, *same_model.optimizer.variables)
+    start, results = [np.array(variable) for variable in variables], []
     for callbacks in ([], [AttentionDiagnostics(batch, every=1)]):
-        for variable, value in zip((*model.variables, *model.optimizer.variables), start, strict=False):
+        for variable, value in zip(variables, start, strict=True):
             variable.assign(value)
-        train(model, dataset(batch, 3), objective, callbacks=callbacks, jit_compile=False)
-        results.append(model.get_weights())
+        train(same_model, dataset(batch, 3), OBJECTIVE, callbacks=callbacks, jit_compile=False)
+        results.append(same_model.get_weights())
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_it_measures_the_model_as_it_is(model, batch) -> None:
+def test_it_measures_the_model_as_it_is(same_model, batch) -> None:
     half = tuple(tf.nest.map_structure(lambda values: values[:16], each) for each in batch)
     diagnostics = AttentionDiagnostics(tf.data.Dataset.from_tensor_slices(batch).batch(16), every=4)
-    train(model, dataset(batch, 4), weighted_sum_of_tasks(), callbacks=[diagnostics], jit_compile=False)
-    assert diagnostics.gradients == [{"step": 4, **row} for row in attention_gradients(model, half)]
-    assert diagnostics.attention == [{"step": 4, **row} for row in measure_attention(model, half[0])]
+    train(same_model, dataset(batch, 4), OBJECTIVE, callbacks=[diagnostics], jit_compile=False)
+    assert diagnostics.gradients == [{"step": 4, **row} for row in attention_gradients(same_model, half)]
+    assert diagnostics.attention == [{"step": 4, **row} for row in measure_attention(same_model, half[0])]
 
 
-def test_calls_of_several_steps(model, batch) -> None:
+def test_calls_of_several_steps(same_model, batch) -> None:
     """Steps 1-3, 4-6 and 7: 2, 4 and 6 are reached within the first two calls."""
     diagnostics = AttentionDiagnostics(batch, every=2)
     arguments = {"steps_per_execution": 3, "jit_compile": False}
-    train(model, dataset(batch, 7), weighted_sum_of_tasks(), callbacks=[diagnostics], **arguments)
+    train(same_model, dataset(batch, 7), OBJECTIVE, callbacks=[diagnostics], **arguments)
     assert [row["step"] for row in diagnostics.attention] == [3] * 3 + [6] * 3
 
 
@@ -84,21 +88,21 @@ def test_at_least_every_step(batch) -> None:
         AttentionDiagnostics(batch, every=0)
 
 
-def test_rows_on_disk_go_on_from_the_step_of_a_resumed_training(model, batch, tmp_path) -> None:
+def test_rows_on_disk_go_on_from_the_step_of_a_resumed_training(same_model, batch, tmp_path) -> None:
     """Six steps at once, or three, then all of them with what a killed training measured after its checkpoint."""
-    start = [np.array(variable) for variable in (*model.variables, *model.optimizer.variables)]
-    objective, files = weighted_sum_of_tasks(), [tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"]
+    variables = (*same_model.variables, *same_model.optimizer.variables)
+    start = [np.array(variable) for variable in variables]
+    files = [tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"]
 
     def go(file, epochs, checkpoints):
-        diagnostics = AttentionDiagnostics(batch, every=1, terms=objective.terms, file=file)
+        diagnostics = AttentionDiagnostics(batch, every=1, terms=OBJECTIVE.terms, file=file)
         arguments = {"epochs": epochs, "checkpoints": checkpoints, "jit_compile": False}
-        train(model, dataset(batch, 3), objective, callbacks=[diagnostics], **arguments)
+        train(same_model, dataset(batch, 3), OBJECTIVE, callbacks=[diagnostics], **arguments)
         return diagnostics
 
     whole = go(files[0], 2, None)
-    for variable, value in zip((*model.variables, *model.optimizer.variables), start, strict=False):
+    for variable, value in zip(variables, start, strict=True):
         variable.assign(value)
-    model.optimizer.iterations.assign(0)
     go(files[1], 1, tmp_path / "checkpoints")
     with files[1].open("a") as lines:
         lines.write('{"step": 4, "layer": "fm:0", "entropy": 0.5}\n{"step": 4, "lay')
@@ -117,6 +121,6 @@ def test_what_is_not_finite_is_null_on_disk(model, batch, tmp_path) -> None:
     model.get_layer("tower").trainable = False
     file = tmp_path / "rows.jsonl"
     diagnostics = AttentionDiagnostics(batch, file=file, every=1)
-    train(model, dataset(batch, 1), weighted_sum_of_tasks(), callbacks=[diagnostics], jit_compile=False)
+    train(model, dataset(batch, 1), OBJECTIVE, callbacks=[diagnostics], jit_compile=False)
     assert '"entropy": null' in file.read_text()
     assert np.isnan([row["entropy"] for row in read_diagnostics(file) if row["layer"] == "inner"]).all()

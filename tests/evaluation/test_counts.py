@@ -41,15 +41,32 @@ SHARDINGS = {
 }
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("grouped", [False, True])
-@pytest.mark.parametrize("shards", SHARDINGS.values(), ids=SHARDINGS)
-def test_merged_shards_are_all_rows_at_once(data, shards, weighted, grouped):
+@pytest.fixture(scope="module")
+def whole_of(data):
+    """The evaluation of all rows at once, weighted or not, grouped or not."""
     logits, labels, slices, weights, users = data
-    whole = evaluate_by_cohort(
-        logits, labels, slices, weights=weights if weighted else None, units=users if grouped else None
-    )
-    shards = shards(labels) if callable(shards) else shards
+
+    @functools.cache
+    def evaluate(weighted, grouped):
+        given = {"weights": weights if weighted else None, "units": users if grouped else None}
+        return evaluate_by_cohort(logits, labels, slices, **given)
+
+    return evaluate
+
+
+@pytest.mark.parametrize(
+    ("shards", "weighted", "grouped"),
+    [
+        ("runs of rows", False, False),
+        ("runs of rows", True, True),
+        ("every third", True, False),
+        ("every third", False, True),
+        ("sorted by label", True, True),
+    ],
+)
+def test_merged_shards_are_all_rows_at_once(data, whole_of, shards, weighted, grouped):
+    whole, shards = whole_of(weighted, grouped), SHARDINGS[shards]
+    shards = shards(data[1]) if callable(shards) else shards
     merged = compare_arms(sum(shard(data, rows, weighted, grouped) for rows in shards))
     assert merged.interval == whole.interval
     assert 0 < merged.auc_error < 1e-3
@@ -130,13 +147,13 @@ def test_bad_input(data):
         compare_arms(count_arms(logits, labels, slices), reference="none")
 
 
-def test_models_that_are_counted_one_by_one_join_to_arms(data):
+def test_models_that_are_counted_one_by_one_join_to_arms(data, whole_of):
     logits, labels, slices, weights, users = data
     parts = {
         arm: [count_arms({arm: z}, labels, slices, weights=weights, units=users, exact=True) for z in seeds]
         for arm, seeds in logits.items()
     }
-    assert compare_arms(join_arms(parts)) == evaluate_by_cohort(logits, labels, slices, weights=weights, units=users)
+    assert compare_arms(join_arms(parts)) == whole_of(True, True)
     with pytest.raises(
         ValueError, match="every arm needs the same number of them. Received: {'baseline': 3, 'c2al': 2"
     ):

@@ -218,7 +218,7 @@ def test_train_and_fit_take_the_penalty(jit_compile: bool) -> None:
     rows = tf.data.Dataset.from_tensors(ROWS)
     losses, weights = {}, {}
     for penalty in (0.0, 10.0):
-        for way in ("train", "fit"):
+        for way in ("train", "fit") if penalty else ("fit",):  # tests/training have the two alike without one
             model = in_a_model(density_penalty=penalty)
             bce = keras.losses.BinaryCrossentropy(from_logits=True)
             model.compile(keras.optimizers.SGD(0.1), {"primary": bce}, jit_compile=jit_compile)
@@ -231,10 +231,9 @@ def test_train_and_fit_take_the_penalty(jit_compile: bool) -> None:
     model = in_a_model(density_penalty=10.0)
     model(ROWS[0], training=True)
     assert losses["fit", 10.0] - losses["fit", 0.0] == pytest.approx(float(sum(model.losses)), rel=1e-5)
-    for penalty in (0.0, 10.0):
-        assert losses["train", penalty] == pytest.approx(losses["fit", penalty], rel=1e-6)
-        for ours, theirs in zip(weights["train", penalty], weights["fit", penalty], strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert losses["train", 10.0] == pytest.approx(losses["fit", 10.0], rel=1e-6)
+    for ours, theirs in zip(weights["train", 10.0], weights["fit", 10.0], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(weights["fit", 0.0], weights["fit", 10.0], strict=True))
 
 
@@ -244,7 +243,8 @@ def test_the_penalty_makes_attention_dense() -> None:
     model = keras.Model(x, layer(x))
     before = float(attention_sparsity(layer.static_attention))
     model.compile(keras.optimizers.Adam(0.05), loss=lambda y, G: 0.0 * G, jit_compile=False)
-    model.fit(ROWS[0], ROWS[0][..., :2], epochs=50, verbose=0)
+    rows = np.tile(ROWS[0], (50, 1, 1))  # 50 steps, each on all rows
+    model.fit(rows, rows[..., :2], batch_size=len(ROWS[0]), shuffle=False, verbose=0)
     assert float(attention_sparsity(layer.static_attention)) < 0.05 < before
 
 
@@ -296,8 +296,7 @@ def test_what_passes_through_a_frozen_attention() -> None:
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("what", ["weights", "activations"])
-@pytest.mark.parametrize("optimizer", ["FlatAdam", "AdamW"])
+@pytest.mark.parametrize(("what", "optimizer"), [("weights", "AdamW"), ("activations", "FlatAdam")])
 def test_no_optimizer_touches_a_frozen_attention(what: str, optimizer: str, tmp_path) -> None:
     import tensorflow as tf
 

@@ -124,19 +124,28 @@ def test_good_rows_are_prepared(prepare, tmp_path, suffix) -> None:
     ],
 )
 def test_cohorts_that_do_not_fit_their_columns_are_found_before_training(c2al, tmp_path, cohorts, message) -> None:
+    """Some also by the same command again, which finds the rows prepared."""
     for stem in ("train-0", "validation", "test"):
         write(tmp_path / f"{stem}.parquet", good_rows() | {"tags": np.full((ROWS, 3), "x", object)})
     text = CONFIG.replace("    axes", "      - {{name: tags, kind: categorical, length: 3}}\n    axes")
     (tmp_path / "config.yaml").write_text(text.format(suffix="parquet") + f"cohorts:\n  {cohorts}\n")
-    for _ in range(2):  # The same command again finds the rows prepared.
+    for _ in range(2 if "Received" in message else 1):
         outcome = c2al("prepare", tmp_path / "config.yaml", "--data", tmp_path, "--run-dir", tmp_path / "run")
         assert (outcome.status, outcome.error.count("c2al: ")) == (1, 1)
         assert message in outcome.error
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize("name", ["train-1", "test"])
-@pytest.mark.parametrize("value", [2.0, -1.0, 0.5, np.nan])
+@pytest.mark.parametrize(
+    ("suffix", "name", "value"),
+    [
+        ("parquet", "train-1", -1.0),
+        ("csv", "train-1", 0.5),
+        ("tfrecord", "train-1", np.nan),
+        ("parquet", "test", np.nan),
+        ("csv", "test", np.nan),
+        ("tfrecord", "test", 2.0),
+    ],
+)
 def test_a_label_outside_0_and_1(prepare, tmp_path, suffix, name, value) -> None:
     says = prepare(suffix, put("y", value), name)
     received = "null or NaN" if np.isnan(value) else value

@@ -12,6 +12,7 @@ from c2al_tf.training import compilation, evaluate, train
 from c2al_tf.training.checkpoint import Checkpoints
 from c2al_tf.types import Array, member_of
 
+from ..untuned import UNTUNED
 from .killed import KillAt, KilledError
 
 STEPS, BATCH = 45, 8  # losses are read, and checkpoints saved, after 20, 40 and 45 steps
@@ -30,7 +31,7 @@ def rows(skip: int = 0) -> tf.data.Dataset:
     x = rng.normal(size=(STEPS * BATCH, 3)).astype("float32")
     young = (x[:, 0] > 1).astype("float32")
     labels = {"primary": (rng.random(len(x)) < 0.2 + 0.6 * young).astype("float32"), member_of("young"): young}
-    return tf.data.Dataset.from_tensor_slices(({"x": x}, labels)).batch(BATCH).skip(skip)
+    return tf.data.Dataset.from_tensor_slices(({"x": x}, labels)).batch(BATCH).skip(skip).with_options(UNTUNED)
 
 
 def values(model: keras.Model, objective: GroupDRO) -> list[Array]:

@@ -12,6 +12,8 @@ from c2al_tf.config import TrainingConfig
 from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.training import make_optimizer, train
 
+from ..untuned import UNTUNED
+
 TABLES = TrainingConfig(learning_rate=0.05, table_optimizer="row_wise_adagrad")
 
 
@@ -42,7 +44,7 @@ def rows() -> tf.data.Dataset:
     rng = np.random.default_rng(0)
     labels = {task: rng.integers(0, 2, 36) for task in ("primary", "young")}
     x = {"ids": rng.integers(0, 9, (36, 3)).astype("int32")}
-    return tf.data.Dataset.from_tensor_slices((x, labels)).batch(8)  # the last batch is smaller
+    return tf.data.Dataset.from_tensor_slices((x, labels)).batch(8).with_options(UNTUNED)  # the last is smaller
 
 
 def values(model: keras.Model) -> list[np.ndarray]:

@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import numpy as np
@@ -21,9 +22,15 @@ NUMBERED = Schema((CategoricalFeature("row", "int64", vocabulary=tuple(range(10_
 pytestmark = pytest.mark.usefixtures("small_windows")
 
 
+@functools.cache
+def encoder():
+    """One for all: its table, and what is traced for it, take longer than the rows."""
+    return FeatureEncoder(NUMBERED)
+
+
 def order(paths, **options):
     """Row numbers in the order in which they come, without padding."""
-    batches = make_dataset(paths, NUMBERED, 16, **options).as_numpy_iterator()
+    batches = make_dataset(paths, NUMBERED, 16, encoder=encoder(), **options).as_numpy_iterator()
     return [int(row) - 2 for x, _, weight in batches for row, w in zip(x["row"], weight, strict=True) if w]
 
 
@@ -111,13 +118,14 @@ def test_shuffling_mixes_rows_of_distant_row_groups(numbered):
     assert {row // 30 for row in order(numbered[:1], shuffle=True)[:100]} != {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "csv", "tfrecord"])
-@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(
+    ("suffix", "shuffle"), [("parquet", False), ("parquet", True), ("csv", False), ("tfrecord", True)]
+)
 def test_skipping_batches_leaves_the_others_as_they_are(numbered, write, suffix, shuffle):
     (batch,) = read_columns(numbered[0], NUMBERED.columns)
     paths = numbered if suffix == "parquet" else [write(numbered[0].with_suffix(f".{suffix}"), batch, NUMBERED)]
     whole = order(paths, shuffle=shuffle, seed=3, epoch=1)
-    for skip in (0, 1, 4, 6, 7, 14, 40):
+    for skip in (1, 6, 7, 14, 40):
         assert order(paths, shuffle=shuffle, seed=3, epoch=1, skip_batches=skip) == whole[16 * skip :], skip
 
 

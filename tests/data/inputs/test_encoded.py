@@ -1,6 +1,7 @@
 """Rows encoded once give the batches that files give, bit for bit, whatever is asked of them."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from c2al_tf.data.columns.shards import write_parquet
 from c2al_tf.data.inputs import encoded
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.encoded import encode_rows
+from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.data.inputs.sharding import Shard
 from c2al_tf.types import member_of
 
@@ -26,8 +28,11 @@ def files(tmp_path, schema, rows, write):
     return [write(tmp_path / "data" / f"{i}.parquet", rows(110, seed=i), schema) for i in range(3)]
 
 
+encoder_of = functools.cache(FeatureEncoder)
+
+
 def elements(rows, schema, **options):
-    return list(make_dataset(rows, schema, 16, **options).as_numpy_iterator())
+    return list(make_dataset(rows, schema, 16, encoder=encoder_of(schema), **options).as_numpy_iterator())
 
 
 @pytest.mark.parametrize(

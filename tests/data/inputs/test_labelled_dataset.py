@@ -27,6 +27,11 @@ def dataset(label, *weight, batch=2):
     return tf.data.Dataset.from_tensor_slices((COLUMNS, label, *weight)).batch(batch)
 
 
+def mapped(data, function):
+    """Without AutoGraph, which parses this whole file for each lambda."""
+    return data.map(tf.autograph.experimental.do_not_convert(function))
+
+
 def labels_of(data):
     batches = [element[1] for element in data.as_numpy_iterator()]
     return {task: np.concatenate([batch[task] for batch in batches]) for task in batches[0]}
@@ -183,7 +188,7 @@ def test_only_what_the_model_reads_is_kept(keep, names):
 
 def test_keep_of_what_is_not_there():
     for keep, received in ((["income", "age"], "income"), (age_model("dict"), "surface"), ([], "")):
-        data = dataset(LABEL).map(lambda x, y: ({"age": x["age"], "city": x["city"]}, y))
+        data = mapped(dataset(LABEL), lambda x, y: ({"age": x["age"], "city": x["city"]}, y))
         with pytest.raises(
             ValueError, match=rf"`keep` must be .*Received: \[.*{received}.*there are \['age', 'city'\]"
         ):
@@ -195,7 +200,7 @@ def test_columns_may_come_from_anywhere():
     data = add_cohort_labels(features, [YOUNG], columns=lambda x: {"age": x[:, 1]})
     assert data.element_spec[0] == tf.TensorSpec((None, 2), tf.float32)
     np.testing.assert_array_equal(labels_of(data)["young"][:, 0], cohort_labels(COLUMNS, LABEL, [YOUNG])["young"])
-    nested = dataset(LABEL).map(lambda x, y: ({"raw": x, "encoded": x["age"]}, y))
+    nested = mapped(dataset(LABEL), lambda x, y: ({"raw": x, "encoded": x["age"]}, y))
     data = add_cohort_labels(nested, [YOUNG], columns=lambda x: x["raw"], keep=["encoded"])
     assert list(data.element_spec[0]) == ["encoded"]
     np.testing.assert_array_equal(labels_of(data)["young"][:, 0], cohort_labels(COLUMNS, LABEL, [YOUNG])["young"])
@@ -244,7 +249,7 @@ def test_class_weights(weight, expected):
 
 
 def test_a_weight_of_none():
-    data = dataset(LABEL).map(lambda x, y: (x, y, None))
+    data = mapped(dataset(LABEL), lambda x, y: (x, y, None))
     assert next(iter(add_cohort_labels(data, [YOUNG])))[2] is None
     assert weights_of(add_cohort_labels(data, [YOUNG], class_weight={0: 2, 1: 5})) == [5, 5, 5, 5, 5, 2]
 
@@ -267,7 +272,7 @@ def test_class_weights_train_as_those_of_fit_do(by_task):
         model = keras.Model({"age": x}, heads if len(heads) > 1 else heads["primary"])
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
         losses = dict.fromkeys(heads, loss) if len(heads) > 1 else loss
-        model.compile(keras.optimizers.SGD(0.5), losses, loss_weights)
+        model.compile(keras.optimizers.SGD(0.5), losses, loss_weights, jit_compile=False)
         model.fit(data, shuffle=False, verbose=0, **options)
         return [weight.numpy() for weight in model.weights if not weight.path.startswith("young")]
 
@@ -326,36 +331,36 @@ USERS = [
     for cohort in COHORTS
 ]
 FORMS = {
-    "columns (batch, 1)": (BATCHES.map(lambda x, y: (expanded(x), y)), {}),
-    "all (batch, 1)": (BATCHES.map(lambda x, y: expanded((x, y))), {}),
-    "sparse": (SERIALIZED.batch(2, drop_remainder=True).map(parsed(VAR_LEN)), {}),
-    "ragged": (SERIALIZED.batch(2, drop_remainder=True).map(parsed(RAGGED)), {}),
-    "rows": (ROWS, {}),
-    "rows of (1,)": (ROWS.map(lambda x, y: (expanded(x), y)), {}),
-    "rows with a label (1,)": (ROWS.map(lambda x, y: (x, y[tf.newaxis])), {}),
-    "sparse rows": (SERIALIZED.map(parsed(VAR_LEN, tf.io.parse_single_example)), {}),
-    "ragged rows": (SERIALIZED.map(parsed(RAGGED, tf.io.parse_single_example)), {}),
-    "dicts of dicts": (BATCHES.map(lambda x, y: ({"user": x}, y)), {"cohorts": USERS}),
-    "a tuple of features": (
-        BATCHES.map(lambda x, y: (tuple(x.values()), y)),
+    "columns (batch, 1)": lambda: (mapped(BATCHES, lambda x, y: (expanded(x), y)), {}),
+    "all (batch, 1)": lambda: (mapped(BATCHES, lambda x, y: expanded((x, y))), {}),
+    "sparse": lambda: (mapped(SERIALIZED.batch(2, drop_remainder=True), parsed(VAR_LEN)), {}),
+    "ragged": lambda: (mapped(SERIALIZED.batch(2, drop_remainder=True), parsed(RAGGED)), {}),
+    "rows": lambda: (ROWS, {}),
+    "rows of (1,)": lambda: (mapped(ROWS, lambda x, y: (expanded(x), y)), {}),
+    "rows with a label (1,)": lambda: (mapped(ROWS, lambda x, y: (x, y[tf.newaxis])), {}),
+    "sparse rows": lambda: (mapped(SERIALIZED, parsed(VAR_LEN, tf.io.parse_single_example)), {}),
+    "ragged rows": lambda: (mapped(SERIALIZED, parsed(RAGGED, tf.io.parse_single_example)), {}),
+    "dicts of dicts": lambda: (mapped(BATCHES, lambda x, y: ({"user": x}, y)), {"cohorts": USERS}),
+    "a tuple of features": lambda: (
+        mapped(BATCHES, lambda x, y: (tuple(x.values()), y)),
         {"columns": lambda x: dict(zip(COLUMNS, x, strict=True))},
     ),
-    "serialized": (
-        tf.data.Dataset.zip(SERIALIZED, ROWS.map(lambda _, y: y)).batch(2, drop_remainder=True),
+    "serialized": lambda: (
+        tf.data.Dataset.zip(SERIALIZED, mapped(ROWS, lambda _, y: y)).batch(2, drop_remainder=True),
         {"parse": VAR_LEN | {"other": tf.io.FixedLenFeature([], tf.string)}},
     ),
-    "serialized, the label too": (
+    "serialized, the label too": lambda: (
         SERIALIZED.batch(2, drop_remainder=True),
         {"parse": VAR_LEN | ROW_LABEL, "label_key": "label"},
     ),
-    "serialized rows": (SERIALIZED, {"parse": RAGGED | ROW_LABEL, "label_key": "label"}),
-    "a dict alone": (BATCHES.map(lambda x, y: x | {"clicked": y}), {"label_key": "clicked"}),
-    "a dict alone, and columns": (
-        BATCHES.map(lambda x, y: {"raw": x, "clicked": y}),
+    "serialized rows": lambda: (SERIALIZED, {"parse": RAGGED | ROW_LABEL, "label_key": "label"}),
+    "a dict alone": lambda: (mapped(BATCHES, lambda x, y: x | {"clicked": y}), {"label_key": "clicked"}),
+    "a dict alone, and columns": lambda: (
+        mapped(BATCHES, lambda x, y: {"raw": x, "clicked": y}),
         {"label_key": "clicked", "columns": lambda x: x["raw"]},
     ),
-    "a dict of dicts alone": (
-        BATCHES.map(lambda x, y: {"user": x, "labels": {"clicked": y}}),
+    "a dict of dicts alone": lambda: (
+        mapped(BATCHES, lambda x, y: {"user": x, "labels": {"clicked": y}}),
         {"label_key": "labels/clicked", "cohorts": USERS},
     ),
 }
@@ -363,13 +368,13 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_has_the_labels_of_numpy_arrays(form):
-    given, options = FORMS[form]
+    given, options = FORMS[form]()
     options = {"cohorts": COHORTS} | options
     data = add_cohort_labels(given, options.pop("cohorts"), **options)
     before, after = features_of(given.element_spec), features_of(data.element_spec)
     assert {name: after[name] for name in before} == before if isinstance(before, dict) else after == before
-    labels = data.map(lambda *element: element[1] if len(element) > 1 else element[0])
-    labels = labels.map(lambda x: {name: x[name] for name in EXPECTED})
+    labels = mapped(data, lambda *element: element[1] if len(element) > 1 else element[0])
+    labels = mapped(labels, lambda x: {name: x[name] for name in EXPECTED})
     labels = labels.batch(2, drop_remainder=True) if "row" in form else labels
     assert labels.element_spec == dict.fromkeys(EXPECTED, tf.TensorSpec((2, 1), tf.float32))
     batches = list(labels.as_numpy_iterator())
@@ -427,7 +432,7 @@ def test_weights_of_rows():
 
 
 def test_a_dict_alone_that_does_not_fit():
-    data = BATCHES.map(lambda x, y: x | {"clicked": y})
+    data = mapped(BATCHES, lambda x, y: x | {"clicked": y})
     for options in ({"class_weight": {0: 1, 1: 2}}, {"design": "masked"}):
         with pytest.raises(ValueError, match="`class_weight`, and the design 'masked', .* Received: a dict"):
             add_cohort_labels(data, [YOUNG], label_key="clicked", **options)

@@ -1,3 +1,4 @@
+import functools
 from itertools import chain
 
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given, strategies as st
 
 from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.data.inputs.dataset import make_dataset
+from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.data.inputs.sharding import Shard, deal
 from c2al_tf.schema import CategoricalFeature, Schema
 
@@ -16,9 +18,15 @@ NUMBERED = Schema((CategoricalFeature("row", "int64", vocabulary=tuple(range(10_
 SHUFFLED = {"shuffle": True, "seed": 3, "epoch": 1}
 
 
+@functools.cache
+def encoder():
+    """One for all: its table, and what is traced for it, take longer than the rows."""
+    return FeatureEncoder(NUMBERED)
+
+
 def batches(paths, size=16, **options):
     """(row numbers, weights) of each batch."""
-    elements = make_dataset(paths, NUMBERED, size, **options).as_numpy_iterator()
+    elements = make_dataset(paths, NUMBERED, size, encoder=encoder(), **options).as_numpy_iterator()
     return [((x["row"] - 2).tolist(), weight.tolist()) for x, _, weight in elements]
 
 
@@ -45,8 +53,16 @@ def as_format(numbered, write):
     return convert
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "tfrecord"])
-@pytest.mark.parametrize("options", [{}, SHUFFLED, SHUFFLED | {"skip_batches": 9}, SHUFFLED | {"drop_remainder": True}])
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("parquet", {}),
+        ("parquet", SHUFFLED),
+        ("parquet", SHUFFLED | {"drop_remainder": True}),
+        ("tfrecord", {}),
+        ("tfrecord", SHUFFLED | {"skip_batches": 9}),
+    ],
+)
 def test_by_rows_all_workers_see_the_batches_of_one_process(as_format, suffix, options):
     paths = as_format(suffix)
     whole = batches(paths, **options)
@@ -56,7 +72,7 @@ def test_by_rows_all_workers_see_the_batches_of_one_process(as_format, suffix, o
     assert together(shards) == whole
 
 
-@pytest.mark.parametrize("size", [4, 8, 12, 20, 100, 400])
+@pytest.mark.parametrize("size", [4, 12, 100, 400])
 def test_by_rows_with_batches_of_any_size(numbered, size):
     # 400 rows are more than a window, 4 fewer than a chunk; neither divides the other.
     shards = [batches(numbered, size, shard=Shard(index, 4), **SHUFFLED) for index in range(4)]
@@ -78,8 +94,9 @@ def test_rows_of_other_workers_are_not_encoded(numbered, monkeypatch):
     assert len(encoded) == 4 * 32
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "csv", "tfrecord"])
-@pytest.mark.parametrize("options", [{}, SHUFFLED])
+@pytest.mark.parametrize(
+    ("suffix", "options"), [("parquet", {}), ("parquet", SHUFFLED), ("csv", SHUFFLED), ("tfrecord", {})]
+)
 def test_by_files_every_row_goes_to_one_worker(as_format, suffix, options):
     shards = [batches(as_format(suffix), 12, shard=Shard(index, 3, by="files"), **options) for index in range(3)]
     assert len({len(shard) for shard in shards}) == 1
@@ -91,14 +108,13 @@ def test_by_files_every_row_goes_to_one_worker(as_format, suffix, options):
         assert weights == sorted(weights, reverse=True)
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "tfrecord"])
-@pytest.mark.parametrize("options", [{}, SHUFFLED])
+@pytest.mark.parametrize(("suffix", "options"), [("parquet", {}), ("parquet", SHUFFLED), ("tfrecord", SHUFFLED)])
 def test_by_files_skipping_batches_leaves_the_others_as_they_are(as_format, suffix, options):
     paths = as_format(suffix)
     for index in range(2):
         whole = batches(paths, shard=Shard(index, 2, by="files"), **options)
         # Also into, and past, the end of the worker with fewer rows.
-        for skip in (1, 7, 30, len(whole) - 1, len(whole)):
+        for skip in (7, 30, len(whole)):
             assert batches(paths, shard=Shard(index, 2, by="files"), skip_batches=skip, **options) == whole[skip:]
 
 

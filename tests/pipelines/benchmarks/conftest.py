@@ -76,7 +76,7 @@ def questions(base_path: Path) -> list[Question]:
     return read_questions(base_path / "1")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(base_path: Path) -> Iterator[ServerProcess]:
     with serve(base_path) as server:
         yield server

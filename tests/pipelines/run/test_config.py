@@ -63,9 +63,10 @@ def prepared(c2al, monkeypatch, tmp_path):
 def test_every_configuration_is_read_and_survives_the_run_folder(prepared, tmp_path, name) -> None:
     config = prepared(CONFIGS / f"{name}.yaml")
     assert config.data.name.startswith(
-        {"demo": "synthetic_ads", "planted_arms": "synthetic_ads", "planted_alternatives": "synthetic_ads"}.get(
-            name, name.partition("_")[0]
-        )
+        dict.fromkeys(
+            ("demo", "planted_arms", "planted_alternatives", "planted_overall", "planted_curves", "tuned_worlds"),
+            "synthetic_ads",
+        ).get(name, name.partition("_")[0])
     )
     assert commands._opened(Namespace(run_dir=tmp_path / "run")).config == config
 

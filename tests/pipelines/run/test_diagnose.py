@@ -60,6 +60,7 @@ def chosen_of(path):
     return [{"name": pair[role]} for role in ("head", "tail")]
 
 
+@pytest.mark.slow
 def test_lambda_a_hundred(diagnosed) -> None:
     text = diagnosed(cohorts__lambdas="[100]")
     assert "overall worse: NE_diff over all rows is +" in text

@@ -1,0 +1,147 @@
+"""The answer of `c2al tune`: on the terminal, as Markdown and JSON, and as a configuration to go on with."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from rich.markup import escape
+from rich.table import Table
+
+from c2al_tf.cohorts import Cohort
+from c2al_tf.evaluation import ALL, REST
+from c2al_tf.files import replace_file, write_json
+
+from ..run.arms import BASELINE, C2AL, Arm, Choice
+from ..run.config import GivenCohort, RunConfig
+from ..run.folder import RunFolder
+from ..run.run import console
+from .search import Candidate
+from .tune import Tuned
+
+CONFIGURATION = "recommended.yaml"
+_COLOURS = {"use": "green", "do not use": "red", "undecided": "bold"}
+_NO_PAIR = "No pair of cohorts passes the guard: noise explains what the baseline treats differently."
+
+
+def reason_of(tuned: Tuned) -> str:
+    """Why the answer is what it is, in a sentence or two."""
+    if tuned.recommendation is None:
+        return _NO_PAIR
+    return tuned.recommendation.reason({cohort.name: str(cohort) for cohort in tuned.cohorts})
+
+
+def write_answer(run: RunFolder, tuned: Tuned) -> None:
+    """Writes `tune.json`, `tune.md`, and `recommended.yaml` if there is a best configuration, whatever the answer."""
+    write_json(run.path / "tune.json", to_json(tuned))
+    with replace_file(run.path / "tune.md") as temporary:
+        temporary.write_text(as_markdown(run.config.title, tuned))
+    if tuned.candidates:
+        recommended = recommended_config(run.config, tuned.candidates[0].arm, tuned.cohorts)
+        with replace_file(run.path / CONFIGURATION) as temporary:
+            temporary.write_text(yaml.safe_dump(recommended.to_json(), sort_keys=False))
+
+
+def recommended_config(config: RunConfig, best: Arm, cohorts: Sequence[Cohort]) -> RunConfig:
+    """A configuration for `c2al run` that trains the best arm on its cohorts, which it need not find again."""
+    lambdas = config.cohorts.lambdas if best.lambdas is None else best.lambdas
+    given = tuple(GivenCohort.of(cohort) for cohort in cohorts)
+    arms: tuple[Arm, ...] = ()
+    if best.objective != "sum":
+        arms = (Arm(BASELINE), Arm(C2AL, cohorts=Choice(), objective=best.objective))
+    return dataclasses.replace(
+        config, cohorts=dataclasses.replace(config.cohorts, given=given, axes=(), lambdas=lambdas), arms=arms
+    )
+
+
+def to_json(tuned: Tuned) -> dict[str, Any]:
+    """The form of `tune.json`."""
+    answer: dict[str, Any] = {"answer": tuned.answer, "reason": reason_of(tuned)}
+    if tuned.recommendation is not None and tuned.evaluation is not None:
+        needed = tuned.recommendation.needed
+        answer |= {
+            "gains": list(tuned.recommendation.gains),
+            "losses": list(tuned.recommendation.losses),
+            "worth": tuned.recommendation.worth,
+            "needed": None if needed is None else dataclasses.asdict(needed),
+            "cohorts": [cohort.to_json() for cohort in tuned.cohorts],
+            "weights": weights_of(tuned.candidates[0].arm),
+            "seeds": list(tuned.seeds),
+            "metrics": tuned.evaluation.to_json(C2AL),
+        }
+    tried = [
+        {
+            "pair": _pair(candidate),
+            "weights": weights_of(candidate.arm),
+            "by_seed": list(candidate.by_seed),
+            "finished": candidate.finished,
+        }
+        for candidate in tuned.candidates
+    ]
+    return answer | {"tried": tried}
+
+
+def weights_of(arm: Arm) -> str:
+    """The weights of an arm's tasks in words."""
+    return "learnt" if arm.lambdas is None else " and ".join(f"{weight:g}" for weight in arm.lambdas)
+
+
+def _pair(candidate: Candidate) -> str:
+    choice = candidate.arm.cohorts
+    return "given" if choice is None or choice.by == "targeted" else f"{choice.rank + 1}"
+
+
+def as_markdown(title: str, tuned: Tuned) -> str:
+    """The answer and what was tried."""
+    lines = [f"# {title}", "", f"**{tuned.answer.capitalize()}.** {reason_of(tuned)}", ""]
+    if tuned.evaluation is not None:
+        lines += [f"Cohorts: {' | '.join(map(str, tuned.cohorts))}; weights {weights_of(tuned.candidates[0].arm)}.", ""]
+        lines += ["| slice | NE_diff in percent [95 % interval] |", "|---|---|"]
+        lines += [f"| {name} | {interval} |" for name, interval in _differences(tuned)]
+        lines += ["", f"{tuned.evaluation.interval} Seeds {tuned.seeds[0]} to {tuned.seeds[-1]}, none of the search."]
+    if tuned.candidates:
+        lines += ["", "Tried, by NE_diff on the validation rows (percent, mean over the seeds reached):", ""]
+        lines += ["| pair, by divergence | lambdas, head and tail | seeds | NE_diff |", "|---|---|---|---|"]
+        for candidate in tuned.candidates:
+            cells = (_pair(candidate), weights_of(candidate.arm), len(candidate.by_seed), f"{candidate.mean:+.3f}")
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _differences(tuned: Tuned) -> list[tuple[str, str]]:
+    if tuned.evaluation is None:
+        return []
+    words = {ALL: "all rows", **{cohort.name: str(cohort) for cohort in tuned.cohorts}, REST: "everyone else"}
+    found = []
+    for name, word in words.items():
+        difference = tuned.evaluation.ne_diff[C2AL][name]
+        percent = "-" if difference.percent is None else f"{difference.percent:+.3f}"
+        interval = "" if difference.low is None else f" [{difference.low:+.3f}, {difference.high:+.3f}]"
+        found.append((word, percent + interval))
+    return found
+
+
+def print_answer(run: RunFolder, tuned: Tuned) -> None:
+    """Prints the answer, what was tried, and how to go on."""
+    if tuned.candidates:
+        table = Table(
+            title="Tried on the validation rows",
+            caption="NE_diff in percent, mean over the seeds",
+            caption_justify="left",
+        )
+        for name in ("pair, by divergence", "lambdas, head and tail", "seeds", "NE_diff"):
+            table.add_column(name, justify="right")
+        for candidate in tuned.candidates:
+            cells = (_pair(candidate), weights_of(candidate.arm), len(candidate.by_seed), f"{candidate.mean:+.3f}")
+            table.add_row(*map(str, cells))
+        console.print(table)
+        console.print(
+            escape(f"Best: {' | '.join(map(str, tuned.cohorts))}; weights {weights_of(tuned.candidates[0].arm)}")
+        )
+    for name, interval in _differences(tuned):
+        console.print(escape(f"  {interval:28} {name}"))
+    console.print(f"\n[{_COLOURS[tuned.answer]}]{tuned.answer.upper()}[/]. {escape(reason_of(tuned))}")
+    console.print(f"Written: {run.path / 'tune.md'}, tune.json beside it")
+    if tuned.candidates:
+        file = run.path / CONFIGURATION
+        console.print(f"Train and export it: c2al run {file} --run-dir {run.path}-recommended")
