@@ -1,9 +1,10 @@
 """Use an arm, do not use it, or measure more: what its intervals say, and what would decide."""
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from .comparison import Evaluation
 from .counts import ALL
@@ -91,6 +92,17 @@ class Recommendation:
             f"{seen}: neither a gain nor its absence is shown. If the figure stays, this would decide: {self.needed}."
         )
 
+    def to_json(self, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The form of a report's files; `labels` are words for slices."""
+        return {
+            "answer": self.answer,
+            "reason": self.reason(labels),
+            "gains": list(self.gains),
+            "losses": list(self.losses),
+            "worth": self.worth,
+            "needed": None if self.needed is None else str(self.needed),
+        }
+
 
 def recommend(
     evaluation: Evaluation, arm: str, targeted: Sequence[str] = (), *, worth: float = WORTH
@@ -150,10 +162,16 @@ def _needed(overall: NEDifference, num_named: int, worth: float) -> Needed:
         return 100 * more.margin_of(num_named) < -percent or 100 * more.margin < percent + worth
 
     now = variation.num_seeds
-    seeds = next((k for k in range(now + 1, MOST_SEEDS + 1) if decides(k, 1.0)), None)
+    more = range(now + 1, MOST_SEEDS + 1)
+
+    def fewest_seeds(rows: float) -> int | None:
+        """By bisection: an interval narrows with every seed."""
+        at = bisect.bisect_left(more, True, key=lambda seeds: decides(seeds, rows))
+        return more[at] if at < len(more) else None
+
+    seeds = fewest_seeds(1.0)
     rows = next((f for f in _ROWS if decides(now, f)), None)
     both = None
     if seeds is None and rows is None:
-        pairs = ((k, f) for f in _ROWS for k in range(now + 1, MOST_SEEDS + 1) if decides(k, f))
-        both = next(pairs, None)
+        both = next(((k, f) for f in _ROWS if (k := fewest_seeds(f)) is not None), None)
     return Needed(seeds, rows, both)

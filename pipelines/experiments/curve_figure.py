@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from c2al_tf.evaluation import ALL, REST
 
-from ..report.figures import BLUE, GREY, ORANGE, STYLE, as_svg
+from ..report.drawing import BLUE, GREY, ORANGE, STYLE, as_svg
 
 _SLICES = {
     ALL: ("overall", "#111827"),

@@ -8,6 +8,7 @@ from tqdm import tqdm
 from c2al_tf.cohorts import Cohort
 from c2al_tf.training.distribution import Strategy, make_strategy
 
+from ..report.evidence import brief, label
 from ..run.arms import BASELINE
 from ..run.evaluation import TestRows, evaluate_arm, read_test_rows
 from ..run.folder import RunFolder
@@ -22,7 +23,7 @@ from .results import print_results, write_results
 
 
 def run_experiment(run: RunFolder) -> list[Result]:
-    """Trains what is not trained yet, evaluates every arm, writes `results.parquet`, `.json` and `.md`, and figures.
+    """Trains what is not trained yet, evaluates every arm, writes `results.*`, figures and `report.html`.
 
     These are written anew after each arm, with the arms so far: a long grid can be read while it runs. Baselines come
     first: cohorts are found in their predictions. Then every choice of cohorts is made, so that an arm without any
@@ -49,7 +50,7 @@ def run_experiment(run: RunFolder) -> list[Result]:
             results.append(_evaluate(run, name, rows))
             write_results(run, results)
     print_results(run, results)
-    console.print(f"Results: {run.path / 'results.md'}, results.parquet beside it")
+    console.print(f"Results: {run.path / 'report.html'}, results.md and results.parquet beside it")
     console.print(f"Time:    {time.perf_counter() - start:.0f} s")
     return results
 
@@ -86,4 +87,5 @@ def _evaluate(run: RunFolder, name: str, rows: TestRows) -> Result:
     }
     cohorts, lambdas = tuple(map(str, trained.cohorts)), tuple(trained.lambdas.values())
     divergence = arm_divergence(run, arm, trained.cohorts)
-    return Result(arm, tuple(seeds), cohorts, evaluation, lambdas, divergence, probes)
+    targeted = {cohort.name: brief(label(cohort)) for cohort in trained.cohorts if cohort.name in rows.slices}
+    return Result(arm, tuple(seeds), cohorts, evaluation, lambdas, divergence, probes, targeted)

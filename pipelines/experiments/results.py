@@ -13,27 +13,20 @@ from c2al_tf.evaluation import ALL, REST
 from c2al_tf.evaluation.intervals import NEDifference
 from c2al_tf.files import replace_file, write_json
 
+from ..report.drawing import Drawing
+from ..report.evidence import slice_labels
+from ..report.page import HEADLINES
 from ..run.folder import RunFolder
 from ..run.run import console
 from .figures import draw_figures
-from .result import Result
+from .report import write_experiment_report
+from .result import Result, corrected
 
 _FIGURES = ("rows", "positives", "ne", "log_loss", "auc", "calibration")
 
 
-def corrected(difference: NEDifference, num_arms: int) -> tuple[float | None, float | None]:
-    """The interval that holds for all arms at once, in 95 % of experiments (Bonferroni): the best of many is lucky.
-
-    None with one seed: how much another changes is not known.
-    """
-    if difference.variation is None or difference.percent is None or difference.variation.num_seeds == 1:
-        return None, None
-    margin = 100 * difference.variation.margin_of(num_arms)
-    return difference.percent - margin, difference.percent + margin
-
-
 def write_results(run: RunFolder, results: Sequence[Result]) -> None:
-    """Writes `results.parquet` (arm, seed, slice, metric, value), `results.json` and `results.md`."""
+    """Writes `results.parquet` (arm, seed, slice, metric, value), `results.json`, `results.md` and `report.html`."""
     rows = [row for result in results for row in _tidy(result)]
     # An arm that is the reference of several is in each one's evaluation.
     columns = dict(
@@ -41,15 +34,18 @@ def write_results(run: RunFolder, results: Sequence[Result]) -> None:
     )
     with replace_file(run.path / "results.parquet") as temporary:
         pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), temporary)
-    write_json(run.path / "results.json", [_to_json(result, _num_arms(run)) for result in results])
-    figures = draw_figures(results, {name: _title(name) for name in _shown(run)}, run.config.cohorts.lambdas)
+    labels = slice_labels(run.discovery)
+    write_json(run.path / "results.json", [_to_json(result, _num_arms(run), labels) for result in results])
+    titles = {name: labels[name] for name in _shown(run)}
+    figures = draw_figures(results, titles, run.config.cohorts.lambdas)
     for stale in {"arms.svg", "lambdas.svg", "divergence.svg"} - {*figures}:
         (run.path / stale).unlink(missing_ok=True)
-    for name, svg in figures.items():
+    for name, drawing in figures.items():
         with replace_file(run.path / name) as temporary:
-            temporary.write_text(svg)
+            temporary.write_text(drawing.svg)
     with replace_file(run.path / "results.md") as temporary:
-        temporary.write_text(as_markdown(run, results, list(figures)))
+        temporary.write_text(as_markdown(run, results, figures))
+    write_experiment_report(run, results, titles, figures, _num_arms(run))
 
 
 def _tidy(result: Result) -> Iterator[tuple[str, int, str, str, float | None]]:
@@ -67,7 +63,7 @@ def _tidy(result: Result) -> Iterator[tuple[str, int, str, str, float | None]]:
             yield result.arm.name, seed, name, "ne_diff", percent
 
 
-def _to_json(result: Result, num_arms: int) -> dict[str, Any]:
+def _to_json(result: Result, num_arms: int, labels: Mapping[str, str]) -> dict[str, Any]:
     slices = {}
     for name, difference in result.evaluation.ne_diff[result.arm.name].items():
         low, high = corrected(difference, num_arms)
@@ -83,11 +79,13 @@ def _to_json(result: Result, num_arms: int) -> dict[str, Any]:
         "ne_diff": slices,
         "better": list(claims.better),
         "worse": list(claims.worse),
+        "recommendation": result.recommendation.to_json({**labels, **result.targeted}),
+        "holds_among_all_arms": result.holds_among(num_arms),
     }
 
 
-def as_markdown(run: RunFolder, results: Sequence[Result], figures: Sequence[str] = ()) -> str:
-    """Every arm's NE_diff overall and on the targeted cohorts, as a Markdown table, with the figures of these names."""
+def as_markdown(run: RunFolder, results: Sequence[Result], figures: Mapping[str, Drawing]) -> str:
+    """Every arm's NE_diff overall and on the targeted cohorts, as a Markdown table, with links to the figures."""
     names = _shown(run)
     lines = [
         f"# {run.config.title}",
@@ -105,7 +103,8 @@ def as_markdown(run: RunFolder, results: Sequence[Result], figures: Sequence[str
     lines += ["", "Cohorts that are chosen:", ""]
     lines += [f"- {result.arm.name}: {'; '.join(result.cohorts)}" for result in results if result.cohorts]
     lines += _probe_lines(run, results)
-    lines += [line for name in figures for line in ("", f"![{Path(name).stem}]({name})")]
+    for name, drawing in figures.items():
+        lines += ["", f"**{drawing.title}.** {drawing.sentence}", "", f"![{Path(name).stem}]({name})"]
     return "\n".join(lines) + "\n"
 
 
@@ -137,6 +136,8 @@ def print_results(run: RunFolder, results: Sequence[Result]) -> None:
         cells = [escape(_interval(result.difference(name))) for name in names]
         table.add_row(_name(result), str(len(result.seeds)), *cells)
     console.print(table)
+    for result in results:
+        console.print(escape(f"{HEADLINES[result.recommendation.answer]}: {result.arm.name}"))
     for result in results:
         low, high = corrected(result.difference(ALL), _num_arms(run))
         if low is not None and high is not None and (high < 0 or low > 0):

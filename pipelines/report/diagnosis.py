@@ -10,15 +10,13 @@ import numpy as np
 from c2al_tf.cohorts import FEW_POSITIVES
 from c2al_tf.evaluation import ALL
 
+from .course import FEWEST_SEEDS, Change
 from .evidence import Evidence, label
 
 BASELINE, C2AL = "baseline", "c2al"
 
 UNSTABLE_NE = 0.004
 """Relative: between what a learning rate decayed to zero lets NE move from seed to seed, 0.2 %, and a constant, 1 %."""
-
-LEAST_CHANGE = 0.001
-"""Of entropy and of the share near zero, both between 0 and 1: a smaller change is rounding and no other attention."""
 
 LEAST_NORM = 0.01
 """Auxiliary over primary gradient: below it, hundreds of steps move the attention less than one primary step does."""
@@ -78,6 +76,8 @@ def not_judged(evidence: Evidence) -> list[str]:
         reasons.append("Gains, losses and stability: only one seed was trained.")
     if not evidence.layers(C2AL) or not evidence.layers(BASELINE):
         reasons.append("Attention: it was not measured (no FMAttention, several replicas, or an older version).")
+    elif any(change.side == "unknown" for change in evidence.attention_changes):
+        reasons.append(f"Attention beside the baseline's: fewer than {FEWEST_SEEDS} paired seeds measured it.")
     if not evidence.auxiliary_ne:
         reasons.append("Auxiliary tasks: no history has their validation NE.")
     return reasons
@@ -114,15 +114,16 @@ def _no_gain(evidence: Evidence) -> list[Signature]:
 
 
 def _attention(evidence: Evidence) -> list[Signature]:
-    """Dense before anything was done, or as sparse as before; at the end of training, on every layer."""
+    """Dense before anything was done, or not denser than the baseline's; at the end of training, on every layer."""
     before = {layer: each["last"] for layer, each in evidence.layers(BASELINE).items()}
-    after = {layer: each["last"] for layer, each in evidence.layers(C2AL).items()}
-    layers = {layer: (before[layer], after[layer]) for layer in before if layer in after}
-    if not layers:
+    changes = [change for change in evidence.attention_changes if change.measure in ("entropy", "near_zero")]
+    if not changes:
         return []
     if all(_is_dense(b) for b in before.values()):
         return [_dense(before)]
-    return [] if any(_wider(b, a) for b, a in layers.values()) else [_sparse(layers, evidence.lambdas)]
+    if any(change.side in ("denser", "unknown") for change in changes):
+        return []
+    return [_sparse(changes, evidence.lambdas)]
 
 
 def _is_dense(measures: Mapping[str, Any]) -> bool:
@@ -142,24 +143,18 @@ def _dense(before: Mapping[str, Mapping[str, Any]]) -> Signature:
     return Signature("attention is dense already", seen, advice)
 
 
-def _sparse(layers: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]], lambdas: Sequence[float]) -> Signature:
-    seen = "; ".join(
-        f"{layer}: entropy {_figure(b['entropy'])} in the baseline and {_figure(a['entropy'])} in C2AL, near zero "
-        f"{_share(b['near_zero'])} and {_share(a['near_zero'])}"
-        for layer, (b, a) in layers.items()
+def _sparse(changes: Sequence[Change], lambdas: Sequence[float]) -> Signature:
+    measured = "; ".join(
+        f"{c.measure.replace('_', ' ')} of {c.layer} {c.reference:.3f} in the baseline and {c.arm:.3f} in C2AL"
+        for c in changes
     )
+    seen = f"at the end of training, in means over the paired seeds, {measured}; no interval shows a denser attention"
     advice = (
         "The cohort tasks' gradient may not reach the attention: look at its norm before raising lambda to "
-        f"{_scaled(lambdas, 3)} (`cohorts.lambdas`). A gain without wider attention has another cause. "
+        f"{_scaled(lambdas, 3)} (`cohorts.lambdas`). If C2AL gains, denser attention is not shown to be the reason. "
         "`model.density_penalty` makes attention dense by itself."
     )
-    return Signature("attention stays sparse", seen, advice)
-
-
-def _wider(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    rise = (after["entropy"] or 0) - (before["entropy"] or 0)
-    fall = (before["near_zero"] or 0) - (after["near_zero"] or 0)
-    return bool(max(rise, fall) > LEAST_CHANGE)
+    return Signature("attention is not denser than the baseline's", seen, advice)
 
 
 def _gradient_does_not_reach(evidence: Evidence) -> list[Signature]:
@@ -262,10 +257,6 @@ def _scaled(lambdas: Sequence[float], factor: float) -> str:
 
 def _difference(difference: Mapping[str, Any]) -> str:
     return f"{difference['percent']:+.3f} % [{difference['low']:+.3f}, {difference['high']:+.3f}]"
-
-
-def _figure(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3f}"
 
 
 def _share(value: float | None) -> str:

@@ -1,17 +1,16 @@
 """What a run's folder holds for its diagnosis: metrics, cohorts, and the course of attention and gradients."""
 
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from c2al_tf.cohorts import Cohort, CohortSummary, Discovery, Pair
+from c2al_tf.evaluation import ALL, REST
 
-ATTENTION_MEASURES = ("entropy", "gini", "effective_rank", "near_zero")
-"""Measures of attention weights that are summarized; see `c2al_tf.diagnostics`."""
+from .course import Change, attention_changes, mean
+
+_NAMES = {ALL: "all rows", REST: "everyone else"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,40 +56,32 @@ class Evidence:
         """An arm's attention by layer."""
         return (self.attention or {}).get(arm, {}).get("layers", {})
 
+    @property
+    def attention_changes(self) -> list[Change]:
+        """How C2AL's attention differs from the baseline's at the end of training."""
+        measured = self.attention or {}
+        return attention_changes(measured.get("baseline", {}), measured.get("c2al", {}))
+
 
 def label(cohort: Cohort) -> str:
     """The predicate in words, with edges as short as a reader wants them."""
     return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.4g}", str(cohort))
 
 
-def summarize_diagnostics(by_seed: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """The course of an arm's attention, and of its gradients, in means over its seeds.
+def brief(text: str) -> str:
+    """A predicate in words without the edges behind a quantile.
 
-    Args:
-        by_seed: Of each seed the rows of its `diagnostics.jsonl`.
-
-    Returns:
-        `layers`: by layer the measures of the `first` and the `last` measurement. `tasks`: by layer and auxiliary task
-        the share of measurements in `conflict` (cosine < 0), the mean `cosine`, and `norm_ratio`, the mean norm of
-        lambda times the auxiliary gradient over that of the primary. None where there is no number.
+    >>> brief("user_value in top 5 % (from 5.281394)")
+    'user_value in top 5 %'
     """
-    first: dict[str, list[Mapping[str, Any]]] = {}
-    last: dict[str, list[Mapping[str, Any]]] = {}
-    tasks: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    for rows in by_seed:
-        layers: dict[str, list[Mapping[str, Any]]] = {}
-        for row in rows:
-            if "task" in row:
-                tasks.setdefault(row["layer"], {}).setdefault(row["task"], []).append(row)
-            else:
-                layers.setdefault(row["layer"], []).append(row)
-        for layer, measured in layers.items():
-            first.setdefault(layer, []).append(measured[0])
-            last.setdefault(layer, []).append(measured[-1])
-    return {
-        "layers": {layer: {"first": _measures(first[layer]), "last": _measures(last[layer])} for layer in first},
-        "tasks": {layer: {task: _gradients(rows) for task, rows in found.items()} for layer, found in tasks.items()},
-    }
+    text = re.sub(r" \((?:below |from |in \[)[^()]*\)?\)", "", text)
+    return re.sub(r"between quantiles (\S+) % and (\S+) %", r"in \1 to \2 %", text)
+
+
+def slice_labels(discovery: Discovery) -> dict[str, str]:
+    """Words for the slices of the test rows that an evaluation names."""
+    cohorts = [summary.cohort for axis in discovery.axes for summary in axis.cohorts]
+    return _NAMES | {cohort.name: brief(label(cohort)) for cohort in cohorts}
 
 
 def last_auxiliary_ne(histories: Sequence[Mapping[str, Any]], cohorts: Sequence[Cohort]) -> dict[str, float | None]:
@@ -102,22 +93,4 @@ def last_auxiliary_ne(histories: Sequence[Mapping[str, Any]], cohorts: Sequence[
     """
     last = [history["epochs"][-1] for history in histories if history["epochs"]]
     names = [cohort.name for cohort in cohorts if any(f"val_{cohort.name}_ne" in epoch for epoch in last)]
-    return {name: _mean(epoch.get(f"val_{name}_ne") for epoch in last) for name in names}
-
-
-def _measures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    return {name: _mean(row[name] for row in rows) for name in ATTENTION_MEASURES}
-
-
-def _gradients(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    primary = _mean(row["primary_norm"] for row in rows)
-    return {
-        "conflict": _mean(float(row["cosine"] < 0) for row in rows),
-        "cosine": _mean(row["cosine"] for row in rows),
-        "norm_ratio": (_mean(row["norm"] for row in rows) or 0.0) / primary if primary else None,
-    }
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    present = [value for value in values if value is not None and not math.isnan(value)]
-    return float(np.mean(present)) if present else None
+    return {name: mean(epoch.get(f"val_{name}_ne") for epoch in last) for name in names}

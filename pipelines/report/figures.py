@@ -1,6 +1,5 @@
-"""The report's figures, each as the text of one SVG element."""
+"""The figures of a run's report."""
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,36 +11,17 @@ from matplotlib.figure import Figure
 
 from c2al_tf.evaluation import ALL
 
+from .drawing import BLUE, GREEN, GREY, INK, ORANGE, SIDES, STYLE, VERMILLION, WIDTH, Drawing, as_svg, draw_dots
 from .findings import Slice
 
-# Okabe and Ito's palette: told apart by colour-blind readers, and in grey by their lightness.
-BLUE, VERMILLION, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#6b7280"
-_SIDES = {"better": (BLUE, "v"), "worse": (VERMILLION, "^"), "unclear": (GREY, "o"), "unknown": (GREY, "x")}
-# About as wide as a phone's screen, so that the text stays readable when the figure is scaled to it.
-_WIDTH = 5.0
-STYLE: Any = {
-    "font.size": 10.5,
-    "font.family": "sans-serif",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#9ca3af",
-    "axes.labelcolor": "#374151",
-    "xtick.color": "#374151",
-    "ytick.color": "#374151",
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-    # Text stays text, in the page's font; fixed ids make the same report twice the same file.
-    "svg.fonttype": "none",
-    "svg.hashsalt": "c2al",
-}
 _SHOWN_BUCKETS = 50
 
 
-def prediction_distributions(histograms: Mapping[str, Sequence[float]]) -> str:
+def prediction_distributions(histograms: Mapping[str, Sequence[float]]) -> Drawing:
     """Prediction distributions over log-normalised buckets, as Figure 3 of the paper; a key is a line's label."""
-    labels = [textwrap.fill(label, 50) for label in histograms]
+    labels = [textwrap.fill(label, 44) for label in histograms]
     with rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 2.6 + 0.22 * sum(1 + label.count("\n") for label in labels)))
+        figure = Figure(figsize=(WIDTH, 2.6 + 0.22 * sum(1 + label.count("\n") for label in labels)))
         axes = figure.subplots()
         colors = [GREY, VERMILLION, BLUE, GREEN, ORANGE]
         for number, (label, counts) in enumerate(zip(labels, histograms.values(), strict=True)):
@@ -59,7 +39,11 @@ def prediction_distributions(histograms: Mapping[str, Sequence[float]]) -> str:
         axes.set_ylabel("rows in the bucket (%)")
         axes.set_xlabel("baseline's predicted probability (log scale)")
         figure.legend(loc="outside upper left", ncols=1)
-        return as_svg(figure)
+        return Drawing(
+            "The baseline's predictions in each cohort",
+            as_svg(figure),
+            "The less the lines overlap, the more differently the baseline treats the cohorts (Figure 3 of the paper).",
+        )
 
 
 def _merged(counts: Any) -> Any:
@@ -86,33 +70,26 @@ def _probability(p: float) -> str:
     return f"{100 * p:.4f}".rstrip("0").rstrip(".") + " %"
 
 
-def forest(slices: Sequence[Slice]) -> str:
+def forest(slices: Sequence[Slice], title: str) -> Drawing:
     """NE_diff of slices with their 95 % intervals, the first on top."""
     labels = [_two_lines(item.brief) for item in slices]
+    row = 0.38 if any("\n" in label for label in labels) else 0.27
     with rc_context(STYLE):
-        figure = Figure(
-            figsize=(_WIDTH, 0.9 + (0.38 if any(chr(10) in label for label in labels) else 0.27) * len(slices))
-        )
+        figure = Figure(figsize=(WIDTH, 0.9 + row * len(slices)))
         axes = figure.subplots()
-        for y, item in enumerate(slices):
-            color, marker = _SIDES[item.diff.side]
-            if item.diff.percent is None:
-                continue
-            axes.plot(item.diff.percent, y, marker, color=color, markersize=6)
-            if item.diff.low is not None and item.diff.high is not None:
-                axes.plot([item.diff.low, item.diff.high], [y, y], color=color, linewidth=2, solid_capstyle="butt")
-        axes.axvline(0, color="#111827", linewidth=1)
-        axes.set_yticks(range(len(slices)), labels, fontsize=9)
+        draw_dots(axes, labels, [item.diff for item in slices], [item.diff.side for item in slices])
         for label, item in zip(axes.get_yticklabels(), slices, strict=True):
-            label.set_color(_SIDES[item.diff.side][0] if item.diff.side != "unclear" else "#111827")
+            label.set_color(SIDES[item.diff.side][0] if item.diff.side != "unclear" else INK)
             label.set_fontweight("bold" if item.name == ALL or item.targeted else "normal")
-        axes.set_ylim(len(slices) - 0.4, -0.6)
         limit = _limit(slices)
         axes.set_xlim(-limit, limit)
-        axes.grid(axis="x", color="#e5e7eb")
-        axes.set_axisbelow(True)
-        axes.set_xlabel("NE_diff (%)    ← C2AL better  |  C2AL worse →")
-        return as_svg(figure)
+        axes.set_xlabel("NE_diff (%)   ← better | worse →")
+        return Drawing(
+            title,
+            as_svg(figure),
+            "Left of 0 C2AL predicts better; a line (95 % interval) that crosses 0 is no clear change. ▼ blue: better, "
+            "▲ red: worse, ● grey: neither is shown, x: no interval. Bold: all rows and the targeted cohorts.",
+        )
 
 
 def _limit(slices: Sequence[Slice]) -> float:
@@ -123,13 +100,13 @@ def _limit(slices: Sequence[Slice]) -> float:
 
 
 def _two_lines(label: str) -> str:
-    return "\n".join(textwrap.wrap(label, 34, max_lines=2, placeholder=" …"))
+    return "\n".join(textwrap.wrap(label, 28, max_lines=2, placeholder=" …"))
 
 
-def attention_weights(layers: Mapping[str, Mapping[str, Any]]) -> str:
+def attention_weights(layers: Mapping[str, Mapping[str, Any]]) -> Drawing:
     """Histograms of the attention weights, one panel per layer, as Figure 2 of the paper."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 0.5 + 2.0 * len(layers)))
+        figure = Figure(figsize=(WIDTH, 0.5 + 2.0 * len(layers)))
         panels = figure.subplots(len(layers), 1, squeeze=False)[:, 0]
         for axes, (name, layer) in zip(panels, layers.items(), strict=True):
             for arm, label, color, line in (("baseline", "baseline", GREY, "--"), ("c2al", "C2AL", BLUE, "-")):
@@ -141,12 +118,9 @@ def attention_weights(layers: Mapping[str, Mapping[str, Any]]) -> str:
             axes.set_title(name, loc="left", fontsize=10.5)
         panels[-1].set_xlabel("attention weight (no unit)")
         panels[0].legend(loc="upper right")
-        return as_svg(figure)
-
-
-def as_svg(figure: Figure) -> str:
-    """The figure as the text of one SVG element, the same for the same figure."""
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+        return Drawing(
+            "Attention weights after training, of the exported seed",
+            as_svg(figure),
+            "Where the C2AL line is higher far from 0, C2AL has more large weights; where it is lower at 0, it leaves "
+            "out fewer fields (Figure 2 of the paper; logarithmic vertical axis; the outermost steps hold all beyond).",
+        )

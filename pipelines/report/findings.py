@@ -1,6 +1,5 @@
-"""What a run's figures say in plain words: the verdict, and what to do next."""
+"""What a run's figures say in plain words, and what to do next."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +8,7 @@ from c2al_tf.cohorts import FEW_POSITIVES, STABLE, UNSTABLE
 from c2al_tf.evaluation import ALL
 
 from .diagnosis import Signature
-
-ENOUGH_SEEDS = 5
-"""Paired seeds below which a gain of the published size (0.05 to 0.3 %) is rarely told from chance."""
+from .evidence import brief
 
 _SHARES = {0.5: "half", 0.25: "a quarter", 0.2: "a fifth", 0.1: "a tenth", 0.05: "a twentieth", 0.01: "a hundredth"}
 
@@ -93,112 +90,50 @@ class Slice:
     @property
     def brief(self) -> str:
         """The label without the edges behind a quantile."""
-        label = re.sub(r" \((?:below |from |in \[)[^()]*\)?\)", "", self.label)
-        return re.sub(r"between quantiles (\S+) % and (\S+) %", r"in \1 to \2 %", label)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The headline: a sentence, its side for the colour, and what follows from it in a second sentence."""
-
-    side: str
-    sentence: str
-    meaning: str
-
-
-_SENTENCES = {
-    "better": ("Yes: C2AL helps here.", "C2AL may help here, but one seed proves nothing."),
-    "unclear": ("No clear effect: C2AL neither helps nor hurts measurably.", "No clear effect, and one seed only."),
-    "worse": ("No: C2AL hurts here.", "C2AL may hurt here, but one seed proves nothing."),
-    "unknown": (
-        "Not measured: too few rows or positives for an interval.",
-        "Not measured: too few rows or positives for an interval.",
-    ),
-}
-_MEANINGS = {
-    "better": "The whole interval lies below 0: over all rows the model trained with cohort tasks predicts better.",
-    "unclear": "The interval contains 0: a gain or a loss of this size is what chance alone gives too.",
-    "worse": "The whole interval lies above 0: over all rows the model trained with cohort tasks predicts worse.",
-    "unknown": "There are too few test rows, or too few positives among them, to tell.",
-}
-
-
-_FOR_THE_TARGETED = (
-    "That interval contains 0. Those of the cohorts named above, which the training targets, lie below 0 as a whole."
-)
-
-
-def verdict(overall: Difference, slices: Sequence[Slice], seeds: int) -> Verdict:
-    """The headline from the overall interval; where that is unclear and nobody gets worse, from the targeted cohorts'.
-
-    With one seed it claims nothing. Without any effect each of these intervals gives a headline of `better` in 2.5 % of
-    runs.
-    """
-    gaining = [s for s in slices if s.targeted and s.diff.side == "better"]
-    if overall.side == "unclear" and seeds > 1 and gaining and all(s.diff.side != "worse" for s in slices):
-        names = " and ".join(s.brief for s in gaining)
-        return Verdict("better", f"Yes, for {names}; over all rows no clear effect.", _FOR_THE_TARGETED)
-    several, one = _SENTENCES[overall.side]
-    return Verdict(overall.side, several if seeds > 1 else one, _MEANINGS[overall.side])
+        return brief(self.label)
 
 
 def next_steps(
-    slices: Sequence[Slice],
-    num_seeds: int,
-    signatures: Sequence[Signature],
-    stability: float | None = None,
+    answer: str, slices: Sequence[Slice], signatures: Sequence[Signature], stability: float | None = None
 ) -> list[tuple[str, str]]:
     """What to do next, each as (what was seen, what to try).
 
     Args:
-        slices: Every slice; `all` is among them.
-        num_seeds: Paired seeds.
+        answer: What is recommended.
+        slices: Every slice.
         signatures: What `diagnose` found.
         stability: Share of baselines and resamples in which the chosen pair comes first, if it was chosen.
     """
-    overall = next(s.diff for s in slices if s.name == ALL)
     steps = [
-        *_on_overall(overall, slices, num_seeds),
-        *((f"{s.name[0].upper()}{s.name[1:]}: {s.seen}.", s.advice) for s in signatures),
+        *_ADVICE[answer],
         *_on_test_rows([s for s in slices if s.targeted]),
+        *((f"{s.name[0].upper()}{s.name[1:]}:", f"{s.seen}. {s.advice}") for s in signatures),
     ]
     if stability is not None and stability < STABLE:
-        steps.append(
-            (f"The chosen pair comes first in {stability:.0%} of baselines and resamples only.", f"{UNSTABLE}.")
-        )
-    if num_seeds < ENOUGH_SEEDS:
-        count = "one seed was" if num_seeds == 1 else f"{num_seeds} paired seeds were"
-        steps.append(
-            (
-                f"Only {count} trained.",
-                f"Before deciding anything, train at least {ENOUGH_SEEDS} paired seeds (`seeds` in the configuration): "
-                "the published gains are about as large as what another seed changes.",
-            )
-        )
+        seen = f"The chosen pair comes first in {stability:.0%} of baselines and resamples only."
+        steps.append((seen, f"{UNSTABLE}."))
     return steps
 
 
-def _on_overall(overall: Difference, slices: Sequence[Slice], num_seeds: int) -> list[tuple[str, str]]:
-    if overall.side == "better" and num_seeds > 1:
-        losers = [s.brief for s in slices if s.diff.side == "worse"]
-        caution = f" First look at who got worse: {'; '.join(losers)}." if losers else ""
-        return [
-            (
-                "Overall better.",
-                "Confirm it on another day of data, then with an A/B test of the exported model: it has the "
-                f"baseline's inputs, outputs and size.{caution}",
-            )
-        ]
-    if overall.side in ("unclear", "better") and overall.high is not None and overall.low is not None:
-        return [
-            (
-                f"The overall interval is {overall.high - overall.low:.2g} percentage points wide; published gains are "
-                "0.05 to 0.3 %.",
-                "More paired seeds and more test rows make it narrower. C2AL has worked where positives are rare (well "
-                "below 1 %) and training makes one pass; dense labels or several passes dilute it.",
-            )
-        ]
-    return []
+_ADVICE = {
+    "use": [
+        (
+            "Before it serves:",
+            "confirm it on another day of data, then with an A/B test of the exported model, which has the baseline's "
+            "inputs, outputs and size.",
+        )
+    ],
+    "do not use": [
+        ("Serve the baseline.", "Another lambda, other cohorts or a better baseline is another experiment.")
+    ],
+    "undecided": [
+        (
+            "Until it is decided, serve the baseline.",
+            "The published gains are 0.05 to 0.3 %. C2AL has worked where positives are rare (well below 1 %) and "
+            "training makes one pass; dense labels or several passes dilute it.",
+        )
+    ],
+}
 
 
 def _on_test_rows(targeted: Sequence[Slice]) -> list[tuple[str, str]]:

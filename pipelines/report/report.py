@@ -1,34 +1,23 @@
-"""The report of a run: one HTML file that stands alone, written from the files of the run's folder."""
+"""The report of a run, written from the files of the run's folder."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import numpy as np
-
-from c2al_tf.cohorts import RULES, STABLE, UNSTABLE, Cohort, Discovery, Pair
+from c2al_tf.cohorts import Cohort, Discovery
 from c2al_tf.evaluation import ALL, REST
-from c2al_tf.files import read_json, replace_file
+from c2al_tf.files import read_json
 
 from .diagnosis import diagnose
-from .evidence import Evidence, label
-from .figures import attention_weights, forest, prediction_distributions
-from .findings import (
-    Difference,
-    Slice,
-    Verdict,
-    next_steps,
-    sampled_rows,
-    verdict,
-    yardstick_rows,
-    yardstick_warning,
-)
+from .evidence import Evidence, label, slice_labels
+from .figures import attention_weights, forest
+from .findings import Difference, Slice, next_steps, sampled_rows, yardstick_rows, yardstick_warning
+from .inside import describe_inside
+from .page import write_page
+from .pairs import chosen_cohorts, describe_discovery
 
 _MOST_SLICES_DRAWN = 40
-_MOST_PAIRS_OPEN = 10
-_LABELS = {ALL: "all rows", REST: "everyone else"}
+_TITLES = {"baseline": "baseline", "c2al": "C2AL"}
 
 
 def write_report(run_dir: Path) -> Path:
@@ -39,45 +28,17 @@ def write_report(run_dir: Path) -> Path:
             `details.json` is absent are left out.
 
     Returns:
-        The report's path. The page loads nothing from anywhere.
+        The report's path.
 
     Raises:
-        ValueError: If a file is absent or is not JSON; the message names it.
+        ValueError: If a file is absent or is not JSON, or another version wrote it; the message names it.
     """
     run_dir = Path(run_dir)
     files = {name: _read(run_dir / f"{name}.json") for name in ("metrics", "metrics_by_seed", "config", "details")}
+    if "recommendation" not in files["metrics"]:
+        raise ValueError(f"{run_dir / 'metrics.json'} was written by another version. Run `c2al evaluate` again first")
     files["yardstick"] = _read(run_dir / "yardstick.json") if files["config"].get("yardstick") else None
-    discovery = Discovery.from_json(_read(run_dir / "cohorts.json"))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"figure": _figure, "signed": _signed, "interval": _interval, "size": _size, "span": _span}
-    environment.filters |= {"label": label, "refusal": _refusal}
-    page = environment.get_template("report.html").render(_content(discovery, **files))
-    path = run_dir / "report.html"
-    with replace_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return path
-
-
-def read_verdict(run_dir: Path) -> Verdict:
-    """The headline of an evaluated run's report."""
-    metrics, seeds, config = (_read(run_dir / f"{name}.json") for name in ("metrics", "metrics_by_seed", "config"))
-    discovery = Discovery.from_json(_read(run_dir / "cohorts.json"))
-    slices = _slices(metrics, discovery, _chosen(discovery, config))
-    return _verdict(slices, len(seeds["seeds"]))
-
-
-def _chosen(discovery: Discovery, config: Mapping[str, Any]) -> Sequence[Cohort]:
-    return discovery.given or discovery.cohorts(config.get("cohorts", {}).get("num_cohorts", 2))
-
-
-def _verdict(slices: Sequence[Slice], num_seeds: int) -> Verdict:
-    overall = next(s.diff for s in slices if s.name == ALL)
-    return verdict(overall if num_seeds > 1 else _by_interval(overall), slices, num_seeds)
+    return write_page(run_dir, _content(Discovery.from_json(_read(run_dir / "cohorts.json")), **files))
 
 
 def _read(path: Path) -> Any:
@@ -95,65 +56,67 @@ def _content(
     yardstick: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Everything that the template shows."""
-    seeds = metrics_by_seed["seeds"]
-    settings = config.get("cohorts", {})
-    negative_sampling = config.get("data", {}).get("negative_sampling")
-    chosen = _chosen(discovery, config)
+    seeds, lambdas = metrics_by_seed["seeds"], config.get("cohorts", {}).get("lambdas", ())
+    chosen, recommendation = chosen_cohorts(discovery, config), metrics["recommendation"]
     slices = _slices(metrics, discovery, chosen)
-    drawn = slices if len(slices) <= _MOST_SLICES_DRAWN else _most_important(slices)
-    attention = details.get("attention") or {}
-    spreads = {name: (_spread(layer, "baseline"), _spread(layer, "c2al")) for name, layer in attention.items()}
-    lambdas = settings.get("lambdas", ())
-    diagnostics = details.get("diagnostics")
+    diagnostics, attention = details.get("diagnostics"), details.get("attention")
     evidence = Evidence(metrics, seeds, discovery, chosen, lambdas, diagnostics, details.get("auxiliary_ne"))
-    chosen_pairs = evidence.pairs
-    overall = next(s for s in slices if s.name == ALL)
-    accepted = [pair for pair in discovery.pairs if pair.accepted]
-    only_pair = len(accepted) == 1 and not discovery.given
-    stability = None if discovery.given or only_pair else discovery.stability
-    return {
+    found = describe_discovery(discovery, chosen, details.get("histograms", {}).get(ALL, {}).get("counts"))
+    negative_sampling = config.get("data", {}).get("negative_sampling")
+    measured = {_TITLES[arm]: summary for arm, summary in (diagnostics or {}).items()}
+    sensitive = [*found["sensitive"]["targeted"], *found["sensitive"]["axes"]]
+    return found | {
+        "title": details["title"],
+        "question": "Does training with cohort tasks (C2AL) make this model's predictions better?",
+        "command": "run",
         "details": details,
         "config": config,
         "metrics": metrics,
         "seeds": seeds,
+        "recommendation": recommendation,
         "sampled": sampled_rows(negative_sampling) if negative_sampling else None,
-        "discovery": discovery,
-        "chosen": chosen,
-        "chosen_pairs": chosen_pairs,
         "lambdas": lambdas,
-        "slices": slices,
-        "drawn": drawn,
-        "overall": overall,
+        "overall": next(s for s in slices if s.name == ALL),
         "targeted": [s for s in slices if s.targeted],
         "worse": [s for s in slices if s.diff.side == "worse"],
-        "better": [s for s in slices if s.diff.side == "better"],
-        "verdict": _verdict(slices, len(seeds)),
-        "steps": next_steps(slices, len(seeds), diagnose(evidence), stability),
-        "diagnostics": diagnostics or {},
-        "spreads": spreads,
-        "only_pair": only_pair,
-        "stability": stability,
-        "unstable": UNSTABLE if stability is not None and stability < STABLE else None,
-        "first_pairs": [
-            *(p for p in chosen_pairs if not p.accepted),
-            *(p for n, p in enumerate(accepted) if n < _MOST_PAIRS_OPEN or p in chosen_pairs),
-        ],
-        "other_pairs": [p for p in accepted[_MOST_PAIRS_OPEN:] if p not in chosen_pairs],
-        "refused_pairs": [p for p in discovery.pairs if not p.accepted and p not in chosen_pairs],
-        "refusals": [(RULES[rule], count) for rule, count in discovery.refusals.most_common()],
+        "slices": slices,
+        "forests": _forests(slices),
+        "sensitive_slices": _reading(slices, discovery, sensitive),
+        "steps": next_steps(recommendation["answer"], slices, diagnose(evidence), found["stability"]),
+        "inside": describe_inside(measured, {"C2AL": "baseline"}, slice_labels(discovery)),
+        "attention": attention_weights(attention) if attention else None,
         "yardstick": _yardstick(yardstick, slices) if yardstick else None,
         "planted": _planted(details.get("planted"), slices),
-        "figures": {
-            "predictions": prediction_distributions(_histograms(discovery, chosen, details)),
-            "forest": forest(drawn),
-            "attention": attention_weights(attention) if attention else None,
-        },
     }
+
+
+def _forests(slices: Sequence[Slice]) -> list[Any]:
+    """The slices that decide, and where there are more, all or the largest ones."""
+    named = [s for s in slices if s.diff.side == "worse" or s.targeted or s.name in (ALL, REST)]
+    figures = [forest(named[:_MOST_SLICES_DRAWN], "NE_diff: how the prediction error (NE) changes")]
+    if len(named) < len(slices):
+        drawn = slices if len(slices) <= _MOST_SLICES_DRAWN else _most_important(slices, named)
+        of_all = f"the {len(drawn)} largest of {len(slices)}" if len(drawn) < len(slices) else f"all {len(slices)}"
+        figures.append(forest(drawn, f"NE_diff of {of_all} slices"))
+    return figures
+
+
+def _most_important(slices: Sequence[Slice], named: Sequence[Slice]) -> list[Slice]:
+    others = sorted((s for s in slices if s not in named), key=lambda s: -s.baseline["rows"])
+    kept = [*named, *others[: max(_MOST_SLICES_DRAWN - len(named), 0)]]
+    return [s for s in slices if s in kept]
+
+
+def _reading(slices: Sequence[Slice], discovery: Discovery, columns: Sequence[str]) -> list[Slice]:
+    """The slices that read one of some columns."""
+    cohorts = [s.cohort for axis in discovery.axes for s in axis.cohorts]
+    names = {cohort.name for cohort in cohorts if not {*columns}.isdisjoint(cohort.columns)}
+    return [s for s in slices if s.name in names]
 
 
 def _slices(metrics: Mapping[str, Any], discovery: Discovery, chosen: Sequence[Cohort]) -> list[Slice]:
     """Every slice: those that got worse, the worst first; then all rows, the targeted, everyone else, the others."""
-    words = {s.cohort.name: label(s.cohort) for axis in discovery.axes for s in axis.cohorts} | _LABELS
+    words = slice_labels(discovery) | {s.cohort.name: label(s.cohort) for a in discovery.axes for s in a.cohorts}
     targeted = {cohort.name for cohort in chosen}
     slices = [
         Slice(
@@ -178,42 +141,6 @@ def _side(name: str, difference: Mapping[str, Any], metrics: Mapping[str, Any]) 
     return next((side for side in ("better", "worse") if name in metrics[side]), "unclear")
 
 
-def _by_interval(diff: Difference) -> Difference:
-    """The difference with the side of its interval: with one seed the evaluation names none."""
-    if diff.low is None or diff.high is None:
-        return diff
-    side = "better" if diff.high < 0 else "worse" if diff.low > 0 else "unclear"
-    return dataclasses.replace(diff, side=side)
-
-
-def _most_important(slices: Sequence[Slice]) -> list[Slice]:
-    named = [s for s in slices if s.diff.side == "worse" or s.targeted or s.name in _LABELS]
-    others = sorted((s for s in slices if s not in named), key=lambda s: -s.baseline["rows"])
-    kept = named + others[: max(_MOST_SLICES_DRAWN - len(named), 0)]
-    return [s for s in slices if s in kept]
-
-
-def _histograms(
-    discovery: Discovery, chosen: Sequence[Cohort], details: Mapping[str, Any]
-) -> dict[str, Sequence[float]]:
-    """The lines of Figure 3: all rows if the run counted them, and the targeted cohorts."""
-    summaries = {summary.cohort: summary for axis in discovery.axes for summary in axis.cohorts}
-    everyone = (details.get("histograms") or {}).get(ALL)
-    lines: dict[str, Sequence[float]] = {"all rows": everyone["counts"]} if everyone else {}
-    roles = ["head cohort: ", "tail cohort: "] if len(chosen) == 2 else [""] * len(chosen)
-    return lines | {
-        f"{role}{label(cohort)}": summaries[cohort].histogram for role, cohort in zip(roles, chosen, strict=True)
-    }
-
-
-def _spread(layer: Mapping[str, Any], arm: str) -> float:
-    """Standard deviation of the weights that a histogram counted."""
-    edges, counts = np.asarray(layer["edges"], dtype=np.float64), np.asarray(layer[arm], dtype=np.float64)
-    middles = (edges[1:] + edges[:-1]) / 2
-    mean = np.average(middles, weights=counts)
-    return float(np.sqrt(np.average((middles - mean) ** 2, weights=counts)))
-
-
 def _planted(planted: Mapping[str, Any] | None, slices: Sequence[Slice]) -> dict[str, Any] | None:
     """The truth of generated data: whether the pair was found, and NE beside the best that any model can reach."""
     if planted is None:
@@ -231,35 +158,3 @@ def _yardstick(yardstick: Mapping[str, Any], slices: Sequence[Slice]) -> dict[st
         "warning": yardstick_warning(yardstick, by_name[ALL].baseline),
         "rows": [(by_name[name], metrics) for name, metrics in yardstick["metrics"].items() if name in by_name],
     }
-
-
-def _refusal(pair: Pair) -> str:
-    """Why the guard refuses a pair, without the cohorts' names, which stand beside it."""
-    text = "; ".join(pair.reasons.values())
-    for cohort in pair.cohorts:
-        text = text.replace(f" `{cohort}`", "")
-    return text
-
-
-def _figure(value: float | None, digits: int = 4) -> str:
-    return "\N{EN DASH}" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
-
-
-def _signed(value: float | None, digits: int = 3) -> str:
-    return "\N{EN DASH}" if value is None else f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _interval(diff: Difference, digits: int = 3) -> str:
-    return "no interval" if diff.low is None else f"{_signed(diff.low, digits)} to {_signed(diff.high, digits)}"
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:,.2f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:,.2f} kB"
-
-
-def _span(seconds: Sequence[float]) -> str:
-    """Mean of durations, in words; of a training too short to be timed there is none."""
-    mean = float(np.mean(seconds))
-    if not mean:
-        return "\N{EN DASH}"
-    return f"{mean:.1f} s" if mean < 120 else f"{mean / 60:.1f} min" if mean < 7200 else f"{mean / 3600:.1f} h"

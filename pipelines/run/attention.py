@@ -22,10 +22,14 @@ SCANNED = 65_536
 _MEASUREMENTS = 10
 """Measurements in a training: enough for a course, and for a share in conflict."""
 
+_FEWEST = 5
+"""Measurements in a training of few steps: fewer show no course."""
+
 _LEAST_STEPS = 200
-"""Fewest steps between two measurements, for their cost. Measured with the model of `configs/demo.yaml`, batches of
-2048 and XLA on two CPU cores: one takes 0.6 % (baseline) and 0.7 % (C2AL) of the time of 200 steps. Beside it, once
-for all seeds of an arm, tracing takes the time of 50 steps and drawing the rows that of 15."""
+"""Fewest steps between two measurements of a longer training, for their cost. Measured with the model of
+`configs/demo.yaml`, batches of 2048 and XLA on two CPU cores: one takes 0.6 % (baseline) and 0.7 % (C2AL) of the time
+of 200 steps. Beside it, once for all seeds of an arm, tracing takes the time of 50 steps and drawing the rows that of
+15."""
 
 
 def watch_attention(
@@ -43,12 +47,12 @@ def watch_attention(
 
 
 def interval(steps: int) -> int:
-    """Steps between two measurements in a training of `steps`: at the least one measurement, with the last step.
+    """Steps between two measurements in a training of `steps`.
 
-    >>> [interval(steps) for steps in (60, 500, 1_953, 20_000)]
-    [60, 200, 200, 2000]
+    >>> [interval(steps) for steps in (3, 60, 500, 1_953, 20_000)]
+    [1, 12, 100, 200, 2000]
     """
-    return min(max(steps // _MEASUREMENTS, _LEAST_STEPS), steps)
+    return min(max(steps // _MEASUREMENTS, _LEAST_STEPS), max(steps // _FEWEST, 1))
 
 
 def draw_rows(batch: tuple[Any, Any, Any], size: int) -> tuple[Any, Any, Any]:

@@ -1,6 +1,7 @@
 """What a run's report tells beyond the metrics: distributions, attention, costs, and for generated data the truth."""
 
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from c2al_tf.model import strip_auxiliary_heads
 from c2al_tf.types import Array
 
 from ..datasets.synthetic_ads import planted_cohorts, true_probabilities
-from ..report.evidence import Evidence, last_auxiliary_ne, summarize_diagnostics
+from ..report.course import summarize_diagnostics
+from ..report.evidence import Evidence, last_auxiliary_ne
 from .arms import BASELINE, C2AL
 from .attention import FILE
 from .folder import RunFolder
@@ -83,8 +85,12 @@ def read_evidence(run: RunFolder) -> Evidence:
 
 
 def _diagnostics(run: RunFolder) -> dict[str, Any]:
-    folders = {arm: [run.model_folder(seed, arm) for seed in run.seeds] for arm in _ARMS}
-    return {arm: summarize_diagnostics(read_diagnostics(f / FILE) for f in found) for arm, found in folders.items()}
+    return {arm: summarize_arm(run, arm, run.seeds) for arm in _ARMS}
+
+
+def summarize_arm(run: RunFolder, arm: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """The course of an arm's attention and gradients over its seeds; see `summarize_diagnostics`."""
+    return summarize_diagnostics([read_diagnostics(run.model_folder(seed, arm) / FILE) for seed in seeds])
 
 
 def _rate(history: dict[str, Any]) -> float | None:

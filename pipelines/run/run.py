@@ -22,7 +22,8 @@ from c2al_tf.training.distribution import make_strategy
 from ..prediction.predict import compare_served
 from ..report.diagnosis import diagnose, not_judged
 from ..report.findings import sampled_rows, yardstick_rows, yardstick_warning
-from ..report.report import read_verdict, write_report
+from ..report.page import HEADLINES
+from ..report.report import write_report
 from .arms import BASELINE, C2AL
 from .details import read_evidence, write_details
 from .exporting import is_exported
@@ -200,9 +201,9 @@ def print_summary(run: RunFolder, details: Mapping[str, Any]) -> None:
         answer = "[green]yes[/]" if planted["found"] else "[red]no[/]"
         overlap = ", ".join(f"{role} {share:.1%}" for role, share in planted["overlap"].items())
         console.print(f"Planted pair found: {answer} (rows in common with what was planted: {overlap})")
-    headline = read_verdict(run.path)
-    colour = {"better": "green", "worse": "red"}.get(headline.side, "bold")
-    console.print(f"Does C2AL help? [{colour}]{escape(headline.sentence)}[/]")
+    recommendation = read_json(run.path / "metrics.json")["recommendation"]
+    colour = {"use": "green", "do not use": "red"}.get(recommendation["answer"], "bold")
+    console.print(f"C2AL: [{colour}]{HEADLINES[recommendation['answer']]}[/]. {escape(recommendation['reason'])}")
     console.print(
         f"Served over gRPC: {served['rows']:,} rows, largest difference to the model's logits "
         f"{served['max_logit_difference']:.1e}"

@@ -4,12 +4,13 @@ import math
 
 from c2al_tf.data.preparation.prepare import prepare
 from c2al_tf.data.preparation.source import Source
-from c2al_tf.evaluation import Evaluation
+from c2al_tf.evaluation import Evaluation, recommend
 from c2al_tf.export import Export
 from c2al_tf.files import read_json, write_json
 from c2al_tf.training.history import best_epoch
 
 from ..datasets import census, files, movielens, synthetic_ads
+from ..report.evidence import slice_labels
 from .arms import BASELINE, C2AL
 from .checks import check_columns, check_given, check_labels, check_types
 from .evaluation import evaluate_arm, read_test_rows
@@ -56,7 +57,8 @@ def prepare_run(run: RunFolder) -> None:
 def evaluate_run(run: RunFolder) -> Evaluation:
     """Compares the arms on the test rows, which nothing else reads; writes `metrics.json` and `metrics_by_seed.json`.
 
-    The seed to be exported is chosen by the validation NE. If the configuration asks for the yardstick, it is measured.
+    `metrics.json` holds what is recommended, too. The seed to be exported is chosen by the validation NE. If the
+    configuration asks for the yardstick, it is measured.
     """
     resolve_arms(run, BASELINE, C2AL)
     for arm in (BASELINE, C2AL):
@@ -68,7 +70,9 @@ def evaluate_run(run: RunFolder) -> Evaluation:
     for entry, seed in zip(by_seed["seeds"], run.seeds, strict=True):
         entry["seed"] = seed
     write_json(run.path / "metrics_by_seed.json", by_seed)
-    write_json(run.path / "metrics.json", evaluation.to_json(C2AL) | {"exported_seed": _exported_seed(run)})
+    recommendation = recommend(evaluation, C2AL, named).to_json(slice_labels(run.discovery))
+    decided = {"recommendation": recommendation, "exported_seed": _exported_seed(run)}
+    write_json(run.path / "metrics.json", evaluation.to_json(C2AL) | decided)
     if run.config.yardstick:
         measure_yardstick(run)
     return evaluation

@@ -114,6 +114,19 @@ def test_the_reason_names_who_gains_and_who_loses():
     assert "worse: old users" in reason
 
 
+def test_the_form_of_files():
+    found = recommend(evaluation(**{ALL: difference(-0.1, seeds=1e-5), "tail": difference(0.0)}), "c2al", ["tail"])
+    assert found.to_json({ALL: "everyone"}) == {
+        "answer": "undecided",
+        "reason": found.reason({ALL: "everyone"}),
+        "gains": [],
+        "losses": [],
+        "worth": 0.05,
+        "needed": str(found.needed),
+    }
+    assert recommend(evaluation(**{ALL: SURE}), "c2al").to_json()["needed"] is None
+
+
 def test_what_cannot_be_is_refused():
     some = evaluation(**{ALL: SURE})
     with pytest.raises(ValueError, match="worth=0"):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from c2al_pipelines.experiments.results import corrected
+from c2al_pipelines.experiments.result import corrected
 
 from c2al_tf.blocks import Variation
 from c2al_tf.evaluation.intervals import NEDifference
@@ -109,6 +109,20 @@ def test_cohorts_from_crosses_and_from_clusters_of_h(experiment) -> None:
         falling = sorted((pair["divergences"]["js"] for pair in discovery["pairs"]), reverse=True)
         assert results[name]["divergence"] == falling[rank]
         assert len(results[name]["cohorts"]) == 2
+
+
+def test_the_report_and_the_recommendations(experiment) -> None:
+    folder, outcome, _ = experiment
+    page = (folder / "report.html").read_text()
+    for result in read_json(folder / "results.json"):
+        recommendation = result["recommendation"]
+        headline = {"use": "Use it", "do not use": "Do not use it", "undecided": "Undecided"}[recommendation["answer"]]
+        assert f"{headline}: {result['arm']}" in outcome.output
+        if len(result["seeds"]) == 1:
+            assert recommendation["answer"] == "undecided"
+            assert not result["holds_among_all_arms"]
+    for part in ("NE_diff by arm: all rows", "Who loses", "Attention before and after", "Gradient conflict over time"):
+        assert part in page
 
 
 def test_the_probe_and_the_figures(experiment) -> None:

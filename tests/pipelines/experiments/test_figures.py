@@ -32,7 +32,8 @@ def test_pairs_are_compared_at_one_lambda_and_lambdas_on_one_pair(result) -> Non
     mixed = result("mixed", 0.5, (0.3, 0.1))
     pairs = [result("targeted", 0.5), result("second", 0.4, by="rank", rank=1), result("third", 0.2, by="rank", rank=2)]
     again = result("again", 0.5, pair="targeted", by="rank")
-    figures = draw_figures([*lambdas, mixed, *pairs, again], TITLES, (0.3,))
+    drawings = draw_figures([*lambdas, mixed, *pairs, again], TITLES, (0.3,))
+    figures = {name: drawing.svg for name, drawing in drawings.items()}
     assert set(figures) == {"arms.svg", "lambdas.svg", "divergence.svg"}
     assert all(f">{name}<" in figures["arms.svg"] for name in ("weak_1", "mixed", "targeted", "third", "again"))
     shown = [r.arm.name for r in (*lambdas, mixed, *pairs, again) if f">{r.arm.name}<" in figures["divergence.svg"]]

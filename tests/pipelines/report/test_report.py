@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import html
 import json
 import re
 import tempfile
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c2al_pipelines.report import figures
-from c2al_pipelines.report.report import read_verdict, write_report
+from c2al_pipelines.report import figures, inside
+from c2al_pipelines.report.evidence import slice_labels
+from c2al_pipelines.report.report import write_report
 from scipy.special import expit
 
+from c2al_tf.blocks import Variation
 from c2al_tf.cohorts import (
     Axis,
     Cohort,
@@ -23,7 +26,9 @@ from c2al_tf.cohorts import (
     prediction_histogram,
     rank_cohorts,
 )
-from c2al_tf.evaluation import evaluate_by_cohort
+from c2al_tf.evaluation import Recommendation, evaluate_by_cohort, recommend
+from c2al_tf.evaluation.intervals import NEDifference
+from c2al_tf.evaluation.recommendation import Needed
 from c2al_tf.files import read_json, write_json
 
 ROWS = 8000
@@ -74,7 +79,8 @@ def made_files(shifts, seeds):
         "hardware": "2 cores",
     }
     files = {
-        "metrics": evaluation.to_json("c2al"),
+        "metrics": evaluation.to_json("c2al")
+        | {"recommendation": recommend(evaluation, "c2al", [head.name, tail.name]).to_json(slice_labels(discovery))},
         "metrics_by_seed": evaluation.seeds_to_json("c2al"),
         "cohorts": discovery.to_json(),
         "config": {"cohorts": {"num_cohorts": 2, "lambdas": [0.3]}},
@@ -95,14 +101,15 @@ def read_report(run_dir):
 def text_of(page):
     """What a reader sees outside of the figures."""
     page = re.sub(r"<(svg|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
 
 
 @pytest.fixture(autouse=True)
 def unrendered(request, monkeypatch):
     """A test's own figures are drawn and not rendered, which takes longest; those of `better` are."""
     if "tmp_path" in request.fixturenames:
-        monkeypatch.setattr(figures, "as_svg", lambda figure: "<svg></svg>")
+        for module in (figures, inside):
+            monkeypatch.setattr(module, "as_svg", lambda figure: "<svg></svg>")
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +139,13 @@ def test_page_has_its_parts(better):
         "The pair found, and why",
         "Who gains, who loses",
         "All figures, both models",
-        "What changed inside",
+        "Inside the model: attention and gradients",
         "What it costs",
         "How sure we are",
         "What to do next",
     ):
         assert section in text
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     assert f"{head} (head cohort)" in text.replace("  ", " ")
     assert f"{tail} (tail cohort)" in text.replace("  ", " ")
     assert "discovery found it" in text.replace("  ", " ")
@@ -188,112 +195,156 @@ def test_worse_cohorts_come_first(better):
     run_dir, _, page = better
     worse = read_json(run_dir / "metrics.json")["worse"]
     assert worse == ["surface_stories", "surface_feed"]
-    table = page[page.index("Who gains, who loses") :]
+    table = page[page.index("All 5 slices") :]
     rows = re.findall(r'<td class="name">(.*?)</td>', table)
     assert [row.split(" (")[0] for row in rows[:3]] == ["surface is stories", "surface is feed", "all rows"]
-    headline = text_of(page[: page.index("What was compared")])
+    headline = text_of(page[: page.index("Who gains, who loses")])
     assert re.search(r"Who gets worse: +surface is stories \(\+[\d.]+ %\); +surface is feed \(\+", headline)
 
 
 @pytest.mark.parametrize(
-    ("shift", "sentence", "advice"),
+    ("shift", "answer", "headline", "advice"),
     [
-        (0.1, "Yes: C2AL helps here.", "Overall better."),
-        (0.0, "No clear effect", "No gain on the targeted cohorts: NE_diff of surface is "),
-        (-0.1, "No: C2AL hurts here.", "Try lambda 0.1 instead of 0.3"),
+        (0.1, "use", "Use it", "Before it serves:"),
+        (0.0, "do not use", "Do not use it", "No gain on the targeted cohorts: NE_diff of surface is "),
+        (-0.1, "do not use", "Do not use it", "Try lambda 0.1 instead of 0.3"),
     ],
 )
-def test_headline_agrees_with_the_interval(tmp_path, shift, sentence, advice):
+def test_the_recommendation_is_the_headline(tmp_path, shift, answer, headline, advice):
     make_run(tmp_path, {"else": shift})
-    text = text_of(read_report(tmp_path))
-    difference = read_json(tmp_path / "metrics.json")["ne_diff"]["all"]
+    page = read_report(tmp_path)
+    metrics = read_json(tmp_path / "metrics.json")
+    difference = metrics["ne_diff"]["all"]
     side = 1 if difference["high"] < 0 else -1 if difference["low"] > 0 else 0
     assert side == np.sign(shift)
-    assert sentence in text
-    assert advice in text
+    recommendation = metrics["recommendation"]
+    assert recommendation["answer"] == answer
+    assert f'<strong class="big">{headline}</strong>' in page
+    assert f"{difference['percent']:+.3f} % [{difference['low']:+.3f}, " in recommendation["reason"]
+    first_screen = text_of(page[: page.index("Who gains, who loses")])
+    assert " ".join(recommendation["reason"].split()) in first_screen
+    assert advice in text_of(page)
 
 
-def test_a_gain_of_the_targeted_cohorts_alone_is_said(tmp_path):
-    """Others lose as much as they gain: overall unclear."""
+def test_what_would_decide_is_said_where_nothing_is_decided(tmp_path):
     make_run(tmp_path, {"else": 0.0})
     metrics = read_json(tmp_path / "metrics.json")
-    head, tail = (cohort.name for cohort in Discovery.from_json(read_json(tmp_path / "cohorts.json")).cohorts(2))
-    assert "all" not in (*metrics["better"], *metrics["worse"])
-    write_json(tmp_path / "metrics.json", metrics | {"better": [tail], "worse": []})
-    assert f"Yes, for surface is {tail.removeprefix('surface_')}; over all rows no clear effect." in read_report(
-        tmp_path
-    )
-    assert read_verdict(tmp_path).side == "better"
-    write_json(tmp_path / "metrics.json", metrics | {"better": [tail], "worse": [head]})
-    assert read_verdict(tmp_path).sentence.startswith("No clear effect")
+    wide = Variation(3, 1000, seeds=1e-5, each=1e-8, rows=1e-8)
+    needed = Needed(40, None)
+    found = NEDifference(-0.1, -0.3, 0.1, (-0.1,) * 3, wide)
+    undecided = Recommendation("undecided", (), (), found, 0.05, needed)
+    write_json(tmp_path / "metrics.json", metrics | {"recommendation": undecided.to_json()})
+    page = read_report(tmp_path)
+    assert '<strong class="big">Undecided</strong>' in page
+    assert "If the figure stays, this would decide: 40 paired seeds in all." in page
 
 
-@pytest.mark.parametrize(
-    ("shift", "sentence"),
-    [
-        (0.1, "C2AL may help here, but one seed proves nothing."),
-        (-0.1, "C2AL may hurt here, but one seed proves nothing."),
-        (0.0, "No clear effect, and one seed only."),
-    ],
-)
-def test_one_seed_claims_nothing(tmp_path, shift, sentence):
+def test_the_reason_speaks_of_cohorts_in_words(better):
+    reason = read_json(better[0] / "metrics.json")["recommendation"]["reason"]
+    assert "surface is reels" in reason
+    assert "worse: surface is stories and surface is feed" in reason
+    assert "surface_" not in reason
+
+
+@pytest.mark.parametrize("shift", [0.1, -0.1, 0.0])
+def test_one_seed_claims_nothing(tmp_path, shift):
     make_run(tmp_path, {"else": shift}, seeds=1)
-    claims = {"better": [], "worse": [], "claims": "With one seed no slice is called better or worse."}
-    write_json(tmp_path / "metrics.json", read_json(tmp_path / "metrics.json") | claims)
     page = read_report(tmp_path)
     text = text_of(page)
-    assert sentence in text
-    for claim in (
-        "Yes: C2AL",
-        "No: C2AL",
-        "Overall better.",
-        "Overall worse.",
-        "beyond chance.",
-        "got worse:",
-        "No clear",
-    ):
-        assert claim not in text.replace(sentence, "")
-    assert text.count(claims["claims"]) == 2
-    shown = page[: page.index("What was compared")] + page[page.index("Who gains, who loses") :]
+    assert '<strong class="big">Undecided</strong>' in page
+    assert "with one seed, which does not say what another would have given" in text
+    assert "over rows alone" in text
+    for claim in ("Use it", "Do not use it", "Who gets worse", "no cohort beyond chance", "is called worse."):
+        assert claim not in text.replace("no slice is called better or worse.", "")
+    assert text.count("With one seed no slice is called better or worse.") == 2
+    shown = page[: page.index("What was compared")]
     assert not re.search(r'<b class="(better|worse)"|reading (better|worse)"', shown)
     assert "What one seed leaves out" in text
 
 
-def course(first, last):
-    """Entropy and share near zero of the first and of the last measurement."""
-    measures = [
+def test_metrics_of_another_version_are_evaluated_again(tmp_path):
+    make_run(tmp_path, {"else": 0.1})
+    metrics = read_json(tmp_path / "metrics.json")
+    del metrics["recommendation"]
+    write_json(tmp_path / "metrics.json", metrics)
+    with pytest.raises(ValueError, match=r"metrics.json was written by another version. Run `c2al evaluate` again"):
+        write_report(tmp_path)
+
+
+def course(first, last, by_seed=(-0.001, 0.0, 0.001)):
+    """Entropy and share near zero of the first and of the last measurement, the latter in each of three seeds."""
+    ends = [
         {"entropy": entropy, "gini": 0.25, "effective_rank": 1.5, "near_zero": near_zero}
         for entropy, near_zero in (first, last)
     ]
-    return dict(zip(("first", "last"), measures, strict=True))
+    seeds = {name: [value + noise for noise in by_seed] for name, value in ends[1].items()}
+    return {"first": ends[0], "last": ends[1], "steps": [10, 50], "by_seed": seeds}
 
 
 def with_diagnostics(run_dir, c2al):
-    tasks = {"fm_0": {"reels": {"conflict": 0.3, "cosine": -0.05, "norm_ratio": 0.125}}}
+    points = [{"step": step, "cosine": -0.05, "low": -0.1, "high": 0.0} for step in (10, 50)]
+    task = {"conflict": 0.3, "cosine": -0.05, "norm_ratio": 0.125, "course": points}
     diagnostics = {
         "baseline": {"layers": {"fm_0": course((0.9, 0.02), (0.8, 0.1))}, "tasks": {}},
-        "c2al": {"layers": {"fm_0": course((0.9, 0.02), c2al)}, "tasks": tasks},
+        "c2al": {
+            "layers": {"fm_0": course((0.9, 0.02), c2al, (0.001, -0.001, 0.0))},
+            "tasks": {"fm_0": {"surface_reels": task}},
+        },
     }
     write_json(run_dir / "details.json", read_json(run_dir / "details.json") | {"diagnostics": diagnostics})
     return re.sub(" +", " ", text_of(read_report(run_dir)))
 
 
-@pytest.mark.parametrize(("c2al", "sparse"), [((0.8, 0.1), True), ((0.82, 0.1), False), ((0.8, 0.08), False)])
-def test_attention_that_stays_sparse_is_named(tmp_path, c2al, sparse):
+@pytest.mark.parametrize(("c2al", "sparse"), [((0.8, 0.1), True), ((0.82, 0.1), False)])
+def test_attention_that_is_not_denser_is_named(tmp_path, c2al, sparse):
     make_run(tmp_path, {"else": 0.0})
-    assert "Attention stays sparse" not in text_of(read_report(tmp_path))
-    assert ("Attention stays sparse" in with_diagnostics(tmp_path, c2al)) is sparse
+    text = with_diagnostics(tmp_path, c2al)
+    assert f"baseline and C2AL: fm_0 0.800 and {c2al[0]:.3f}" in text
+    assert ("no difference is shown in fm_0" in text) is sparse
+    assert ("Attention is not denser than the baseline" in text) is sparse
 
 
-def test_the_course_of_the_attention_is_a_table(tmp_path):
+def test_the_course_of_attention_and_gradients(tmp_path):
     make_run(tmp_path, {"else": 0.1})
     assert "In the course of training" not in text_of(read_report(tmp_path))
     text = with_diagnostics(tmp_path, (0.85, 0.05))
     assert (
         "fm_0 C2AL 0.900 \N{RIGHTWARDS ARROW} 0.850 0.250 \N{RIGHTWARDS ARROW} 0.250 1.500 \N{RIGHTWARDS ARROW} 1.500 "
-        "0.020 \N{RIGHTWARDS ARROW} 0.050 reels: 30 %, \N{MINUS SIGN}0.05, 0.125"
+        "0.020 \N{RIGHTWARDS ARROW} 0.050"
     ) in text
-    assert "0.100 no cohort task" in text
+    assert "fm_0 C2AL surface is reels 30 % \N{MINUS SIGN}0.05 0.125" in text
+    assert "gradients in conflict with the primary one in 30 % of the measurements" in text
+    page = (tmp_path / "report.html").read_text()
+    for title in ("Attention before and after training", "Gradient conflict over time"):
+        assert f"<b>{title}</b>" in page
+    assert "after step 10" in text
+
+
+def test_every_figure_has_a_title_and_a_sentence(better):
+    figures = re.findall(r"<figure.*?</figure>", better[2], flags=re.DOTALL)
+    assert len(figures) == better[2].count("<svg") > 0
+    for figure in figures:
+        assert re.search(r"<figcaption><b>[^<]{9,}</b>[^<]{40,}</figcaption>\s*<svg", figure)
+
+
+def test_cohorts_along_a_sensitive_attribute_are_named(tmp_path, better):
+    text = re.sub(r"\s+", " ", text_of(better[2]))
+    assert "Sensitive attributes" not in text
+    assert text.count("sensitive attribute") == 1, "at most a line"
+    make_run(tmp_path, {"else": 0.1})
+    for name in ("cohorts", "metrics"):  # the same run, cut along the column `race`
+        file = tmp_path / f"{name}.json"
+        file.write_text(file.read_text().replace("surface", "race"))
+    text = re.sub(r"\s+", " ", text_of(read_report(tmp_path)))
+    assert "Sensitive attributes: race" in text
+    for words in (
+        "The labels are not made fair",
+        "proxies",
+        "Law may restrict",
+        "NE and calibration of each group (below)",
+    ):
+        assert words in text
+    assert "NE and calibration of the 4 groups" in text
 
 
 @pytest.mark.parametrize(("change", "unstable"), [(1.003, False), (1.01, True)])
@@ -330,7 +381,8 @@ def test_three_cohorts_are_the_chosen_ones_not_the_best_pair(tmp_path):
     slices = {s.cohort.name: s.cohort.contains(columns) for axis in discovery.axes for s in axis.cohorts}
     by_seed = np.stack([logits, logits])
     evaluation = evaluate_by_cohort({"baseline": by_seed, "c2al": by_seed}, labels, slices, progress=False)
-    write_json(tmp_path / "metrics.json", evaluation.to_json("c2al"))
+    recommended = {"recommendation": recommend(evaluation, "c2al").to_json()}
+    write_json(tmp_path / "metrics.json", evaluation.to_json("c2al") | recommended)
     write_json(tmp_path / "metrics_by_seed.json", evaluation.seeds_to_json("c2al"))
     write_json(tmp_path / "cohorts.json", discovery.to_json())
     write_json(tmp_path / "config.json", {"cohorts": {"num_cohorts": 3, "lambdas": [0.3]}})
@@ -404,9 +456,9 @@ def test_optional_parts_vanish(tmp_path):
     make_run(tmp_path, {"else": 0.1})
     write_json(tmp_path / "details.json", {"title": "Bare", "dataset": "rows"})
     page = read_report(tmp_path)
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     text = text_of(page)
-    for absent in ("What changed inside", "planted", "Hardware", "Training time", "Cost when serving", "None", "nan"):
+    for absent in ("Inside the model", "planted", "Hardware", "Training time", "Cost when serving", "None", "nan"):
         assert absent not in text
 
 

@@ -40,11 +40,12 @@ def test_few_rows_and_weights_by_task() -> None:
 
 
 def test_every_model_of_a_run_is_measured(finished) -> None:
-    """A training of 60 steps once, at its end."""
+    """A training of 60 steps five times, the last time at its end."""
     for seed in (0, 1):
         for arm, tasks in (("baseline", 0), ("c2al", 2)):
             found = read_diagnostics(finished.path / "seeds" / str(seed) / arm / "diagnostics.jsonl")
-            assert [(row["step"], "task" in row) for row in found] == [(60, True)] * tasks + [(60, False)]
+            measured = [(step, task) for step in range(12, 61, 12) for task in [True] * tasks + [False]]
+            assert [(row["step"], "task" in row) for row in found] == measured
 
 
 @pytest.mark.slow

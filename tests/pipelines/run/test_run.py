@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 from c2al_pipelines.datasets.synthetic_ads import SyntheticAds, planted_cohorts
-from c2al_pipelines.report.report import read_verdict
+from c2al_pipelines.report.page import HEADLINES
 from c2al_pipelines.run.config import CohortsConfig, DataConfig, RunConfig, load_config
 from c2al_pipelines.run.folder import RunFolder
 from c2al_pipelines.run.run import print_metrics
@@ -323,7 +323,9 @@ def test_the_planted_pair_is_found(finished) -> None:
         assert (a & b).sum() > 0.9 * (a | b).sum()
     planted = read_json(finished.path / "details.json")["planted"]
     assert planted["found"] is True
-    assert f"Does C2AL help? {read_verdict(finished.path).sentence}" in " ".join(finished.outcome.output.split())
+    recommendation = read_json(finished.path / "metrics.json")["recommendation"]
+    said = f"C2AL: {HEADLINES[recommendation['answer']]}. {recommendation['reason']}"
+    assert said in " ".join(finished.outcome.output.split())
     assert planted["bayes_ne"]["all"] < read_json(finished.path / "metrics.json")["baseline"]["all"]["ne"]
 
 
