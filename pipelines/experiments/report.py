@@ -24,6 +24,7 @@ def write_experiment_report(
     titles: Mapping[str, str],
     figures: Mapping[str, Drawing],
     num_arms: int,
+    command: str = "experiment",
 ) -> Path:
     """Writes `report.html` of the arms so far.
 
@@ -33,6 +34,7 @@ def write_experiment_report(
         titles: Slices to be shown, with what to call them.
         figures: What `draw_figures` drew.
         num_arms: Arms that are compared with a reference, also those to come.
+        command: The one that makes all of it again.
     """
     labels = slice_labels(run.discovery)
     summaries = {name: summarize_arm(run, name, run.seeds_of(name)) for name in _with_references(results)}
@@ -41,7 +43,7 @@ def write_experiment_report(
     content = {
         "title": run.config.title,
         "question": "Does training with cohort tasks (C2AL), or what it is compared with, make predictions better?",
-        "command": "experiment",
+        "command": command,
         "arms": arms,
         "by_answer": {
             answer: [a for a in arms if a["answer"] == answer] for answer in ("use", "undecided", "do not use")

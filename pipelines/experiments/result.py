@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from c2al_tf.evaluation import Evaluation, Recommendation, recommend
 from c2al_tf.evaluation.intervals import NEDifference
+from c2al_tf.evaluation.recommendation import WORTH
 
 from ..run.arms import Arm
 
@@ -24,6 +25,7 @@ class Result:
         probes: AUC of a linear probe of each targeted cohort, by seed, for the arm and for its reference; empty if
             none is measured.
         targeted: Of its cohorts those that are slices of the test rows, name to words.
+        worth: Percent of NE overall below which a gain is not worth having.
     """
 
     arm: Arm
@@ -34,6 +36,7 @@ class Result:
     divergence: float | None = None
     probes: Mapping[str, Sequence[Mapping[str, float | None]]] = field(default_factory=dict)
     targeted: Mapping[str, str] = field(default_factory=dict)
+    worth: float = WORTH
 
     def difference(self, name: str) -> NEDifference:
         """NE_diff on a slice."""
@@ -42,7 +45,7 @@ class Result:
     @functools.cached_property
     def recommendation(self) -> Recommendation:
         """What to do with the arm, whatever other arms there are."""
-        return recommend(self.evaluation, self.arm.name, [*self.targeted])
+        return recommend(self.evaluation, self.arm.name, [*self.targeted], worth=self.worth)
 
     def holds_among(self, num_arms: int) -> bool:
         """Whether one of its gains is shown, too, where this many arms are looked at: the best of many is lucky."""

@@ -12,12 +12,15 @@ from c2al_tf.cohorts import Cohort
 from c2al_tf.evaluation import ALL, REST
 from c2al_tf.files import replace_file, write_json
 
+from ..experiments.report import write_experiment_report
+from ..experiments.result import Result
+from ..report.evidence import slice_labels
 from ..run.arms import BASELINE, C2AL, Arm, Choice
 from ..run.config import GivenCohort, RunConfig
 from ..run.folder import RunFolder
 from ..run.run import console
 from .search import Candidate
-from .tune import Tuned
+from .tune import Tuned, with_arms, with_seeds
 
 CONFIGURATION = "recommended.yaml"
 _COLOURS = {"use": "green", "do not use": "red", "undecided": "bold"}
@@ -32,7 +35,7 @@ def reason_of(tuned: Tuned) -> str:
 
 
 def write_answer(run: RunFolder, tuned: Tuned) -> None:
-    """Writes `tune.json`, `tune.md`, and `recommended.yaml` if there is a best configuration, whatever the answer."""
+    """Writes `tune.json` and `tune.md`; if there is a best configuration, `report.html` and `recommended.yaml` too."""
     write_json(run.path / "tune.json", to_json(tuned))
     with replace_file(run.path / "tune.md") as temporary:
         temporary.write_text(as_markdown(run.config.title, tuned))
@@ -40,6 +43,19 @@ def write_answer(run: RunFolder, tuned: Tuned) -> None:
         recommended = recommended_config(run.config, tuned.candidates[0].arm, tuned.cohorts)
         with replace_file(run.path / CONFIGURATION) as temporary:
             temporary.write_text(yaml.safe_dump(recommended.to_json(), sort_keys=False))
+        _write_report(run, tuned)
+
+
+def _write_report(run: RunFolder, tuned: Tuned) -> None:
+    """The page of an experiment with the best configuration as its one arm."""
+    assert tuned.evaluation is not None
+    deciding = with_arms(with_seeds(run, tuned.seeds[0], len(tuned.seeds)), tuned.best)
+    words = {cohort.name: str(cohort) for cohort in tuned.cohorts}
+    worth = run.config.tune.worth
+    result = Result(tuned.best, tuned.seeds, (*words.values(),), tuned.evaluation, targeted=words, worth=worth)
+    titles = slice_labels(run.discovery)
+    shown = {name: titles.get(name, name) for name in (ALL, *words, REST)}
+    write_experiment_report(deciding, [result], shown, {}, 1, "tune")
 
 
 def recommended_config(config: RunConfig, best: Arm, cohorts: Sequence[Cohort]) -> RunConfig:
@@ -143,5 +159,6 @@ def print_answer(run: RunFolder, tuned: Tuned) -> None:
     console.print(f"\n[{_COLOURS[tuned.answer]}]{tuned.answer.upper()}[/]. {escape(reason_of(tuned))}")
     console.print(f"Written: {run.path / 'tune.md'}, tune.json beside it")
     if tuned.candidates:
+        console.print(f"Report:  {run.path / 'report.html'}")
         file = run.path / CONFIGURATION
         console.print(f"Train and export it: c2al run {file} --run-dir {run.path}-recommended")

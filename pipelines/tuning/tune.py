@@ -42,6 +42,11 @@ class Tuned:
     recommendation: Recommendation | None = None
 
     @property
+    def best(self) -> Arm:
+        """The best configuration, under the name that it is evaluated by."""
+        return dataclasses.replace(self.candidates[0].arm, name=C2AL)
+
+    @property
     def answer(self) -> str:
         """`use`, `do not use` or `undecided`."""
         return "do not use" if self.recommendation is None else self.recommendation.answer

@@ -89,7 +89,7 @@ def test_where_rows_decide_seeds_alone_do_not():
     assert 100 * shared.projected(5, needed.rows).margin < 0.1
     seeds = recommend(evaluation(**{ALL: difference(-0.1, seeds=1e-5, each=1e-12)}), "c2al").needed
     assert seeds.rows is None
-    both = Variation(5, 1000, 5e-6, 1e-6, 1e-6)
+    both = Variation(5, 1000, 2e-6, 6e-7, 6e-7)
     margin = 100 * both.margin
     needed = recommend(
         evaluation(**{ALL: NEDifference(-0.05, -0.05 - margin, -0.05 + margin, (-0.05,) * 5, both)}), "c2al"

@@ -38,6 +38,10 @@ def test_it_answers(tuned) -> None:
     assert (answer["needed"] is not None) == (answer["answer"] == "undecided")
     assert [len(tried["by_seed"]) for tried in answer["tried"]] == [1, 1]
     assert "all models: 100%" in said["error"]
+    page = (path / "report.html").read_text()
+    headline = {"use": "Use it", "do not use": "Do not use it", "undecided": "Undecided"}[answer["answer"]]
+    assert f'<strong class="big">{headline}</strong>' in page
+    assert "c2al tune config.json" in page
 
 
 def test_the_search_reads_no_test_row(tuned) -> None:
