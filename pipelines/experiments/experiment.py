@@ -18,6 +18,7 @@ from ..run.run import console, print_discovery
 from ..run.steps import prepare_run
 from ..run.targets import arm_cohorts, arm_divergence, discover_run
 from ..run.training import train_arm
+from ..run.truth import describe_planted
 from .result import Result
 from .results import print_results, write_results
 
@@ -44,11 +45,12 @@ def run_experiment(run: RunFolder) -> list[Result]:
             _check_cohorts(run, name)
         print_discovery(run)
         rows = _open_test_rows(run)
+        planted = describe_planted(run)
         results: list[Result] = []
         for name in others:
             _train(run, name, strategy, progress)
             results.append(_evaluate(run, name, rows))
-            write_results(run, results)
+            write_results(run, results, planted and planted["bayes_ne"])
     print_results(run, results)
     console.print(f"Results: {run.path / 'report.html'}, results.md and results.parquet beside it")
     console.print(f"Time:    {time.perf_counter() - start:.0f} s")

@@ -25,8 +25,11 @@ from .result import Result, corrected
 _FIGURES = ("rows", "positives", "ne", "log_loss", "auc", "calibration")
 
 
-def write_results(run: RunFolder, results: Sequence[Result]) -> None:
-    """Writes `results.parquet` (arm, seed, slice, metric, value), `results.json`, `results.md` and `report.html`."""
+def write_results(run: RunFolder, results: Sequence[Result], truth: Mapping[str, float | None] | None = None) -> None:
+    """Writes `results.parquet` (arm, seed, slice, metric, value), `results.json`, `results.md` and `report.html`.
+
+    `truth` is the NE of the true probabilities by slice, where these are known.
+    """
     rows = [row for result in results for row in _tidy(result)]
     # An arm that is the reference of several is in each one's evaluation.
     columns = dict(
@@ -44,7 +47,7 @@ def write_results(run: RunFolder, results: Sequence[Result]) -> None:
         with replace_file(run.path / name) as temporary:
             temporary.write_text(drawing.svg)
     with replace_file(run.path / "results.md") as temporary:
-        temporary.write_text(as_markdown(run, results, figures))
+        temporary.write_text(as_markdown(run, results, figures, truth))
     write_experiment_report(run, results, titles, figures, _num_arms(run))
 
 
@@ -84,7 +87,12 @@ def _to_json(result: Result, num_arms: int, labels: Mapping[str, str]) -> dict[s
     }
 
 
-def as_markdown(run: RunFolder, results: Sequence[Result], figures: Mapping[str, Drawing]) -> str:
+def as_markdown(
+    run: RunFolder,
+    results: Sequence[Result],
+    figures: Mapping[str, Drawing],
+    truth: Mapping[str, float | None] | None = None,
+) -> str:
     """Every arm's NE_diff overall and on the targeted cohorts, as a Markdown table, with links to the figures."""
     names = _shown(run)
     lines = [
@@ -102,10 +110,30 @@ def as_markdown(run: RunFolder, results: Sequence[Result], figures: Mapping[str,
         lines.append("| " + " | ".join([*cells, _bounds(*corrected(result.difference(ALL), _num_arms(run)))]) + " |")
     lines += ["", "Cohorts that are chosen:", ""]
     lines += [f"- {result.arm.name}: {'; '.join(result.cohorts)}" for result in results if result.cohorts]
+    lines += _ne_lines(run, results, truth)
     lines += _probe_lines(run, results)
     for name, drawing in figures.items():
         lines += ["", f"**{drawing.title}.** {drawing.sentence}", "", f"![{Path(name).stem}]({name})"]
     return "\n".join(lines) + "\n"
+
+
+def _ne_lines(run: RunFolder, results: Sequence[Result], truth: Mapping[str, float | None] | None) -> list[str]:
+    """NE by arm and slice, mean over seeds, under that of the true probabilities where these are known."""
+    names = _shown(run)
+    by_arm = {"the truth, which no model can beat": [truth.get(name) for name in names]} if truth else {}
+    for result in results:
+        for arm, slices in result.evaluation.metrics.items():
+            by_arm.setdefault(arm, [_mean([seed["ne"] for seed in slices[name]]) for name in names])
+    lines = ["", "NE, mean over the seeds:", "", "| arm | " + " | ".join(map(_title, names)) + " |"]
+    lines.append("|---" * (len(names) + 1) + "|")
+    for arm, nes in by_arm.items():
+        lines.append(f"| {arm} | " + " | ".join("-" if ne is None else f"{ne:.4f}" for ne in nes) + " |")
+    return lines
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def _probe_lines(run: RunFolder, results: Sequence[Result]) -> list[str]:

@@ -7,27 +7,25 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from c2al_tf.cohorts import prediction_histogram
-from c2al_tf.data.columns.raw import concatenate
-from c2al_tf.data.columns.readers import count_rows, read_columns
+from c2al_tf.data.columns.readers import count_rows
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.diagnostics import attention_weights, read_diagnostics
 from c2al_tf.evaluation import ALL
-from c2al_tf.evaluation.scoring import slice_metrics
 from c2al_tf.files import read_json, write_json
 from c2al_tf.model import strip_auxiliary_heads
 from c2al_tf.types import Array
 
-from ..datasets.synthetic_ads import planted_cohorts, true_probabilities
 from ..report.course import summarize_diagnostics
 from ..report.evidence import Evidence, last_auxiliary_ne
 from .arms import BASELINE, C2AL
 from .attention import FILE
 from .folder import RunFolder
 from .logits import split_logits
+from .truth import describe_planted
 
 _ATTENTION_BATCH, _ATTENTION_BATCHES = 256, 32
 _BINS = 80
@@ -62,7 +60,7 @@ def write_details(run: RunFolder) -> dict[str, Any]:
         "attention": _attention(run, models),
         "diagnostics": _diagnostics(run),
         "auxiliary_ne": last_auxiliary_ne(histories[C2AL], run.cohorts),
-        "planted": _planted(run) if run.config.data.name == "synthetic_ads" else None,
+        "planted": describe_planted(run),
         "hardware": _hardware(),
     }
     write_json(run.path / "details.json", details)
@@ -118,36 +116,6 @@ def _attention(run: RunFolder, models: dict[str, keras.Model]) -> dict[str, Any]
         counts = {arm: np.histogram(np.clip(values[arm], low, high), edges)[0].tolist() for arm in _ARMS}
         attention[layer] = {"edges": edges.tolist(), **counts}
     return attention
-
-
-def _planted(run: RunFolder) -> dict[str, Any]:
-    """Whether the pair found is the planted one, and the NE of the true probabilities on the test rows."""
-    parameters = run.config.data.synthetic_ads
-    head, tail = planted_cohorts(parameters)
-    planted = {"head": head, "tail": tail}
-    found = dict(zip(("head", "tail"), run.cohorts, strict=False))
-    names = {name for cohort in (*planted.values(), *found.values()) for name in cohort.columns}
-    label = run.schema.labels[0]
-    schema = run.schema.columns
-    columns = concatenate(
-        list(read_columns(split_files(run.path, "test"), {name: schema[name] for name in {*names, label}}))
-    )
-    overlap = {
-        role: _overlap(planted[role].contains(columns), cohort.contains(columns)) for role, cohort in found.items()
-    }
-    truth = logit(true_probabilities(parameters, "test"))
-    masks = {ALL: np.ones(len(truth), bool)} | {cohort.name: cohort.contains(columns) for cohort in found.values()}
-    return {
-        **{role: str(cohort) for role, cohort in planted.items()},
-        "overlap": overlap,
-        "found": min(overlap.values()) > 0.9,
-        "bayes_ne": {name: slice_metrics(truth[mask], columns[label][mask])["ne"] for name, mask in masks.items()},
-    }
-
-
-def _overlap(a: Array, b: Array) -> float:
-    """Rows in both over rows in either."""
-    return float((a & b).sum() / max(int((a | b).sum()), 1))
 
 
 def _hardware() -> str:

@@ -74,6 +74,20 @@ def test_the_same_arm_has_the_figures_of_the_run(experiment, finished) -> None:
     assert results["static_tail"]["reference"] == "static"
 
 
+def test_the_truth_stands_under_what_models_reach(experiment, finished) -> None:
+    """On generated rows: the truth's NE on the test rows, which no arm beats overall."""
+    lines = (experiment[0] / "results.md").read_text().splitlines()
+    at = lines.index("NE, mean over the seeds:")
+    table = {
+        cells[1]: [float(x) for x in cells[2:-1]] for line in lines[at + 4 : at + 13] if (cells := line.split("| "))
+    }
+    (truth,) = (nes for arm, nes in table.items() if arm.startswith("the truth"))
+    planted = read_json(finished.path / "details.json")["planted"]["bayes_ne"]
+    assert truth[0] == pytest.approx(planted["all"], abs=1e-4)
+    assert len(table) > 3
+    assert all(truth[0] <= nes[0] for nes in table.values())
+
+
 def test_the_tidy_table(experiment) -> None:
     table = pq.read_table(experiment[0] / "results.parquet").to_pandas()
     assert list(table.columns) == ["arm", "seed", "slice", "metric", "value"]
