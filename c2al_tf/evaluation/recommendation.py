@@ -1,6 +1,7 @@
 """Use an arm, do not use it, or measure more: what its intervals say, and what would decide."""
 
 import bisect
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,10 @@ from .intervals import NEDifference
 Answer: TypeAlias = Literal["use", "do not use", "undecided"]
 
 WORTH = 0.05
-"""Percent of NE overall below which a gain is not worth having: the smallest that the paper reports (Table 2)."""
+"""Percent of NE overall below which a gain is not worth looking for: the smallest that the paper reports (Table 2)."""
 
 MOST_SEEDS, MOST_ROWS = 100, 16.0
-"""More paired seeds, or more times the test rows, than these nobody is told to measure."""
+"""The most paired seeds, and times the test rows, that are ever recommended."""
 
 _ROWS = (*(1.25**k for k in range(1, 13)), MOST_ROWS)
 
@@ -51,13 +52,14 @@ class Recommendation:
     """What to do with an arm, and why.
 
     Args:
-        answer: `use`: a slice named beforehand gains for certain, and the gain is not another slice's loss. `do not
-            use`: the arm does harm, or a gain overall, if there is one, is smaller than what is worth having.
-            `undecided`: neither is shown.
-        gains: Slices named beforehand with an interval below 0, corrected for their number.
+        answer: `use`: a gain is shown over all rows, however small, or for a targeted cohort without a slice that is
+            called worse. `do not use`: a slice is called worse without a gain over all rows, or the interval leaves
+            no room for a gain of `worth`. `undecided`: neither is shown.
+        gains: Slices named beforehand whose intervals, which hold at once, lie below 0.
         losses: Slices that the evaluation calls worse.
-        overall: NE_diff over all rows.
-        worth: Percent of NE overall below which a gain is not worth having.
+        overall: NE_diff over all rows, with the interval that holds at once with the targeted cohorts'.
+        worth: Percent of NE overall below which a gain is not worth looking for.
+        num_named: Number of slices named beforehand, whose intervals hold at once.
         needed: With `undecided`, what would decide; None with one seed, which does not say how seeds vary.
     """
 
@@ -66,6 +68,7 @@ class Recommendation:
     losses: tuple[str, ...]
     overall: NEDifference
     worth: float
+    num_named: int = 1
     needed: Needed | None = None
 
     def reason(self, labels: Mapping[str, str] | None = None) -> str:
@@ -75,7 +78,8 @@ class Recommendation:
         d = self.overall
         if d.percent is None or d.low is None or d.high is None:
             return "There are too few test rows, or too few positives among them, for an interval."
-        seen = f"NE over all rows changes by {d.percent:+.3f} % [{d.low:+.3f}, {d.high:+.3f}]"
+        together = " together with the targeted cohorts" if self.num_named > 1 else ""
+        seen = f"NE over all rows changes by {d.percent:+.3f} % [{d.low:+.3f}, {d.high:+.3f}{together}]"
         if self.answer == "use":
             loser = f" But worse: {losses}. Look at them first." if losses else " No slice is called worse."
             return f"{seen}. Better beyond chance: {gains}.{loser}"
@@ -110,14 +114,16 @@ def recommend(
     """What to do with an arm.
 
     The slices named beforehand, all rows and the targeted cohorts, are looked at together: their intervals hold at once
-    (Bonferroni), so that an arm without any effect is recommended in at most 2.5 % of evaluations. A gain overall
-    is enough. A targeted cohort's alone is enough if no slice is called worse. With one seed nothing is decided.
+    (Bonferroni), so that an arm without any effect is recommended in at most 2.5 % of evaluations. A gain over all
+    rows is enough: serving costs no more with it. A targeted cohort's alone is enough if no slice is called worse.
+    With one seed nothing is decided. Seeds that are added because of an answer look at the same rows again, which the
+    2.5 % does not count.
 
     Args:
         evaluation: The arm against its reference, over paired seeds.
         arm: The arm.
         targeted: Slices of the cohorts that its training targets.
-        worth: Percent of NE overall below which a gain is not worth having.
+        worth: Percent of NE overall below which a gain is not worth looking for.
 
     Raises:
         ValueError: If `worth` is not above 0, or `arm` or a slice is unknown.
@@ -129,26 +135,28 @@ def recommend(
     differences = evaluation.ne_diff[arm]
     if unknown := set(targeted) - set(differences):
         raise ValueError(f"`targeted` must name slices. Received: {sorted(unknown)}; there are {[*differences]}")
-    overall, named = differences[ALL], dict.fromkeys([ALL, *targeted])
+    named = dict.fromkeys([ALL, *targeted])
+    overall = _at_once(differences[ALL], len(named))
     losses = evaluation.claims[arm].worse
-    if overall.percent is None or overall.variation is None:
-        return Recommendation("undecided", (), losses, overall, worth)
+    if overall.percent is None or overall.low is None or overall.variation is None:
+        return Recommendation("undecided", (), losses, overall, worth, len(named))
     if overall.variation.num_seeds == 1:
-        return Recommendation("undecided", (), (), overall, worth)
-    gains = tuple(name for name in named if _upper(differences[name], len(named)) < 0)
+        return Recommendation("undecided", (), (), overall, worth, len(named))
+    highs = {name: _at_once(differences[name], len(named)).high for name in named}
+    gains = tuple(name for name, high in highs.items() if high is not None and high < 0)
     if ALL in gains or (gains and not losses):
-        return Recommendation("use", gains, losses, overall, worth)
-    lower = overall.percent - 100 * overall.variation.margin
-    if ALL in losses or gains or lower > -worth:
-        return Recommendation("do not use", gains, losses, overall, worth)
-    return Recommendation("undecided", gains, losses, overall, worth, _needed(overall, len(named), worth))
+        return Recommendation("use", gains, losses, overall, worth, len(named))
+    if losses or overall.low > -worth:
+        return Recommendation("do not use", gains, losses, overall, worth, len(named))
+    return Recommendation("undecided", gains, losses, overall, worth, len(named), _needed(overall, len(named), worth))
 
 
-def _upper(difference: NEDifference, num_named: int) -> float:
-    """Upper end of the interval that holds for all named slices at once; infinite without one."""
+def _at_once(difference: NEDifference, num_named: int) -> NEDifference:
+    """The difference with the interval that holds for all named slices at once, if it has one."""
     if difference.percent is None or difference.variation is None:
-        return math.inf
-    return difference.percent + 100 * difference.variation.margin_of(num_named)
+        return difference
+    margin = 100 * difference.variation.margin_of(num_named)
+    return dataclasses.replace(difference, low=difference.percent - margin, high=difference.percent + margin)
 
 
 def _needed(overall: NEDifference, num_named: int, worth: float) -> Needed:
@@ -159,7 +167,7 @@ def _needed(overall: NEDifference, num_named: int, worth: float) -> Needed:
 
     def decides(seeds: int, rows: float) -> bool:
         more = variation.projected(seeds, rows)
-        return 100 * more.margin_of(num_named) < -percent or 100 * more.margin < percent + worth
+        return 100 * more.margin_of(num_named) < max(-percent, percent + worth)
 
     now = variation.num_seeds
     more = range(now + 1, MOST_SEEDS + 1)

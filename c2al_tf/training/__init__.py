@@ -7,7 +7,7 @@ from .distribution import (
     make_strategy as make_strategy,
     worker_shard as worker_shard,
 )
-from .history import History as History
+from .history import History as History, NonFiniteLossError as NonFiniteLossError
 from .loop import SYNC_STEPS as SYNC_STEPS, train as train
 from .optimizer import make_optimizer as make_optimizer
 from .prediction import evaluate as evaluate, predict as predict

@@ -12,6 +12,10 @@ from ..entropy import normalized_entropy
 from ..types import Tensor
 
 
+class NonFiniteLossError(ValueError):
+    """A loss that is NaN or infinite: the training has diverged, or its rows hold such values."""
+
+
 @dataclass
 class History:
     """Where a training run stands and what it has seen; a checkpoint holds all of it.
@@ -47,12 +51,12 @@ class History:
             rows: Rows of a batch, in each call.
 
         Raises:
-            ValueError: If a loss is not finite.
+            NonFiniteLossError: If a loss is not finite.
         """
         for (losses, sums), num_rows in zip(results, rows, strict=True):
             for loss in np.ravel(losses.numpy()).tolist():
                 if not math.isfinite(loss):
-                    raise ValueError(
+                    raise NonFiniteLossError(
                         f"The loss must be finite. Received: {loss} at epoch {self.epoch}, step {self.step}. Lower the "
                         "learning rate, or bound the gradient with `clip_norm`"
                     )

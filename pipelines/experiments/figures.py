@@ -41,7 +41,8 @@ def draw_figures(results: Sequence[Result], titles: Mapping[str, str], lambdas: 
 def _is_usual(result: Result) -> bool:
     """Whether nothing but cohorts and lambdas differs from C2AL as it is."""
     arm = result.arm
-    same = (arm.labels, arm.objective, arm.frozen, arm.total_lambda) == ("conflict", "sum", None, False)
+    same = (arm.labels, arm.objective, arm.frozen, arm.start) == ("conflict", "sum", None, None)
+    same = same and not arm.total_lambda and not arm.lambda_decay
     return same and not arm.model and not arm.training and arm.cohorts is not None and arm.cohorts.only is None
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from c2al_tf.cohorts import Cohort
 from c2al_tf.evaluation import ALL
 
 from ..report.drawing import Drawing
@@ -25,6 +26,7 @@ def write_experiment_report(
     figures: Mapping[str, Drawing],
     num_arms: int,
     command: str = "experiment",
+    cohorts: Sequence[Cohort] | None = None,
 ) -> Path:
     """Writes `report.html` of the arms so far.
 
@@ -35,6 +37,7 @@ def write_experiment_report(
         figures: What `draw_figures` drew.
         num_arms: Arms that are compared with a reference, also those to come.
         command: The one that makes all of it again.
+        cohorts: The targeted cohorts; None: the run's.
     """
     labels = slice_labels(run.discovery)
     summaries = {name: summarize_arm(run, name, run.seeds_of(name)) for name in _with_references(results)}
@@ -54,7 +57,9 @@ def write_experiment_report(
         "targeted_titles": {name: title for name, title in titles.items() if name != ALL},
         "inside": describe_inside(summaries, {r.arm.name: r.arm.reference for r in results}, task_labels),
     }
-    return write_page(run.path, describe_discovery(run.discovery, run.cohorts) | content)
+    return write_page(
+        run.path, describe_discovery(run.discovery, run.cohorts if cohorts is None else cohorts) | content
+    )
 
 
 def _with_references(results: Sequence[Result]) -> list[str]:

@@ -121,9 +121,12 @@ def _ne_lines(run: RunFolder, results: Sequence[Result], truth: Mapping[str, flo
     """NE by arm and slice, mean over seeds, under that of the true probabilities where these are known."""
     names = _shown(run)
     by_arm = {"the truth, which no model can beat": [truth.get(name) for name in names]} if truth else {}
+    seeds: dict[str, int] = {}
     for result in results:
         for arm, slices in result.evaluation.metrics.items():
-            by_arm.setdefault(arm, [_mean([seed["ne"] for seed in slices[name]]) for name in names])
+            if len(slices[ALL]) > seeds.get(arm, 0):  # a reference serves arms of fewer seeds, too
+                seeds[arm] = len(slices[ALL])
+                by_arm[arm] = [_mean([seed["ne"] for seed in slices[name]]) for name in names]
     lines = ["", "NE, mean over the seeds:", "", "| arm | " + " | ".join(map(_title, names)) + " |"]
     lines.append("|---" * (len(names) + 1) + "|")
     for arm, nes in by_arm.items():

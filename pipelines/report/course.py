@@ -83,7 +83,8 @@ def _layer(layer: str, attention: Sequence[Sequence[Mapping[str, Any]]]) -> dict
     """One layer's measures, from the rows of each seed; a seed without any has None."""
     measured = [[row for row in rows if row["layer"] == layer] for rows in attention]
     first, last = ([rows[at] if rows else {} for rows in measured] for at in (0, -1))
-    ends = {"first": _means(first), "last": _means(last), "steps": [first[0].get("step"), last[0].get("step")]}
+    steps = [row["step"] for rows in measured for row in rows]
+    ends = {"first": _means(first), "last": _means(last), "steps": [min(steps), max(steps)]}
     return ends | {"by_seed": {name: [_number(row.get(name)) for row in last] for name in MEASURES}}
 
 

@@ -183,7 +183,7 @@ class Arm:
 def check_arms(arms: tuple[Arm, ...], seeds: int) -> None:
     """Raises ValueError unless arms have distinct names, and each its reference and its start before it.
 
-    These must have as many seeds.
+    An arm's reference and start must have at least as many seeds as the arm.
     The baseline is among them, has no cohorts and is its own reference; no other arm is its own.
     """
     by_name = {arm.name: arm for arm in arms}
@@ -191,11 +191,15 @@ def check_arms(arms: tuple[Arm, ...], seeds: int) -> None:
         raise ValueError(f"Arms must have distinct names. Received: {[arm.name for arm in arms]}")
     if arms and (BASELINE not in by_name or by_name[BASELINE].cohorts or by_name[BASELINE].reference != BASELINE):
         raise ValueError(f"Arms need one named `{BASELINE}`, without cohorts. Received: {[*by_name]}")
+    if arms and by_name[BASELINE].start is not None:
+        raise ValueError(
+            f"Arm `{BASELINE}` is trained first, so it has no `start`. Received: {by_name[BASELINE].start!r}"
+        )
     before = {BASELINE: None}
     for arm in arms:
         named = {"reference": arm.reference} | ({"start": arm.start} if arm.start is not None else {})
         for key, name in named.items():
-            if (arm.name != BASELINE or key == "start") and name not in before:
+            if arm.name != BASELINE and name not in before:
                 raise ValueError(
                     f"`{key}` of arm `{arm.name}` must be one of {[*before]}, before it. Received: {name!r}"
                 )

@@ -109,6 +109,8 @@ class GivenCohort:
 def _given(condition: Values | Interval) -> GivenCondition:
     if isinstance(condition, Values):
         return GivenCondition(condition.column, values=condition.values)
+    if math.isinf(condition.low) and math.isinf(condition.high):
+        return GivenCondition(condition.column, low=condition.low)  # every value but a missing one
     low, high = (None if math.isinf(edge) else edge for edge in (condition.low, condition.high))
     return GivenCondition(condition.column, low=low, high=high)
 
@@ -164,13 +166,13 @@ class TuneConfig:
     """What `c2al tune` may try, and for how long.
 
     Args:
-        budget: Models with cohort tasks that the search may train, at least 1; the baselines and the models that decide
-            come on top.
+        budget: Models with cohort tasks after which the search begins no other configuration, at least 1; the baselines
+            and the models that decide come on top.
         search_seeds: Paired seeds of a configuration that stays in the search to its end. They decide nothing.
         pairs: Most pairs of cohorts to choose among: the most divergent accepted ones, of each axis at most two.
         least_lambda: Lowest lambda to try, above 0.
         most_lambda: Highest lambda to try.
-        worth: Percent of NE overall below which a gain is not worth having.
+        worth: Percent of NE overall below which a gain is not worth looking for.
     """
 
     budget: int = 24

@@ -19,6 +19,9 @@ from .targets import arm_cohorts
 _NOT_TRAINED = ("jit_compile", "checkpoint_steps", "keep_checkpoints", "steps_per_execution")
 """Keys of the training's configuration that change no weight but by rounding."""
 
+_ADDED = (("num_experts", 0),)
+"""Keys of later versions with the values that change nothing: models of before keep their digests."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -74,6 +77,7 @@ def describe_training(run: RunFolder, name: str) -> Trained:
     _check_model(run, arm)
     cohorts = arm_cohorts(run, arm)
     lambdas = _lambdas(arm, [cohort.name for cohort in cohorts], config.cohorts.lambdas)
+    model = dataclasses.asdict(arm.model_of(config.model))
     training = dataclasses.asdict(arm.training_of(config.training))
     read: dict[str, Any] = {
         "cohorts": [cohort.to_json() for cohort in cohorts],
@@ -82,10 +86,10 @@ def describe_training(run: RunFolder, name: str) -> Trained:
         "objective": arm.objective,
         "frozen": arm.frozen,
         "frozen_at": describe_training(run, arm.reference).digest if arm.frozen_at == "reference" else "initial",
-        "model": dataclasses.asdict(arm.model_of(config.model)),
+        "model": {key: value for key, value in model.items() if (key, value) not in _ADDED},
         "training": {key: value for key, value in training.items() if key not in _NOT_TRAINED},
     }
-    # Only where they are given: models of versions that knew neither keep their digests.
+    # Only where they are given, for the same reason as `_ADDED`.
     if arm.lambda_decay:
         read["lambda_decay"] = True
     if arm.start is not None:
@@ -115,6 +119,8 @@ def _lambdas(arm: Arm, cohorts: Sequence[str], of_run: Sequence[float]) -> dict[
 
 def _check_model(run: RunFolder, arm: Arm) -> None:
     model = arm.model_of(run.config.model)
+    if arm.lambda_decay and arm.training_of(run.config.training).steps_per_execution > 1:
+        raise ValueError("`lambda_decay` changes lambdas at each step, so it needs `steps_per_execution: 1`")
     if arm.start is not None and run.arms[arm.start].model_of(run.config.model) != model:
         raise ValueError(f"`start` needs the same `model` as arm `{arm.start}`. Received: another")
     if arm.frozen and model.backbone != "dhen":

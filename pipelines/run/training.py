@@ -40,7 +40,7 @@ def train_arm(
 
     A model that was trained alike, under this arm's name or another's, is kept. Before the first model of a run is
     trained its export is tried. On several workers all of them call this, with their strategy and one run folder; the
-    first one writes into it. A new model is asked of the rows of the splits `scored` while it is at hand.
+    first one writes into it. A new model predicts the rows of the splits `scored` at once, others when they are needed.
 
     Raises:
         ExportError: If a model of this configuration could not be exported.

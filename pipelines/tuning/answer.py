@@ -8,7 +8,7 @@ import yaml
 from rich.markup import escape
 from rich.table import Table
 
-from c2al_tf.cohorts import Cohort
+from c2al_tf.cohorts import RULES, Cohort
 from c2al_tf.evaluation import ALL, REST
 from c2al_tf.files import replace_file, write_json
 
@@ -24,13 +24,13 @@ from .tune import Tuned, with_arms, with_seeds
 
 CONFIGURATION = "recommended.yaml"
 _COLOURS = {"use": "green", "do not use": "red", "undecided": "bold"}
-_NO_PAIR = "No pair of cohorts passes the guard: noise explains what the baseline treats differently."
 
 
 def reason_of(tuned: Tuned) -> str:
     """Why the answer is what it is, in a sentence or two."""
     if tuned.recommendation is None:
-        return _NO_PAIR
+        refusals = "; ".join(f"{count:,} for {RULES[rule]}" for rule, count in tuned.refusals.items())
+        return f"No pair of cohorts passes the guard. Refused: {refusals or 'there is no pair'}."
     return tuned.recommendation.reason({cohort.name: str(cohort) for cohort in tuned.cohorts})
 
 
@@ -55,18 +55,21 @@ def _write_report(run: RunFolder, tuned: Tuned) -> None:
     result = Result(tuned.best, tuned.seeds, (*words.values(),), tuned.evaluation, targeted=words, worth=worth)
     titles = slice_labels(run.discovery)
     shown = {name: titles.get(name, name) for name in (ALL, *words, REST)}
-    write_experiment_report(deciding, [result], shown, {}, 1, "tune")
+    write_experiment_report(deciding, [result], shown, {}, 1, "tune", tuned.cohorts)
 
 
 def recommended_config(config: RunConfig, best: Arm, cohorts: Sequence[Cohort]) -> RunConfig:
-    """A configuration for `c2al run` that trains the best arm on its cohorts, which it need not find again."""
+    """A configuration for `c2al run` that trains the best arm on its cohorts, with the seeds that decided."""
     lambdas = config.cohorts.lambdas if best.lambdas is None else best.lambdas
     given = tuple(GivenCohort.of(cohort) for cohort in cohorts)
     arms: tuple[Arm, ...] = ()
     if best.objective != "sum":
         arms = (Arm(BASELINE), Arm(C2AL, cohorts=Choice(), objective=best.objective))
     return dataclasses.replace(
-        config, cohorts=dataclasses.replace(config.cohorts, given=given, axes=(), lambdas=lambdas), arms=arms
+        config,
+        first_seed=config.first_seed + config.tune.search_seeds,
+        cohorts=dataclasses.replace(config.cohorts, given=given, lambdas=lambdas),
+        arms=arms,
     )
 
 
@@ -74,12 +77,7 @@ def to_json(tuned: Tuned) -> dict[str, Any]:
     """The form of `tune.json`."""
     answer: dict[str, Any] = {"answer": tuned.answer, "reason": reason_of(tuned)}
     if tuned.recommendation is not None and tuned.evaluation is not None:
-        needed = tuned.recommendation.needed
-        answer |= {
-            "gains": list(tuned.recommendation.gains),
-            "losses": list(tuned.recommendation.losses),
-            "worth": tuned.recommendation.worth,
-            "needed": None if needed is None else dataclasses.asdict(needed),
+        answer |= tuned.recommendation.to_json({cohort.name: str(cohort) for cohort in tuned.cohorts}) | {
             "cohorts": [cohort.to_json() for cohort in tuned.cohorts],
             "weights": weights_of(tuned.candidates[0].arm),
             "seeds": list(tuned.seeds),

@@ -67,14 +67,16 @@ def search(
 ) -> list[Candidate]:
     """Tries configurations, the better ones on more seeds, until the budget is spent; returns all, the best first.
 
+    The configuration that is being tried when the budget is spent is measured to its end.
+
     Optuna's TPE proposes; its successive halving stops a configuration whose mean over the seeds so far is not in the
     better half of those that came as far. The run's own lambdas, and weights that are learnt, are tried first.
 
     Args:
         config: The budget and the ranges.
         ranks: Ranks of the pairs to choose among; empty: the cohorts are given.
-        measure: Maps an arm and the number of a search seed to NE_diff on the validation rows, in percent. What it is
-            asked twice it must answer alike.
+        measure: Maps an arm and the number of a search seed to NE_diff on the validation rows, in percent; NaN if there
+            is none. Equal arguments must give equal results.
         first: Lambdas of the head and the tail cohort to begin with.
         seed: Of the proposals.
     """
@@ -92,8 +94,8 @@ def search(
             if len(trained) >= config.budget:
                 break
             found.append(_try(study, number, config, ranks, measure, trained))
-    # Of equal means the one that was tried first.
-    return sorted(found, key=lambda candidate: (not candidate.finished, candidate.mean))
+    different = {(c.arm.cohorts, c.arm.lambdas, c.by_seed): c for c in reversed(found)}  # a repetition says nothing new
+    return sorted(reversed(different.values()), key=lambda candidate: (not candidate.finished, candidate.mean))
 
 
 def _try(

@@ -2,14 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tqdm import tqdm
 
 from c2al_tf.cohorts import Cohort
 from c2al_tf.evaluation import Evaluation, Recommendation, recommend
+from c2al_tf.training import NonFiniteLossError
 from c2al_tf.training.distribution import Strategy, make_strategy
 
 from ..run.arms import BASELINE, C2AL, Arm
@@ -33,6 +34,7 @@ class Tuned:
         seeds: The paired seeds that decide, none of which took part in the search.
         evaluation: The best one, as the arm `c2al`, against the baseline on the test rows.
         recommendation: What to do; None if no pair of cohorts passed the guard.
+        refusals: How many pairs the guard refused by each rule, if none passed it.
     """
 
     candidates: tuple[Candidate, ...]
@@ -40,6 +42,7 @@ class Tuned:
     seeds: tuple[int, ...] = ()
     evaluation: Evaluation | None = None
     recommendation: Recommendation | None = None
+    refusals: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def best(self) -> Arm:
@@ -71,9 +74,10 @@ def tune_run(run: RunFolder) -> Tuned:
     with tqdm(total=total, desc="all models", unit="model") as progress:
         _train(searching, BASELINE, strategy, progress, ("validation",))
         discover_run(searching)
+        _check_discovery(searching)
         ranks = [] if run.discovery.given else pairs_to_try(run.discovery, tune.pairs)
         if not ranks and not run.discovery.given:
-            return Tuned(())
+            return Tuned((), refusals=dict(run.discovery.refusals.most_common()))
         candidates = _search(searching, ranks, strategy, progress)
         best = candidates[0]
         if not best.finished:
@@ -105,6 +109,16 @@ def check_tunable(config: RunConfig) -> None:
         raise ValueError(f"`c2al tune` chooses the weights of two cohorts. Received: {heads} cohorts")
 
 
+def _check_discovery(run: RunFolder) -> None:
+    """Raises ValueError if other seeds than the search's found the cohorts: some of them may be to decide."""
+    number = run.discovery.num_seeds
+    if not run.discovery.given and number != run.config.tune.search_seeds:
+        raise ValueError(
+            f"The cohorts in {run.path} were found with {number} baselines, of which some may be among the seeds that "
+            f"decide; `tune.search_seeds` is {run.config.tune.search_seeds}. Choose another --run-dir"
+        )
+
+
 def with_seeds(run: RunFolder, first: int, number: int) -> RunFolder:
     """The same folder with other paired seeds."""
     return RunFolder(run.path, dataclasses.replace(run.config, first_seed=first, seeds=number))
@@ -133,8 +147,12 @@ def _search(run: RunFolder, ranks: Sequence[int], strategy: Strategy, progress: 
     def measure(arm: Arm, at: int) -> float:
         trying = with_arms(run, arm)
         seed = trying.seeds[at]
-        train_arm(trying, seed, arm.name, strategy, scored=())
-        progress.update()
+        try:
+            train_arm(trying, seed, arm.name, strategy, scored=())
+        except NonFiniteLossError:
+            return math.nan  # these weights diverge: others may not
+        finally:
+            progress.update()
         difference = validation_ne(trying, seed, arm.name) / validation_ne(trying, seed, BASELINE) - 1
         return 100 * difference if math.isfinite(difference) else math.nan
 

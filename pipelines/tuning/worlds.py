@@ -67,8 +67,10 @@ class TunedWorld:
 
     @property
     def wrong(self) -> bool:
-        """Whether the answer is `use`, and many seeds show none of the gains on which it rests."""
-        return self.answer == "use" and not any((self.many[name][2] or 0.0) < 0 for name in self.gains)
+        """Whether the answer is `use`, and many seeds show none of its gains, or the truth none over all rows."""
+        shown = any((self.many[name][2] or 0.0) < 0 for name in self.gains)
+        untrue = ALL in self.gains and (self.expected or 0.0) >= 0
+        return self.answer == "use" and (not shown or untrue)
 
 
 def run_world(config: RunConfig, seed: int, planted: bool, seeds: int, folder: Path) -> TunedWorld:
@@ -156,7 +158,8 @@ def as_markdown(worlds: Sequence[TunedWorld], seeds: int) -> str:
     lines += [
         "",
         f"`use` in {len(used)} of {len(worlds)} worlds, {sum(w.planted for w in used)} of them planted. "
-        f"{sum(w.wrong for w in used)} of these answers are wrong: {seeds} seeds show none of the gains they rest on.",
+        f"{sum(w.wrong for w in used)} of these answers are wrong: {seeds} seeds show none of the gains they rest "
+        "on, or the true probabilities none over all rows.",
     ]
     return "\n".join(lines) + "\n"
 

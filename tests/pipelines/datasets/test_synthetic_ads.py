@@ -1,4 +1,6 @@
+import dataclasses
 import hashlib
+import math
 import tracemalloc
 
 import numpy as np
@@ -12,6 +14,7 @@ from c2al_pipelines.datasets.ads_world import (
     PAIRS,
     TAIL,
     make_world,
+    random_stream,
 )
 from c2al_pipelines.datasets.synthetic_ads import (
     SyntheticAds,
@@ -194,6 +197,27 @@ def test_cohorts_have_pairs_of_their_own():
     assert not set(PAIRS[HEAD]) & set(PAIRS[MAJORITY])
     assert not set(PAIRS[TAIL]) & set(PAIRS[MAJORITY])
     assert not set(PAIRS[TAIL]) & set(PAIRS[HEAD])
+
+
+def test_cohorts_without_pairs_of_their_own_are_the_majority_at_another_click_rate():
+    """A row's logit is the same in each cohort, but for the cohort's intercept."""
+    same = dataclasses.replace(SMALL, own_pairs=False)
+    world = make_world(same)
+    fields, user_value = world.draw_fields(random_stream(same, "test", 0))
+    logits = world.logits(same, fields, user_value)
+    everyone = dataclasses.replace(world, tail_below=-math.inf, head_from=math.inf)
+    cohorts, biases = world.cohort(user_value), np.array(world.biases)
+    expected = everyone.logits(same, fields, user_value) + biases[cohorts] - biases[MAJORITY]
+    np.testing.assert_allclose(logits, expected, rtol=1e-9)
+    assert not np.allclose(make_world(SMALL).logits(SMALL, fields, user_value), logits, atol=0.1)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2])
+def test_cohorts_have_the_share_asked_for(share):
+    sized = dataclasses.replace(SMALL, cohort_share=share, test_rows=200_000)
+    columns, _ = _rows(sized, "test")
+    for cohort in planted_cohorts(sized):
+        assert cohort.contains(columns).mean() == pytest.approx(share, rel=0.05)
 
 
 @pytest.mark.parametrize("cohort", [MAJORITY, HEAD, TAIL])

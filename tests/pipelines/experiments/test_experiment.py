@@ -36,6 +36,8 @@ ARMS = [
         "reference": "static",
         "seeds": 1,
     },
+    {"name": "decayed", "cohorts": {"by": "targeted"}, "lambdas": [0.3], "lambda_decay": True, "seeds": 1},
+    {"name": "warm", "start": "baseline", "seeds": 1},
 ]
 
 
@@ -57,7 +59,7 @@ def test_models_that_are_there_are_kept(experiment, finished) -> None:
         assert files[0].read_bytes() == files[1].read_bytes()
     assert "seed 0, baseline" not in outcome.error
     assert {path.name for path in (folder / "seeds" / "0").iterdir()} == {
-        *("baseline", "c2al", "random", "crosses", "clusters", "static", "static_tail")
+        *("baseline", "c2al", "random", "crosses", "clusters", "static", "static_tail", "decayed", "warm")
     }, "`again` is what `c2al` is"
     assert "all models: 100%" in outcome.error
 
@@ -86,6 +88,15 @@ def test_the_truth_stands_under_what_models_reach(experiment, finished) -> None:
     assert truth[0] == pytest.approx(planted["all"], abs=1e-4)
     assert len(table) > 3
     assert all(truth[0] <= nes[0] for nes in table.values())
+
+
+def test_lambdas_that_fall_and_a_warm_start_train_other_models(experiment) -> None:
+    """With lambdas that fall the weights are others than C2AL's; what starts trained begins with a lower loss."""
+    arms = {arm: experiment[0] / "seeds" / "0" / arm for arm in ("baseline", "c2al", "decayed", "warm")}
+    logits = {arm: np.load(folder / "test_logits.npy") for arm, folder in arms.items()}
+    assert not np.allclose(logits["decayed"], logits["c2al"], atol=1e-3)
+    losses = {arm: read_json(folder / "history.json")["epochs"][0]["primary_loss"] for arm, folder in arms.items()}
+    assert losses["warm"] < losses["baseline"]
 
 
 def test_the_tidy_table(experiment) -> None:

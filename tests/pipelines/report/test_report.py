@@ -220,7 +220,8 @@ def test_the_recommendation_is_the_headline(tmp_path, shift, answer, headline, a
     recommendation = metrics["recommendation"]
     assert recommendation["answer"] == answer
     assert f'<strong class="big">{headline}</strong>' in page
-    assert f"{difference['percent']:+.3f} % [{difference['low']:+.3f}, " in recommendation["reason"]
+    assert f"NE over all rows changes by {difference['percent']:+.3f} % [" in recommendation["reason"]
+    assert "together with the targeted cohorts]" in recommendation["reason"]
     first_screen = text_of(page[: page.index("Who gains, who loses")])
     assert " ".join(recommendation["reason"].split()) in first_screen
     assert advice in text_of(page)

@@ -108,3 +108,8 @@ def test_lambdas_that_do_not_fit_the_cohorts() -> None:
         ValueError, match=r"`lambdas` must be one, or one for each of \['a', 'b', 'c'\]. Received: \[1, 2\]"
     ):
         recipe._lambdas(Arm("a", cohorts=Choice(number=3)), list("abc"), [1, 2])
+
+
+def test_the_baseline_starts_from_nothing() -> None:
+    with pytest.raises(ValueError, match="Arm `baseline` is trained first, so it has no `start`"):
+        RunConfig("t", DataConfig("census"), arms=(Arm("baseline", start="baseline"),))

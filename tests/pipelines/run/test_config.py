@@ -182,3 +182,9 @@ def test_values_are_frozen() -> None:
     config = RunConfig("t", DataConfig("census"))
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.seeds = 1
+
+
+def test_a_found_cohort_becomes_one_that_is_given() -> None:
+    """Also one with no edge, which holds every value but a missing one."""
+    cohort = Cohort("c", (Interval("age", low=18.0), Interval("gain"), Values("sex", ("F",)), Interval("x", 1.0, 2.0)))
+    assert GivenCohort.of(cohort).cohort() == cohort

@@ -1,6 +1,8 @@
 """What a model starts from, and lambdas that fall over its training."""
 
 import dataclasses
+import hashlib
+import json
 
 import keras
 import numpy as np
@@ -20,6 +22,7 @@ ARMS = (
     Arm("warm", start="baseline"),
     Arm("warm_c2al", cohorts=Choice(), start="c2al", reference="warm"),
     Arm("static", model={"attention": "static"}, start="baseline"),
+    Arm("grouped", cohorts=Choice(), lambda_decay=True, training={"steps_per_execution": 4}),
 )
 
 
@@ -53,6 +56,21 @@ def test_what_an_arm_starts_from_is_part_of_what_it_reads(run) -> None:
     assert len({*digests.values()}) == 4
     with pytest.raises(ValueError, match="`start` needs the same `model` as arm `baseline`"):
         describe_training(run, "static")
+    with pytest.raises(ValueError, match="`lambda_decay` changes lambdas at each step"):
+        describe_training(run, "grouped")
+
+
+def test_models_keep_their_digests_over_versions(run) -> None:
+    """A key that a later version adds changes no digest where it changes nothing."""
+    read = {**dataclasses.asdict(run.config.model)}
+    assert read.pop("num_experts") == 0
+    training = dataclasses.asdict(run.config.training)
+    for name in ("jit_compile", "checkpoint_steps", "keep_checkpoints", "steps_per_execution"):
+        del training[name]
+    nothing = {"cohorts": [], "lambdas": [], "labels": None, "objective": "sum", "frozen": None}
+    told = nothing | {"frozen_at": "initial", "model": read, "training": training}
+    expected = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    assert describe_training(run, "baseline").digest == expected
 
 
 def test_lambdas_fall_to_zero_by_a_cosine_also_after_a_resumption() -> None:

@@ -1,5 +1,6 @@
 """`c2al tune` on a small world, whole; its answer in files; and that the search reads no test row."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,9 +9,11 @@ import yaml
 from c2al_pipelines.run.config import load_config
 from c2al_pipelines.run.folder import RunFolder, read_config
 from c2al_pipelines.tuning import tune
+from c2al_pipelines.tuning.answer import reason_of
 from c2al_pipelines.tuning.tune import tune_run
 
 from c2al_tf.files import read_json
+from c2al_tf.training import NonFiniteLossError
 
 SETTINGS = {"tune__budget": 2, "tune__search_seeds": 1, "tune__pairs": 2, "seeds": 2}
 
@@ -59,6 +62,7 @@ def test_the_recommended_configuration_trains_what_was_chosen(tuned, tmp_path) -
     path, _, _ = tuned
     config, answer = load_config(path / "recommended.yaml"), read_json(path / "tune.json")
     assert [cohort.cohort().name for cohort in config.cohorts.given] == [c["name"] for c in answer["cohorts"]]
+    assert [config.first_seed, config.seeds] == [1, 2], "the seeds of the search decide nothing there either"
     learnt = answer["weights"] == "learnt"
     assert [arm.objective for arm in config.arms] == (["sum", "uncertainty"] if learnt else [])
     if not learnt:
@@ -100,6 +104,35 @@ def test_without_a_pair_there_is_nothing_to_use(tuned, tmp_path) -> None:
     (folder / "cohorts.json").write_text(json.dumps(cohorts))
     found = tune_run(RunFolder(folder, read_config(folder / "config.json")))
     assert (found.answer, found.candidates) == ("do not use", ())
+    assert reason_of(found).startswith("No pair of cohorts passes the guard. Refused: ")
+    assert "for a divergence that chance explains" in reason_of(found)
+
+
+def test_cohorts_that_other_seeds_found_are_refused(tuned, tmp_path) -> None:
+    """A run of more baselines found them, some of which would decide."""
+    folder = tmp_path / "run"
+    shutil.copytree(tuned[0], folder)
+    config = read_config(folder / "config.json")
+    more = dataclasses.replace(config, tune=dataclasses.replace(config.tune, search_seeds=2))
+    with pytest.raises(
+        ValueError, match="found with 1 baselines, .*`tune.search_seeds` is 2. Choose another --run-dir"
+    ):
+        tune_run(RunFolder(folder, more))
+
+
+def test_weights_that_diverge_are_left_out(tuned, tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(tuned[0], folder)
+    train = tune.train_arm
+
+    def diverging(run, seed, name, *rest, **more):
+        if name == "tried_0":
+            raise NonFiniteLossError("The loss must be finite")
+        return train(run, seed, name, *rest, **more)
+
+    monkeypatch.setattr(tune, "train_arm", diverging)
+    found = tune_run(RunFolder(folder, read_config(folder / "config.json")))
+    assert [candidate.finished for candidate in found.candidates] == [True, False]
 
 
 def test_arms_of_ones_own_are_refused(c2al, small_words, tmp_path) -> None:
