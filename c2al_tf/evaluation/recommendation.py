@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,8 +60,8 @@ class Recommendation:
         losses: Slices that the evaluation calls worse.
         overall: NE_diff over all rows, with the interval that holds at once with the targeted cohorts'.
         worth: Percent of NE overall below which a gain is not worth looking for.
-        num_named: Number of slices named beforehand, whose intervals hold at once.
         needed: With `undecided`, what would decide; None with one seed, which does not say how seeds vary.
+        num_named: Number of slices named beforehand, whose intervals hold at once.
     """
 
     answer: Answer
@@ -68,8 +69,8 @@ class Recommendation:
     losses: tuple[str, ...]
     overall: NEDifference
     worth: float
-    num_named: int = 1
     needed: Needed | None = None
+    num_named: int = 1
 
     def reason(self, labels: Mapping[str, str] | None = None) -> str:
         """Why, in a sentence or two; `labels` are words for slices."""
@@ -138,17 +139,18 @@ def recommend(
     named = dict.fromkeys([ALL, *targeted])
     overall = _at_once(differences[ALL], len(named))
     losses = evaluation.claims[arm].worse
+    answered = functools.partial(Recommendation, overall=overall, worth=worth, num_named=len(named))
     if overall.percent is None or overall.low is None or overall.variation is None:
-        return Recommendation("undecided", (), losses, overall, worth, len(named))
+        return answered("undecided", (), losses)
     if overall.variation.num_seeds == 1:
-        return Recommendation("undecided", (), (), overall, worth, len(named))
+        return answered("undecided", (), ())
     highs = {name: _at_once(differences[name], len(named)).high for name in named}
     gains = tuple(name for name, high in highs.items() if high is not None and high < 0)
     if ALL in gains or (gains and not losses):
-        return Recommendation("use", gains, losses, overall, worth, len(named))
+        return answered("use", gains, losses)
     if losses or overall.low > -worth:
-        return Recommendation("do not use", gains, losses, overall, worth, len(named))
-    return Recommendation("undecided", gains, losses, overall, worth, len(named), _needed(overall, len(named), worth))
+        return answered("do not use", gains, losses)
+    return answered("undecided", gains, losses, needed=_needed(overall, len(named), worth))
 
 
 def _at_once(difference: NEDifference, num_named: int) -> NEDifference:
