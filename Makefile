@@ -39,9 +39,10 @@ test: .venv/installed  ## Run the tests, without those marked slow.
 	.venv/bin/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # JAX beside the environment, not in it: what it needs is there already.
-JAX_TESTS = tests/layers tests/test_losses.py tests/test_metrics.py tests/test_model.py
+JAX_TESTS = tests/layers tests/test_losses.py tests/test_metrics.py tests/test_model.py \
+	$(addprefix tests/pipelines/benchmarks/test_device_,rows.py grid.py step.py)
 
-test-jax: .venv-jax/installed  ## Run the tests of layers, losses, metrics and models with Keras on JAX.
+test-jax: .venv-jax/installed  ## Run the tests of layers, losses, metrics, models and device benchmarks with Keras on JAX.
 	KERAS_BACKEND=jax PYTHONPATH=.venv-jax .venv/bin/python -m pytest $(JAX_TESTS)
 
 .venv-jax/installed: .venv/installed

@@ -62,6 +62,9 @@ PAIRS: tuple[tuple[tuple[str, str], ...], ...] = (
 )
 """The pairs of fields that interact, by cohort. Each pair is in one cohort only, each field in the majority's too."""
 
+USER_WEIGHT, ROW_WEIGHT = 0.6, 0.8
+"""Of the user's part of log(user_value) and of the row's, both normal with variance 1; so has their sum."""
+
 _STREAMS = {"world": 0, "calibration": 1, "train": 2, "validation": 3, "test": 4}
 _CALIBRATION_BLOCKS = 8
 
@@ -200,7 +203,8 @@ class World:
         }
         for name, (parent, values) in self.derived.items():
             fields[name] = values[fields[parent]]
-        log_value = 0.6 * self.user_log_value[fields["user_id"]] + 0.8 * rng.standard_normal(BLOCK_ROWS)
+        of_row = rng.standard_normal(BLOCK_ROWS)
+        log_value = USER_WEIGHT * self.user_log_value[fields["user_id"]] + ROW_WEIGHT * of_row
         return fields, np.exp(log_value).astype(np.float32)
 
     def logits(self, parameters: SyntheticAds, fields: Mapping[str, Array], user_value: Array) -> Array:
