@@ -54,8 +54,8 @@ class Recommendation:
 
     Args:
         answer: `use`: a gain is shown over all rows, however small, or for a targeted cohort without a slice that is
-            called worse. `do not use`: a slice is called worse without a gain over all rows, or the interval leaves
-            no room for a gain of `worth`. `undecided`: neither is shown.
+            called worse. `do not use`: all rows are worse, or a slice is and no cohort gains, or the interval leaves no
+            room for a gain of `worth`. `undecided`: neither is shown, or one cohort gains what another slice loses.
         gains: Slices named beforehand whose intervals, which hold at once, lie below 0.
         losses: Slices that the evaluation calls worse.
         overall: NE_diff over all rows, with the interval that holds at once with the targeted cohorts'.
@@ -93,8 +93,10 @@ class Recommendation:
             )
         if self.needed is None:
             return f"{seen}, with one seed, which does not say what another would have given. Train at least 5."
+        trade = f" Better: {gains}; worse: {losses}." if losses else ""
         return (
-            f"{seen}: neither a gain nor its absence is shown. If the figure stays, this would decide: {self.needed}."
+            f"{seen}: neither a gain nor its absence is shown.{trade} If the figure stays, this would decide: "
+            f"{self.needed}."
         )
 
     def to_json(self, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -148,7 +150,7 @@ def recommend(
     gains = tuple(name for name, high in highs.items() if high is not None and high < 0)
     if ALL in gains or (gains and not losses):
         return answered("use", gains, losses)
-    if losses or overall.low > -worth:
+    if ALL in losses or (losses and not gains) or overall.low > -worth:
         return answered("do not use", gains, losses)
     return answered("undecided", gains, losses, needed=_needed(overall, len(named), worth))
 
