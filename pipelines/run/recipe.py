@@ -89,12 +89,12 @@ def describe_training(run: RunFolder, name: str) -> Trained:
         "model": {key: value for key, value in model.items() if (key, value) not in _ADDED},
         "training": {key: value for key, value in training.items() if key not in _NOT_TRAINED},
     }
+    graph = read | {"cohorts": [cohort.name for cohort in cohorts], "lambdas": None}
     # Only where they are given, for the same reason as `_ADDED`.
     if arm.lambda_decay:
         read["lambda_decay"] = True
     if arm.start is not None:
         read["start"] = describe_training(run, arm.start).digest
-    graph = read | {"cohorts": [cohort.name for cohort in cohorts], "lambdas": None}
     return Trained(arm, cohorts, lambdas, _digest(read), _digest(graph))
 
 

@@ -158,8 +158,8 @@ def as_markdown(worlds: Sequence[TunedWorld], seeds: int) -> str:
     lines += [
         "",
         f"`use` in {len(used)} of {len(worlds)} worlds, {sum(w.planted for w in used)} of them planted. "
-        f"{sum(w.wrong for w in used)} of these answers are wrong: {seeds} seeds show none of the gains they rest "
-        "on, or the true probabilities none over all rows.",
+        f"{sum(w.wrong for w in used)} of these answers are wrong. One is if {seeds} seeds show none of the gains "
+        "it rests on, or the true probabilities none over all rows.",
     ]
     return "\n".join(lines) + "\n"
 

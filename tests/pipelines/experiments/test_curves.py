@@ -1,4 +1,4 @@
-"""Curves: what a point changes, and how points are written; one small point is run."""
+"""Curves: what a point changes, and how points are written."""
 
 from pathlib import Path
 
