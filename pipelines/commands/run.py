@@ -219,9 +219,9 @@ RUN_COMMANDS = {
     "tune": Command(
         "Says what to do: use C2AL, do not use it, or undecided. It chooses axis, pair of cohorts and lambdas on the "
         "validation rows, until `tune.budget` models are trained, on `tune.search_seeds` seeds, then trains the best "
-        "one and baselines on `seeds` other seeds, and reads the test rows once. Undecided says what would decide, more "
-        "seeds or more test rows. Writes tune.md, tune.json, and recommended.yaml for `c2al run`. An interrupted call goes "
-        "on where it stopped.",
+        "one and baselines on `seeds` other seeds, and reads the test rows once. Undecided says what would decide: "
+        "more seeds or more test rows. Writes tune.md, tune.json, and recommended.yaml for `c2al run`. An interrupted "
+        "call goes on where it stopped.",
         _CONFIGURED,
         "c2al tune pipelines/configs/census.yaml --data data/census --run-dir runs/census_tuned --seeds 8",
         _add_config,
