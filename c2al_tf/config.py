@@ -29,6 +29,8 @@ class ModelConfig:
         density_penalty: Weight of the sparsity of the attention in the loss; see `FMAttention`. 0: none.
         num_experts: Experts between the backbone and the heads, each task with a gate of its own (MMoE), each expert of
             as many units as the last of `shared_units`. 0: none.
+        cohort_layer: Name of an earlier layer whose output, flattened, the cohort heads read: `block_0` is the first
+            DHEN block. None: the shared representation, as the primary head.
     """
 
     embedding_dim: int = 16
@@ -45,6 +47,7 @@ class ModelConfig:
     attention_heads: int = 2
     density_penalty: float = 0.0
     num_experts: int = 0
+    cohort_layer: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -60,6 +63,8 @@ class ModelConfig:
         _check(0 <= self.density_penalty < math.inf, "density_penalty", "finite and at least 0", self.density_penalty)
         penalized = self.backbone == "dhen" or not self.density_penalty
         _check(penalized, "density_penalty", f"0 for backbone={self.backbone!r}", self.density_penalty)
+        mixed = self.num_experts == 0 or self.cohort_layer is None
+        _check(mixed, "cohort_layer", "null with `num_experts`, which all heads share", self.cohort_layer)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def build_model(
 
     Raises:
         ValueError: If the backbone is `history_attention` and no feature is multi-valued, or your own returns another
-            shape.
+            shape, or `config.cohort_layer` names no layer.
     """
     config = config or ModelConfig()
     priors = priors or {}
@@ -71,6 +71,10 @@ def build_model(
     if not cohorts:
         return model
     own = {task: prior for task, prior in priors.items() if task not in primary}
+    if config.cohort_layer is not None:
+        h = keras.layers.Flatten(name="cohort_input", dtype=dtype)(
+            _layer_output(model, config.cohort_layer, "cohort_layer")
+        )
     return _add_heads(model, h, cohort_names(cohorts, outputs, own), own, functools.partial(head, dtype=dtype))
 
 
@@ -215,18 +219,18 @@ def _representation(model: keras.Model, representation: str | Tensor) -> Tensor:
 _OUTPUT_OF_NESTED = "Of a nested model only the outputs can be taken: let it return the representation, too."
 
 
-def _layer_output(model: keras.Model, name: str) -> Tensor:
+def _layer_output(model: keras.Model, name: str, argument: str = "representation") -> Tensor:
     found = tensors_of_layer(model, name)
     if len(found) == 1:
         return found[0]
     if found:
         raise ValueError(
-            "`representation` must name a layer that makes one tensor; otherwise pass the tensor. "
+            f"`{argument}` must name a layer that makes one tensor; otherwise pass the tensor. "
             f"Received: {name!r}, which makes {len(found)}"
         )
     names = [layer.name for layer in model.layers]
     nested = f". It is within a nested model. {_OUTPUT_OF_NESTED}" if _is_within(model, name) else ""
-    raise ValueError(f"`representation` must name a layer. Received: {name!r}; there are {names}{nested}")
+    raise ValueError(f"`{argument}` must name a layer. Received: {name!r}; there are {names}{nested}")
 
 
 def _is_within(model: keras.Model, name: str) -> bool:

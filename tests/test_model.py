@@ -143,6 +143,31 @@ def test_a_mixture_of_experts_is_stripped_to_one_gate(small_schema, small_rows, 
     assert [v.shape for v in stripped.variables] == [v.shape for v in baseline.variables]
 
 
+def test_cohort_heads_on_an_earlier_block(small_schema, small_rows) -> None:
+    """They leave the later blocks to the primary task, start no shared value elsewhere, and are stripped."""
+    config = dataclasses.replace(CONFIG, num_blocks=2, cohort_layer="block_0")
+    models = []
+    for cohorts in ((), ("young",)):
+        keras.utils.set_random_seed(0)
+        models.append(build_model(small_schema, config, cohorts=cohorts))
+    baseline, model = models
+    assert model.get_layer("cohort_input").input is model.get_layer("block_0").output
+    x = encode(small_schema, small_rows(16))
+    np.testing.assert_array_equal(model(x)["primary"], baseline(x)["primary"])
+    before = np.asarray(model(x)["young"])
+    later = model.get_layer("block_1").trainable_variables
+    for variable in later:
+        variable.assign(variable + 1)
+    np.testing.assert_array_equal(model(x)["young"], before)
+    assert strip_auxiliary_heads(model).get_config() == baseline.get_config()
+    with pytest.raises(
+        ValueError, match=r"`cohort_layer` must name a layer. Received: 'block_7'; there are .*'block_1'"
+    ):
+        build_model(small_schema, dataclasses.replace(config, cohort_layer="block_7"), cohorts=("young",))
+    with pytest.raises(ValueError, match="`cohort_layer` must be null with `num_experts`"):
+        dataclasses.replace(config, num_experts=2)
+
+
 def test_features_that_share_embeddings() -> None:
     shown = CategoricalFeature("shown", "int64", vocabulary=(3, 5))
     seen = CategoricalFeature("seen", "int64", vocabulary=(3, 5), length=2, shares="shown")

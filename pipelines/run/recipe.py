@@ -19,7 +19,7 @@ from .targets import arm_cohorts
 _NOT_TRAINED = ("jit_compile", "checkpoint_steps", "keep_checkpoints", "steps_per_execution")
 """Keys of the training's configuration that change no weight but by rounding."""
 
-_ADDED = (("num_experts", 0),)
+_ADDED = (("num_experts", 0), ("cohort_layer", None))
 """Keys of later versions with the values that change nothing: models of before keep their digests."""
 
 
