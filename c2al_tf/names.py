@@ -1,8 +1,55 @@
-"""Names of tasks: each is an output, a label and a metric."""
+"""Names of tasks, each an output, a label and a metric; and of the model's inputs."""
 
-from collections.abc import Collection, Iterable, Mapping
+import keyword
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from .types import TASK_NAME
+
+_INPUT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def can_be_input(name: str) -> bool:
+    """Whether a column may be an input of the served model under its own name."""
+    return bool(_INPUT.fullmatch(name)) and not keyword.iskeyword(name) and name != "self"
+
+
+def input_name(column: str) -> str:
+    """The model's input of a column, of whatever name.
+
+    Letters from a to z, digits and `_` stay. A letter or digit of another script becomes `u` and its code point, and
+    whatever lies between becomes one `_`, or nothing at the ends. `x_` comes before a name that would not begin with a
+    letter, `_` after a word of Python or `self`.
+
+    >>> [input_name(name) for name in ("user_id", "Price (EUR)", "user.country", "2nd visit", "class", "цена")]
+    ['user_id', 'Price_EUR', 'user_country', 'x_2nd_visit', 'class_', 'u0446u0435u043du0430']
+    """
+    if can_be_input(column):
+        return column
+    spelt = "".join(c if c.isascii() else f"u{ord(c):04x}" if c.isalnum() else " " for c in column)
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", spelt).strip("_")
+    name = name if name[:1].isalpha() else f"x_{name}"
+    return name if can_be_input(name) else f"{name}_"
+
+
+def stored_names(path: object, columns: Iterable[str], present: Sequence[str]) -> dict[str, str]:
+    """The names that columns have in a file: their own, or one whose `input_name` they are.
+
+    Raises:
+        ValueError: If there is none, or several.
+    """
+    found = {}
+    for name in columns:
+        stored = [name] * present.count(name) or [each for each in present if input_name(each) == name]
+        if not stored:
+            raise ValueError(f"{path}: no column `{name}`; present are {sorted(present)}")
+        if len(stored) > 1:
+            raise ValueError(
+                f"{path}: a column's name must be its own; rename or drop the others. "
+                f"Received: {len(stored)} columns `{name}`" + (f": {stored}" if {*stored} != {name} else "")
+            )
+        found[name] = stored[0]
+    return found
 
 
 def cohort_names(cohorts: Iterable[str], outputs: Collection[str], priors: Mapping[str, float]) -> list[str]:

@@ -1,8 +1,6 @@
 """What a data set's columns mean: features, labels and semantic axes, as frozen values with a JSON form."""
 
 import dataclasses
-import keyword
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,7 @@ from .feature import (
     NumericFeature as NumericFeature,
 )
 from .files import read_json, write_json
-
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+from .names import can_be_input, input_name
 
 
 @dataclass(frozen=True)
@@ -42,12 +39,12 @@ class Schema:
         names = [name for feature in self.features for name in feature.inputs]
         names += [*self.labels, *(column.name for column in self.axis_columns)]
         names += [] if self.weight is None else [self.weight]
-        unfit = [feature.name for feature in self.features if not _can_be_input(feature.name)]
+        unfit = [feature.name for feature in self.features if not can_be_input(feature.name)]
         if unfit:
             raise ValueError(
                 "A feature's name must begin with a letter, go on with letters from a to z, digits and `_`, and be "
-                "neither a word of Python nor `self`: it becomes an input of the served model. Rename the column. "
-                f"Received: {unfit}"
+                "neither a word of Python nor `self`: it becomes an input of the served model. Files are read by the "
+                f"names that `input_name` makes, too: {[input_name(name) for name in unfit]}. Received: {unfit}"
             )
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -123,10 +120,6 @@ def _check_shares(features: Sequence[Feature]) -> None:
                 f"Feature `{feature.name}` must have the dtype and the vocabulary, or as many buckets, of "
                 f"`{owner.name}`, whose embeddings it shares. Received: {ids!r:.80} and {theirs!r:.80}"
             )
-
-
-def _can_be_input(name: str) -> bool:
-    return bool(_NAME.fullmatch(name)) and not keyword.iskeyword(name) and name != "self"
 
 
 def _feature_from_json(value: Mapping[str, Any]) -> Feature:

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from c2al_tf.names import input_name
 from c2al_tf.schema import CategoricalFeature, Column, NumericFeature, Schema
 
 SCHEMA = Schema(
@@ -133,6 +134,6 @@ def test_numeric_features_that_cannot_be(fields, message: str) -> None:
 def test_names_that_no_served_model_could_have_as_an_input(name: str) -> None:
     with pytest.raises(ValueError, match="A feature's name must begin with a letter") as error:
         Schema((NumericFeature("fine"), NumericFeature(name)))
-    assert str(error.value).endswith(f"Rename the column. Received: {[name]}")
+    assert str(error.value).endswith(f"makes, too: {[input_name(name)]}. Received: {[name]}")
     # Labels, weights and columns of axes alone are no inputs.
     Schema((NumericFeature("fine"),), labels=(name + "2",), axis_columns=(Column(name, "string"),))

@@ -31,6 +31,11 @@ _NULLS_IN_EXAMPLES = """\
 int64 in `int64_list`,
 float32 in `float_list` or `int64_list`, which may differ from row to row. A feature that is absent or empty has no
 value; values beyond a column's length are cut off.
+
+An input has the name of its column in the training files, if that begins with a letter and goes on with letters from a
+to z, digits and `_`, and is no word of Python. Else these stay, a letter or digit of another script becomes `u` and its
+code point, what lies between becomes `_`, `x_` comes before a name that would not begin with a letter, and `_` after a
+word of Python: `Price (EUR)` is `Price_EUR`.
 """
 _ALL_IN_EXAMPLES = """\
 integers and

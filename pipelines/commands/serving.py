@@ -45,7 +45,9 @@ def _add_serve(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def _add_predict(parser: jsonargparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="rows: .parquet, .csv or .tfrecord with the model's columns")
+    parser.add_argument(
+        "file", type=Path, help="rows with the model's columns: Parquet, CSV or TFRecord, a file, a folder or a pattern"
+    )
     parser.add_argument("--server", default="127.0.0.1:8500", help="gRPC address, HOST:PORT")
     parser.add_argument("--model", default="default", help="name of the model")
     parser.add_argument("--version", type=int, help="version to ask; by default the latest")

@@ -1,18 +1,20 @@
 """Your own data: Parquet, CSV or TFRecord files, with features that you declare."""
 
-import glob
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from c2al_tf.data.columns.bad_rows import MOST_BAD_ROWS, bad_rows_error
 from c2al_tf.data.columns.csv_fields import CsvFormat
+from c2al_tf.data.columns.formats import FileFormat, as_paths
 from c2al_tf.data.columns.raw import num_rows
-from c2al_tf.data.columns.readers import read_columns
+from c2al_tf.data.columns.readers import read_files
 from c2al_tf.data.preparation.learned_schema import SchemaLearner
 from c2al_tf.data.preparation.source import FeatureSpec, Source
 from c2al_tf.feature import Column, DType
+from c2al_tf.names import input_name
 from c2al_tf.types import Columns
 
 
@@ -20,17 +22,21 @@ from c2al_tf.types import Columns
 class Files:
     """Where the rows are and what their columns mean.
 
+    A column whose name cannot be a model's input, such as `Price (EUR)`, is renamed by `input_name`, to `Price_EUR`.
+
     Args:
-        train: Pattern of the files to train on, such as `"train/*.parquet"`, relative to the data folder.
-        test: Pattern of the files to test on.
+        train: The files to train on: one, a folder, or a pattern such as `"train/*.parquet"`, relative to the data
+            folder.
+        test: The files to test on.
         label: Column with the label, 0 or 1.
         features: The features. A categorical one without a `dtype` is read as strings.
         axes: Semantic axes, each the name of a column, or of two to be crossed.
-        validation: Pattern of the files to validate on. Without it a part of the training rows is set aside.
+        validation: The files to validate on. Without it a part of the training rows is set aside.
         validation_share: That part, chosen at random but always the same.
         axis_columns: Columns of the axes that are no features.
         weight: Column of row weights, at least 0.
         csv: How CSV files are written.
+        format: Format of files whose names do not tell it.
     """
 
     train: str
@@ -43,8 +49,16 @@ class Files:
     axis_columns: tuple[Column, ...] = ()
     weight: str | None = None
     csv: CsvFormat | None = None
+    format: FileFormat | None = None
 
     def __post_init__(self) -> None:
+        # By `input_name` the files are read, too: a column may be given by either name.
+        object.__setattr__(self, "label", input_name(self.label))
+        object.__setattr__(self, "weight", self.weight and input_name(self.weight))
+        object.__setattr__(self, "axes", tuple(tuple(map(input_name, axis)) for axis in self.axes))
+        renamed = tuple(replace(column, name=input_name(column.name)) for column in self.axis_columns)
+        object.__setattr__(self, "axis_columns", renamed)
+        object.__setattr__(self, "features", tuple(map(_renamed, self.features)))
         if not 0 < self.validation_share < 1:
             raise ValueError(
                 f"`validation_share` must be between 0 and 1. Received: validation_share={self.validation_share}"
@@ -62,6 +76,10 @@ class Files:
         return {column.name: column for column in columns}
 
 
+def _renamed(feature: FeatureSpec) -> FeatureSpec:
+    return replace(feature, name=input_name(feature.name), shares=feature.shares and input_name(feature.shares))
+
+
 def _dtype(feature: FeatureSpec) -> DType:
     return feature.dtype or ("float32" if feature.kind == "numeric" else "string")
 
@@ -74,15 +92,15 @@ def open_source(data: Path | None, files: Files) -> Source:
         files: What is where.
 
     Raises:
-        ValueError: If a pattern matches no file.
+        ValueError: If a pattern matches no file, or a file is not as declared.
     """
     folder = data or Path()
-    train, test = matches(folder, files.train), matches(folder, files.test)
+    train, test = as_paths(folder / files.train), as_paths(folder / files.test)
     features = tuple(replace(feature, dtype=_dtype(feature)) for feature in files.features)
     source = Source(features, files.label, files.axes, {}, files.axis_columns, weight=files.weight)
     rules = SchemaLearner(source, {})
 
-    def stream(paths: list[str]) -> Callable[[], Iterator[Columns]]:
+    def stream(paths: list[Path]) -> Callable[[], Iterator[Columns]]:
         return lambda: _checked(paths, files, rules)
 
     def part(for_validation: bool) -> Callable[[], Iterator[Columns]]:
@@ -90,30 +108,25 @@ def open_source(data: Path | None, files: Files) -> Source:
 
     splits = {"train": part(False), "validation": part(True), "test": stream(test)}
     if files.validation is not None:
-        splits |= {"train": stream(train), "validation": stream(matches(folder, files.validation))}
+        splits |= {"train": stream(train), "validation": stream(as_paths(folder / files.validation))}
     return replace(source, splits=splits)
 
 
-def matches(folder: Path, pattern: str) -> list[str]:
-    """The files that match a pattern, sorted.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    paths = sorted(glob.glob(str(folder / pattern), recursive=True))
-    if not paths:
-        there = sorted(path.name for path in folder.iterdir())[:10] if folder.is_dir() else "no such folder"
-        raise ValueError(f"{folder}: no file matches {pattern!r}. Received: {there}")
-    return paths
-
-
-def _checked(paths: list[str], files: Files, rules: SchemaLearner) -> Iterator[Columns]:
+def _checked(paths: list[Path], files: Files, rules: SchemaLearner) -> Iterator[Columns]:
     """Checks the rows here already, where a bad one's file and its row there are known."""
-    for path in paths:
+    for path, batches in read_files(paths, files.columns, csv_format=files.csv, file_format=files.format):
         first_row = 0
-        for batch in read_columns(path, files.columns, csv_format=files.csv):
-            yield rules.check(batch, path, first_row)
+        found: list[tuple[int, str]] = []
+        for batch in batches:
+            rows, bad = rules.find_bad_rows(batch, str(path), first_row)
             first_row += num_rows(batch)
+            found += bad
+            if len(found) > MOST_BAD_ROWS:
+                break
+            if not found:
+                yield rows
+        if found:
+            raise bad_rows_error(str(path), found)
 
 
 def _part(batches: Iterator[Columns], share: float, for_validation: bool) -> Iterator[Columns]:

@@ -14,6 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from c2al_serving.client import PredictClient
 
+from c2al_tf.data.columns.formats import as_paths
 from c2al_tf.files import lock, read_json, replace_file, write_json
 
 _DIGITS = 12
@@ -34,14 +35,18 @@ class Job:
 
     @classmethod
     def of(cls, path: Path, client: PredictClient) -> "Job":
-        """The rows of a file, as a client is to ask for them."""
-        stat, asked = path.stat(), (client.target, client.model_name, client.version, client.label)
-        return cls(str(path.resolve()), stat.st_size, stat.st_mtime_ns, *asked, client.max_rows)
+        """The rows of a file, a folder or a pattern, as a client is to ask for them."""
+        asked = client.target, client.model_name, client.version, client.label
+        return cls(str(path.resolve()), *_state(path), *asked, client.max_rows)
 
     def has_read(self, path: Path) -> bool:
-        """Whether the file is still as it was."""
-        stat = path.stat()
-        return (stat.st_size, stat.st_mtime_ns) == (self.input_bytes, self.input_mtime_ns)
+        """Whether the files are still as they were."""
+        return _state(path) == (self.input_bytes, self.input_mtime_ns)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    stats = [file.stat() for file in as_paths(path)]
+    return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
 
 
 class Parts:

@@ -31,14 +31,14 @@ U = TypeVar("U")
 def predict_file(
     path: Path, client: PredictClient, output: Path, *, concurrency: int = 4, restart: bool = False
 ) -> int:
-    """Sends every row of a Parquet, CSV or TFRecord file to a model server; returns the number of rows.
+    """Sends every row of Parquet, CSV or TFRecord files to a model server; returns the number of rows.
 
-    `output`, Parquet or CSV by its suffix, gets a row with the model's outputs for each row of the file, in order. All
+    `output`, Parquet or CSV by its suffix, gets a row with the model's outputs for each row, in order. All
     come from one version, the one that answers first. Whatever ends a call, the same call goes on where the finished
     parts beside `output` end.
 
     Args:
-        path: The file.
+        path: A file, a folder of them or a pattern; see `as_paths`.
         client: Whom to ask; it is pinned to the version that answers.
         output: File to be written.
         concurrency: Requests under way at a time.

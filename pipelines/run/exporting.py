@@ -2,7 +2,6 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 
 from c2al_tf.data.columns.examples import read_serialized
+from c2al_tf.data.columns.formats import as_paths, format_of
 from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.data.inputs.packing import primary_tasks
@@ -18,7 +18,6 @@ from c2al_tf.files import read_json, write_json
 from c2al_tf.model import build_model
 from c2al_tf.types import Array, Columns
 
-from ..datasets.files import matches
 from .arms import BASELINE, C2AL
 from .folder import RunFolder
 from .logits import file_logits, split_logits
@@ -111,15 +110,17 @@ def raw_records(run: RunFolder) -> Records | None:
     if data.name != "files" or data.files is None:
         return None
     try:
-        found: Sequence[str] = matches(data.path or Path(), data.files.validation or data.files.train)
-    except ValueError:
-        return None
-    path = Path(found[0])
-    if not path.name.removesuffix(".gz").endswith(".tfrecord"):
+        found = as_paths((data.path or Path()) / (data.files.validation or data.files.train))
+        path = next(file for file in found if file.stat().st_size)
+        if (data.files.format or format_of(path)) != "tfrecord":
+            return None
+    except (ValueError, StopIteration):
         return None
     columns = {feature.name: feature.column for feature in run.schema.features}
     examples = next(iter(read_serialized(path, EXPORT_SAMPLE))).numpy()
-    return Records(path, np.array(examples, object), next(iter(read_columns(path, columns, EXPORT_SAMPLE))))
+    return Records(
+        path, np.array(examples, object), next(iter(read_columns(path, columns, EXPORT_SAMPLE, file_format="tfrecord")))
+    )
 
 
 def _num_rows(columns: Columns) -> int:

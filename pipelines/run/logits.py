@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from c2al_tf.data.columns.readers import Paths, count_rows
+from c2al_tf.data.columns.formats import Paths
+from c2al_tf.data.columns.readers import count_rows
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.encoded import EncodedRows

@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 
 from ...feature import Column, DType
 from ...types import Array
+from .bad_rows import MOST_BAD_ROWS
 from .raw import MISSING, Coded, is_missing
 
 ARROW_TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
@@ -14,26 +15,40 @@ ARROW_TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32
 def check_type(stored: pa.DataType, column: Column, source: str) -> None:
     """Raises ValueError unless a column of type `stored` can be read as `column`.
 
-    Strings are read as strings alone, integers and booleans as `"int64"`, these and floats as `"float32"`, and lists
-    of them where the column has a length.
+    Strings, and bytes that are UTF-8, are read as strings alone. Integers and booleans are read as `"int64"`, and so
+    are whole floats and decimals, dates (days since 1970) and timestamps (in their unit). All numbers but timestamps
+    are read as `"float32"`. Whole numbers, decimals, dates and timestamps are read as `"string"` too, the latter as
+    ISO 8601. Where the column has a length, lists of these are.
     """
-    is_list = pa.types.is_list(stored) or pa.types.is_large_list(stored) or pa.types.is_fixed_size_list(stored)
+    is_list = _is_list(stored)
     fits = is_list == (column.length is not None) and _fits(stored.value_type if is_list else stored, column.dtype)
     if not fits:
         wanted = column.dtype if column.length is None else f"list of {column.dtype}"
         raise ValueError(f"{source}: column `{column.name}` must be of type {wanted}. Received: {stored}")
 
 
+def _is_list(stored: pa.DataType) -> bool:
+    tests = ("is_list", "is_large_list", "is_fixed_size_list", "is_list_view", "is_large_list_view")
+    return any(getattr(pa.types, test)(stored) for test in tests)
+
+
 def _fits(stored: pa.DataType, dtype: DType) -> bool:
     if pa.types.is_dictionary(stored):
         stored = stored.value_type
-    whole = pa.types.is_integer(stored) or pa.types.is_boolean(stored)
+    number = pa.types.is_integer(stored) or pa.types.is_floating(stored) or pa.types.is_decimal(stored)
+    day = pa.types.is_date(stored)
+    time = pa.types.is_timestamp(stored)
     fits = {
-        "string": pa.types.is_string(stored) or pa.types.is_large_string(stored),
-        "int64": whole,
-        "float32": whole or pa.types.is_floating(stored),
+        "string": _is_text(stored) or number or day or time,
+        "int64": number or pa.types.is_boolean(stored) or day or time,
+        "float32": number or pa.types.is_boolean(stored) or day,
     }
     return fits[dtype] or pa.types.is_null(stored)
+
+
+def _is_text(stored: pa.DataType) -> bool:
+    tests = ("is_string", "is_large_string", "is_string_view", "is_binary", "is_large_binary", "is_binary_view")
+    return any(getattr(pa.types, test)(stored) for test in (*tests, "is_fixed_size_binary"))
 
 
 def from_arrow(array: pa.Array | pa.ChunkedArray, column: Column) -> Array:
@@ -73,7 +88,7 @@ _NULL = 0
 
 
 def _from_flat(array: pa.Array, dtype: DType) -> Array | Coded:
-    array = array.cast(ARROW_TYPES[dtype], safe=dtype != "float32")
+    array = _cast(array, dtype)
     if dtype == "float32":
         return array.to_numpy(zero_copy_only=False)
     if dtype == "int64":
@@ -81,6 +96,58 @@ def _from_flat(array: pa.Array, dtype: DType) -> Array | Coded:
     encoded = array.dictionary_encode()
     values = np.array([MISSING[dtype], *encoded.dictionary.to_pylist()], object)
     return Coded(values, 1 + pc.fill_null(encoded.indices, _NULL - 1).to_numpy(zero_copy_only=False))
+
+
+def _cast(array: pa.Array, dtype: DType) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if dtype != "string" and pa.types.is_date(array.type):
+        array = array.cast(pa.date32()).cast(pa.int32())
+    elif dtype != "float32" and pa.types.is_floating(array.type):
+        array = _whole(array)
+    elif dtype == "string" and pa.types.is_fixed_size_binary(array.type):
+        array = array.cast(pa.binary())
+    return array.cast(ARROW_TYPES[dtype], safe=dtype != "float32")
+
+
+def _whole(array: pa.Array) -> pa.Array:
+    """Floats as integers, NaN as null: pandas makes floats of integers where one is null.
+
+    Raises:
+        pa.ArrowInvalid: If one is not whole, or so large that its last digits are lost.
+    """
+    exact = {16: 2**11, 32: 2**24, 64: 2**53}[array.type.bit_width]
+    array = array.cast(pa.float64())
+    whole = pc.if_else(pc.is_nan(array), None, array).cast(pa.int64())
+    largest = pc.max(pc.abs(whole)).as_py()
+    if largest is not None and largest > exact:
+        raise pa.ArrowInvalid(f"{largest} as a float may have lost its last digits")
+    return whole
+
+
+def explain_bad_values(array: pa.Array, column: Column, first_row: int) -> list[tuple[int, str]]:
+    """The first rows, `MOST_BAD_ROWS` and one more at most, that `coded_from_arrow` refuses, and what each breaks."""
+    stored = array.type.value_type if _is_list(array.type) else array.type
+    found = []
+    for row in range(len(array)):
+        try:
+            coded_from_arrow(array.slice(row, 1), column)
+        except pa.ArrowInvalid:
+            value = array[row].as_py()
+            found.append(
+                (first_row + row, f"column `{column.name}` {_rule(stored, column.dtype)}. Received: {value!r}")
+            )
+            if len(found) > MOST_BAD_ROWS:
+                break
+    return found
+
+
+def _rule(stored: pa.DataType, dtype: DType) -> str:
+    if _is_text(stored):
+        return "must be UTF-8"
+    if pa.types.is_unsigned_integer(stored):
+        return "must be below 2^63 as int64; declare it a string"
+    return f"must be a whole number that {stored} holds exactly, as it is read as {dtype}"
 
 
 def arrow_type(column: Column) -> pa.DataType:

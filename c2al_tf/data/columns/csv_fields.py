@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -11,16 +11,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from ...feature import Column
+from ...feature import Column, DType
 from ...types import Array, Columns
-from .arrow import from_arrow
+from .arrow import ARROW_TYPES, arrow_type, coded_from_arrow, from_arrow
+from .bad_rows import MOST_BAD_ROWS, bad_rows_error
+from .formats import is_gzip
+from .raw import MISSING, Coded, CodedColumns
 
 
 @dataclass(frozen=True)
 class CsvFormat:
-    """How CSV files are written. Multiple values of a row are separated by `|`; an empty field is a null.
+    r"""How CSV files are written. Multiple values of a row are separated by `|`; an empty field is a null.
 
     Args:
         column_names: Names of the columns, for files without a header line.
@@ -29,15 +33,19 @@ class CsvFormat:
             for files that do not quote.
         newlines_in_values: Whether quoted fields may hold line breaks. Otherwise one is an error, as a field that
             begins with a quotation mark by accident takes in the lines after it.
+        escape: What stands before a quotation mark or delimiter that is part of a field, such as Spark's backslash.
+        null_values: Fields that are nulls beside an empty one. `\N` is Hive's and MySQL's.
     """
 
     column_names: tuple[str, ...] | None = None
     delimiter: str = ","
     quote_char: str | None = '"'
     newlines_in_values: bool = False
+    escape: str | None = None
+    null_values: tuple[str, ...] = ("\\N",)
 
     def __post_init__(self) -> None:
-        for name in ("delimiter", "quote_char"):
+        for name in ("delimiter", "quote_char", "escape"):
             value = getattr(self, name)
             if value is not None and len(value.encode()) != 1:
                 raise ValueError(f"`{name}` must be one ASCII character. Received: {name}={value!r}")
@@ -45,19 +53,22 @@ class CsvFormat:
     @property
     def quoting(self) -> dict[str, Any]:
         """These rules as options of the module `csv`."""
+        given: dict[str, Any] = {"delimiter": self.delimiter, "escapechar": self.escape}
         if self.quote_char is None:
-            return {"delimiter": self.delimiter, "quoting": csv.QUOTE_NONE}
-        return {"delimiter": self.delimiter, "quotechar": self.quote_char}
+            return given | {"quoting": csv.QUOTE_NONE}
+        return given | {"quotechar": self.quote_char}
 
 
 def read_names(path: Path, csv_format: CsvFormat) -> Sequence[str]:
-    """Returns the names of the columns; none if the file is empty.
+    """Returns the names of the columns, without the blanks around them; none if the file is empty.
 
     Raises:
         ValueError: If the header is not UTF-8 or a quoted name does not end on its line.
     """
-    if csv_format.column_names is not None:
-        return csv_format.column_names
+    return csv_format.column_names or [name.strip() for name in _header(path, csv_format)]
+
+
+def _header(path: Path, csv_format: CsvFormat) -> list[str]:
     with _open_text(path) as text:
         lines = csv.reader(text, **csv_format.quoting)
         try:
@@ -78,8 +89,12 @@ def read_names(path: Path, csv_format: CsvFormat) -> Sequence[str]:
 @contextmanager
 def _open_text(path: Path) -> Iterator[io.TextIOWrapper]:
     # Blocks are decoded at once: invalid bytes pass here, and each field is checked where it is used.
-    with pa.input_stream(path, compression="detect") as stream:
+    with _open_bytes(path) as stream:
         yield io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _open_bytes(path: Path) -> pa.NativeFile:
+    return pa.input_stream(path, compression="gzip" if is_gzip(path) else None)
 
 
 def read_texts(path: Path, names: Sequence[str], csv_format: CsvFormat) -> Iterator[Columns]:
@@ -99,9 +114,12 @@ def read_texts(path: Path, names: Sequence[str], csv_format: CsvFormat) -> Itera
     )
     first_row = 0
     try:
-        with pacsv.open_csv(
-            path, _read_options(csv_format), _parse_options(csv_format, len(present)), options
-        ) as reader:
+        with (
+            _open_bytes(path) as stream,
+            pacsv.open_csv(
+                stream, _read_options(present, csv_format), _parse_options(csv_format, len(present)), options
+            ) as reader,
+        ):
             for block in reader:
                 if checks_quotes and any(map(_has_line_break, block.columns)):
                     raise _open_quote(path, _line_of_open_quote(path, csv_format), csv_format)
@@ -114,15 +132,16 @@ def read_texts(path: Path, names: Sequence[str], csv_format: CsvFormat) -> Itera
         ) from error
 
 
-def _read_options(csv_format: CsvFormat) -> pacsv.ReadOptions:
-    names = csv_format.column_names
-    return pacsv.ReadOptions(column_names=list(names) if names else None, block_size=8 << 20)
+def _read_options(names: Sequence[str], csv_format: CsvFormat) -> pacsv.ReadOptions:
+    skipped = 0 if csv_format.column_names else 1
+    return pacsv.ReadOptions(column_names=list(names), skip_rows_after_names=skipped, block_size=8 << 20)
 
 
 def _parse_options(csv_format: CsvFormat, num_columns: int) -> pacsv.ParseOptions:
     return pacsv.ParseOptions(
         delimiter=csv_format.delimiter,
         quote_char=csv_format.quote_char or False,
+        escape_char=csv_format.escape or False,
         newlines_in_values=csv_format.newlines_in_values,
         # In a file with one column an empty line is a row with a null.
         ignore_empty_lines=num_columns > 1,
@@ -161,6 +180,63 @@ def _open_quote(path: Path, line: int | None, csv_format: CsvFormat) -> ValueErr
         f"`newlines_in_values` to true for fields with line breaks. Received: a field that begins with "
         f"{csv_format.quote_char!r} and goes on in the next line"
     )
+
+
+def convert_texts(
+    texts: Columns, columns: Mapping[str, Column], csv_format: CsvFormat, path: Path, first_row: int
+) -> CodedColumns:
+    """Maps texts of fields, (rows,) by column, to raw columns, with strings coded.
+
+    Raises:
+        ValueError: If a field is no number where its column is one.
+    """
+    return {name: _convert(texts[name], column, csv_format, path, first_row) for name, column in columns.items()}
+
+
+def _convert(values: Array, column: Column, csv_format: CsvFormat, path: Path, first_row: int) -> Array | Coded:
+    texts = pa.array(values)
+    if column.length is None and column.dtype == "string":
+        distinct, codes = coded_from_arrow(texts, column)
+        return Coded(np.where(np.isin(distinct, csv_format.null_values), MISSING["string"], distinct), codes)
+    nulls = pa.array(["", *csv_format.null_values], pa.string())
+    texts = pc.if_else(pc.is_in(texts, value_set=nulls), None, texts)
+    try:
+        return coded_from_arrow(_parse(texts, column), column)
+    except pa.ArrowInvalid as error:
+        raise bad_rows_error(str(path), _no_numbers(texts, column, first_row)) from error
+
+
+def _parse(texts: pa.Array, column: Column) -> pa.Array:
+    if column.length is None:
+        return _parse_flat(texts, column.dtype)
+    lists = pc.split_pattern(texts, "|")
+    parsed = _parse_flat(pc.list_flatten(lists), column.dtype)
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return pa.ListArray.from_arrays(pa.array(np.append(0, np.cumsum(lengths)), pa.int32()), parsed)
+
+
+def _parse_flat(texts: pa.Array, dtype: DType) -> pa.Array:
+    try:
+        return texts.cast(ARROW_TYPES[dtype])
+    except pa.ArrowInvalid:
+        # As pandas writes booleans, and integers of a column with nulls: `True`, `12345.0`.
+        for pattern, number in ((r"^(?i:true)$", "1"), (r"^(?i:false)$", "0"), (r"^([+-]?\d+)\.0*$", r"\1")):
+            texts = pc.replace_substring_regex(texts, pattern, number)
+        return texts.cast(ARROW_TYPES[dtype])
+
+
+def _no_numbers(texts: pa.Array, column: Column, first_row: int) -> list[tuple[int, str]]:
+    found = []
+    for row in range(len(texts)):
+        try:
+            _parse(texts.slice(row, 1), column)
+        except pa.ArrowInvalid:
+            wanted = arrow_type(column)
+            received = texts[row].as_py()
+            found.append((first_row + row, f"field `{column.name}` must be of type {wanted}. Received: {received!r}"))
+            if len(found) > MOST_BAD_ROWS:
+                break
+    return found
 
 
 def _decode(fields: pa.Array, name: str, path: Path, first_row: int) -> Array:

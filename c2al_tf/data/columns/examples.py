@@ -13,8 +13,10 @@ import tensorflow as tf
 
 from ...feature import Column, DType
 from ...files import replace_file
+from ...names import input_name, stored_names
 from ...types import Array, Columns
 from .arrow import coded_from_arrow
+from .formats import is_gzip
 from .parsing import KINDS, parse_any_kind, parse_as_stored
 from .raw import MISSING, Coded, CodedColumns, num_rows
 from .wire import to_examples
@@ -42,7 +44,7 @@ def read_serialized(path: Path, batch_size: int) -> Iterator[tf.Tensor]:
     Raises:
         ValueError: If the file is truncated or corrupt; the message says after which record.
     """
-    records = tf.data.TFRecordDataset(str(path), "GZIP" if path.suffix == ".gz" else "")
+    records = tf.data.TFRecordDataset(str(path), "GZIP" if is_gzip(path) else "")
     options = tf.data.Options()
     # There is nothing to tune, and the bookkeeping would double the time of a record.
     options.autotune.enabled = False
@@ -80,29 +82,35 @@ class ExampleReader:
 
     def __init__(self, path: Path, columns: Mapping[str, Column], first: tf.Tensor) -> None:
         self.path = path
-        self.columns = dict(columns)
-        self.integers: frozenset[str] | None = self._integers(first)
-
-    def _integers(self, first: tf.Tensor) -> frozenset[str]:
-        """The float32 columns that the first record with a value of theirs holds as integers."""
-        kinds: dict[str, str] = {}
-        present: set[str] = set()
-        for row, record in enumerate(first.numpy()):
-            features = _decode(record, self.path, row).features.feature
-            present |= set(features)
-            for name in self.columns.keys() & features.keys() - kinds.keys():
-                if kind := features[name].WhichOneof("kind"):
-                    kinds[name] = kind
-            if len(kinds) == len(self.columns):
-                break
-        if absent := sorted(self.columns.keys() - present):
+        kinds = self._kinds(columns, first)
+        found = [name for name in columns if name in kinds or name in map(input_name, kinds)]
+        if absent := sorted(columns.keys() - {*found}):
             warnings.warn(
-                f"{self.path}: none of the first {len(first):,} records has the features {absent}: they are read as "
-                f"missing. Present are {sorted(present)}",
+                f"{path}: none of the first {len(first):,} records has the features {absent}: they are read as "
+                f"missing. Present are {sorted(kinds)}",
                 stacklevel=2,
             )
-        floats = (name for name, column in self.columns.items() if column.dtype == "float32")
-        return frozenset(name for name in floats if kinds.get(name) == "int64_list")
+        self._stored = {name: name for name in columns} | stored_names(path, found, list(kinds))
+        self.columns = {self._stored[name]: column for name, column in columns.items()}
+        floats = (stored for stored, column in self.columns.items() if column.dtype == "float32")
+        self.integers: frozenset[str] | None = frozenset(name for name in floats if kinds.get(name) == "int64_list")
+
+    def _kinds(self, columns: Mapping[str, Column], first: tf.Tensor) -> dict[str, str | None]:
+        """The features of the first records, as many as it takes to find all columns with a value.
+
+        Each comes with the kind in which the first record with a value of it holds it.
+        """
+        kinds: dict[str, str | None] = {}
+        with_value: set[str] = set()
+        for row, record in enumerate(first.numpy()):
+            features = _decode(record, self.path, row).features.feature
+            for name in features.keys() - with_value:
+                kinds[name] = features[name].WhichOneof("kind")
+                if kinds[name]:
+                    with_value |= {name, input_name(name)}
+            if columns.keys() <= with_value:
+                break
+        return kinds
 
     def read(self, serialized: tf.Tensor, first_row: int) -> CodedColumns:
         """Maps serialized tf.Examples (batch,) to raw columns; `first_row` is the number of the first, for messages.
@@ -113,7 +121,10 @@ class ExampleReader:
         parsed = self._parse(serialized, first_row)
         if any(column.length is None and parsed[name].shape[1] > 1 for name, column in self.columns.items()):
             self._explain(serialized, first_row)
-        return {name: self._to_numpy(parsed[name], column, first_row) for name, column in self.columns.items()}
+        return {
+            name: self._to_numpy(parsed[stored], self.columns[stored], first_row)
+            for name, stored in self._stored.items()
+        }
 
     def _parse(self, serialized: tf.Tensor, first_row: int) -> dict[str, tf.Tensor]:
         dtypes = tuple((name, column.dtype) for name, column in self.columns.items())

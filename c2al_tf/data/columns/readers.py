@@ -1,24 +1,23 @@
 """Parquet, CSV and TFRecord files as batches of raw columns."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ...names import stored_names
 from ...schema import Column
 from ...types import Array, Columns
-from .arrow import ARROW_TYPES, check_type, coded_from_arrow
-from .csv_fields import CsvFormat, read_names, read_texts
+from .arrow import check_type, coded_from_arrow, explain_bad_values
+from .bad_rows import bad_rows_error
+from .csv_fields import CsvFormat, convert_texts, read_names, read_texts
+from .formats import FileFormat, Paths, as_paths, format_of
 from .raw import Coded, CodedColumns, num_rows, rebatch
-
-Paths: TypeAlias = str | Path | Sequence[str | Path]
-
-_SUFFIXES = (".parquet", ".csv", ".csv.gz", ".tfrecord", ".tfrecord.gz")
 
 
 @dataclass(frozen=True)
@@ -44,30 +43,61 @@ def read_columns(
     batch_size: int = 65_536,
     csv_format: CsvFormat | None = None,
     first_row: int = 0,
+    file_format: FileFormat | None = None,
 ) -> Iterator[Columns]:
     """Yields batches of raw columns, in the order of the files and of their rows.
 
-    The format follows from the name: `.parquet`, `.csv`, `.csv.gz`, `.tfrecord` or `.tfrecord.gz`, and the batches do
-    not depend on it. No batch spans two files. A multi-valued column is a list in Parquet, several values in a
-    tf.Example and separated by `|` in CSV; values beyond `length` are cut off.
+    The format follows from the name, such as `.parquet`, `.csv.gz` or `.tfrecord-00000-of-00010`, else from the first
+    bytes, and the batches do not depend on it. No batch spans two files. A multi-valued column is a list in Parquet,
+    several values in a tf.Example and separated by `|` in CSV; values beyond `length` are cut off. A column is the one
+    of its name, else the one that `names.input_name` makes this name of.
 
     Args:
-        paths: Files.
+        paths: Files, folders of them, or patterns; see `as_paths`.
         columns: Columns to read; others are ignored.
         batch_size: Rows per batch; the last of a file may be smaller.
         csv_format: How CSV files are written.
-        first_row: First row to read in each file, from 0.
+        first_row: First row to read, from 0, counted over all files.
+        file_format: Format of all files, whatever their names.
 
     Raises:
-        ValueError: If a file is absent, empty, corrupt, lacks a column, or holds a value of a wrong type.
+        ValueError: If a file is absent, corrupt, lacks a column, or holds a value of a wrong type; if all are empty.
+
+    Warns:
+        UserWarning: Of an empty file among others, which is skipped.
     """
-    for path in as_paths(paths):
-        chunks = read_chunks(path, columns, batch_size, csv_format)
-        yield from rebatch(_load_from(chunks, first_row), batch_size)
+    for _, batches in read_files(paths, columns, batch_size, csv_format, first_row, file_format):
+        yield from batches
 
 
-def _load_from(chunks: Iterable[Chunk], first_row: int) -> Iterator[Columns]:
+def read_files(
+    paths: Paths,
+    columns: Mapping[str, Column],
+    batch_size: int = 65_536,
+    csv_format: CsvFormat | None = None,
+    first_row: int = 0,
+    file_format: FileFormat | None = None,
+) -> Iterator[tuple[Path, Iterator[Columns]]]:
+    """As `read_columns`, each file with batches of its own, which are read before the next file's."""
+    files = as_paths(paths)
+    empty = 0
+    for path in files:
+        chunks = read_chunks(path, columns, batch_size, csv_format, file_format)
+        first = next(chunks, None)
+        if first is not None:
+            passed: list[int] = []  # rows of the chunks, all of which have passed when the next file is asked for
+            yield path, rebatch(_load_from(chain([first], chunks), first_row, passed), batch_size)
+            first_row = max(first_row - sum(passed), 0)
+            continue
+        empty += 1
+        if empty == len(files):
+            raise no_rows(path)
+        warnings.warn(f"{path}: the file has no rows; it is skipped", stacklevel=2)
+
+
+def _load_from(chunks: Iterable[Chunk], first_row: int, passed: list[int]) -> Iterator[Columns]:
     for chunk in chunks:
+        passed.append(chunk.num_rows)
         skipped = max(first_row - chunk.first_row, 0)
         if skipped < chunk.num_rows:
             yield {name: values[skipped:] for name, values in _decoded(chunk.load()).items()}
@@ -77,31 +107,20 @@ def _decoded(columns: CodedColumns) -> Columns:
     return {name: values.decode() if isinstance(values, Coded) else values for name, values in columns.items()}
 
 
-def as_paths(paths: Paths) -> list[Path]:
-    """Returns one path or several as a list.
-
-    Raises:
-        ValueError: If there is none, one is not a file, or one has an unknown format.
-    """
-    files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
-    if not files:
-        raise ValueError("`paths` must name at least one file. Received: paths=[]")
-    for path in files:
-        if not path.name.endswith(_SUFFIXES):
-            raise ValueError(f"{path}: the name must end in one of {', '.join(_SUFFIXES)}")
-        if not path.is_file():
-            there = sorted(p.name for p in path.parent.iterdir())[:10] if path.parent.is_dir() else []
-            raise ValueError(f"{path}: no such file. Its folder holds {there}")
-    return files
-
-
 def read_chunks(
-    path: Path, columns: Mapping[str, Column], size: int, csv_format: CsvFormat | None = None
+    path: Path,
+    columns: Mapping[str, Column],
+    size: int,
+    csv_format: CsvFormat | None = None,
+    file_format: FileFormat | None = None,
 ) -> Iterator[Chunk]:
-    """Yields the chunks of a file: the row groups of a Parquet file, elsewhere `size` rows each."""
-    if path.name.endswith(".parquet"):
+    """Yields the chunks of a file: the row groups of a Parquet file, elsewhere `size` rows each; none without rows."""
+    if _has_no_bytes(path):
+        return iter(())
+    file_format = file_format or format_of(path)
+    if file_format == "parquet":
         return _parquet_chunks(path, columns)
-    if path.name.endswith((".csv", ".csv.gz")):
+    if file_format == "csv":
         return _csv_chunks(path, columns, size, csv_format or CsvFormat())
     return _tfrecord_chunks(path, columns, size)
 
@@ -118,28 +137,25 @@ def count_rows(paths: Paths, csv_format: CsvFormat | None = None) -> int:
 @lru_cache(maxsize=65_536)
 def _count_rows(path: Path, csv_format: CsvFormat, version: tuple[int, int]) -> int:
     # `version` is part of the cache key alone: a file that has changed is counted again.
-    if path.name.endswith(".parquet"):
+    if _has_no_bytes(path):
+        return 0
+    file_format = format_of(path)
+    if file_format == "parquet":
         return _open_parquet(path).num_rows
-    if path.name.endswith((".csv", ".csv.gz")):
-        first = _csv_names(path, csv_format)[0]
-        return sum(num_rows(block) for block in read_texts(path, [first], csv_format))
+    if file_format == "csv":
+        names = read_names(path, csv_format)
+        return sum(num_rows(block) for block in read_texts(path, names[:1], csv_format)) if names else 0
     from .examples import read_serialized  # loads TensorFlow, which the other formats do not need
 
     return sum(len(batch) for batch in read_serialized(path, 65_536))
 
 
-def _check_present(path: Path, columns: Mapping[str, Column], present: Sequence[str]) -> None:
-    for name in columns:
-        if name not in present:
-            raise ValueError(f"{path}: no column `{name}`; present are {sorted(present)}")
-        if present.count(name) > 1:
-            raise ValueError(
-                f"{path}: a column's name must be its own; rename or drop the others. "
-                f"Received: {present.count(name)} columns `{name}`"
-            )
+def _has_no_bytes(path: Path) -> bool:
+    return path.stat().st_size == 0
 
 
-def _no_rows(path: Path) -> ValueError:
+def no_rows(path: Path) -> ValueError:
+    """The error for files that have none, of which one is named."""
     return ValueError(f"{path}: the file has no rows; at least one is needed")
 
 
@@ -153,70 +169,51 @@ def _open_parquet(path: Path) -> pq.FileMetaData:
 def _parquet_chunks(path: Path, columns: Mapping[str, Column]) -> Iterator[Chunk]:
     metadata = _open_parquet(path)
     schema = metadata.schema.to_arrow_schema()
-    _check_present(path, columns, schema.names)
-    for column in columns.values():
-        check_type(schema.field(column.name).type, column, str(path))
-    if metadata.num_rows == 0:
-        raise _no_rows(path)
+    stored = stored_names(path, columns, schema.names)
+    for name, column in columns.items():
+        check_type(schema.field(stored[name]).type, column, str(path))
     first_row = 0
     for group in range(metadata.num_row_groups):
         rows = metadata.row_group(group).num_rows
-        load = partial(_load_row_group, path, metadata, group, columns, first_row)
-        yield Chunk(path, first_row, rows, load)
+        load = partial(_load_row_group, path, metadata, group, columns, stored, first_row)
+        if rows:
+            yield Chunk(path, first_row, rows, load)
         first_row += rows
 
 
 def _load_row_group(
-    path: Path, metadata: pq.FileMetaData, group: int, columns: Mapping[str, Column], first_row: int
+    path: Path,
+    metadata: pq.FileMetaData,
+    group: int,
+    columns: Mapping[str, Column],
+    stored: Mapping[str, str],
+    first_row: int,
 ) -> CodedColumns:
     try:
         with pq.ParquetFile(path, metadata=metadata) as file:
-            table = file.read_row_group(group, list(columns))
-        return {name: coded_from_arrow(table[name], column) for name, column in columns.items()}
+            table = file.read_row_group(group, list(stored.values()))
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: row group {group}, from row {first_row}: {error}") from error
+    return {name: _from_table(table[stored[name]], column, path, first_row) for name, column in columns.items()}
+
+
+def _from_table(array: pa.ChunkedArray, column: Column, path: Path, first_row: int) -> Array | Coded:
+    try:
+        return coded_from_arrow(array, column)
+    except pa.ArrowInvalid as error:
+        if found := explain_bad_values(array, column, first_row):
+            raise bad_rows_error(str(path), found) from error
+        raise ValueError(f"{path}: from row {first_row}: column `{column.name}`: {error}") from error
 
 
 def _csv_chunks(path: Path, columns: Mapping[str, Column], size: int, csv_format: CsvFormat) -> Iterator[Chunk]:
-    _check_present(path, columns, _csv_names(path, csv_format))
+    stored = stored_names(path, columns, read_names(path, csv_format))
     first_row = 0
-    for batch in rebatch(read_texts(path, list(columns), csv_format), size):
+    for batch in rebatch(read_texts(path, list(stored.values()), csv_format), size):
         rows = num_rows(batch)
-        yield Chunk(path, first_row, rows, partial(_convert_texts, batch, columns, path, first_row))
+        texts = {name: batch[stored[name]] for name in columns}
+        yield Chunk(path, first_row, rows, partial(convert_texts, texts, columns, csv_format, path, first_row))
         first_row += rows
-    if first_row == 0:
-        raise _no_rows(path)
-
-
-def _csv_names(path: Path, csv_format: CsvFormat) -> Sequence[str]:
-    names = read_names(path, csv_format)
-    if not names:
-        raise _no_rows(path)
-    return names
-
-
-def _convert_texts(batch: Columns, columns: Mapping[str, Column], path: Path, first_row: int) -> CodedColumns:
-    return {name: _convert_text(pa.array(batch[name]), c, path, first_row) for name, c in columns.items()}
-
-
-def _convert_text(texts: pa.Array, column: Column, path: Path, first_row: int) -> Array | Coded:
-    if column.length is None and column.dtype == "string":
-        return coded_from_arrow(texts, column)
-    texts = pc.if_else(pc.equal(texts, ""), None, texts)
-    dtype = ARROW_TYPES[column.dtype]
-    if column.length is not None:
-        texts, dtype = pc.split_pattern(texts, "|"), pa.list_(dtype)
-    try:
-        return coded_from_arrow(texts.cast(dtype), column)
-    except pa.ArrowInvalid:
-        for row, text in enumerate(texts, first_row):
-            try:
-                text.cast(dtype)
-            except pa.ArrowInvalid as error:
-                raise ValueError(
-                    f"{path}: row {row}: field `{column.name}` must be of type {dtype}. Received: {text.as_py()!r}"
-                ) from error
-        raise
 
 
 def _tfrecord_chunks(path: Path, columns: Mapping[str, Column], size: int) -> Iterator[Chunk]:
@@ -228,5 +225,3 @@ def _tfrecord_chunks(path: Path, columns: Mapping[str, Column], size: int) -> It
         reader = reader or ExampleReader(path, columns, serialized)
         yield Chunk(path, first_row, len(serialized), partial(reader.read, serialized, first_row))
         first_row += len(serialized)
-    if first_row == 0:
-        raise _no_rows(path)

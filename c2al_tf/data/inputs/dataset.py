@@ -8,7 +8,7 @@ import tensorflow as tf
 from ...cohorts.cohort import Cohort
 from ...schema import Column, Schema
 from ..columns.csv_fields import CsvFormat
-from ..columns.readers import Paths, as_paths
+from ..columns.formats import Paths, as_paths
 from .encoded import EncodedRows
 from .features import FeatureEncoder
 from .labels import LabelDesign, check_columns_present, check_design, check_names

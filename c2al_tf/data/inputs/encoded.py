@@ -15,8 +15,9 @@ from ...cohorts.cohort import Cohort, read_once
 from ...files import read_json, replace_directory, write_json
 from ...schema import Schema
 from ...types import Array
+from ..columns.formats import Paths, as_paths
 from ..columns.raw import Mask
-from ..columns.readers import Chunk, Paths, as_paths, count_rows, read_columns
+from ..columns.readers import Chunk, count_rows, read_columns
 from .features import FeatureEncoder
 from .packing import Layout, pack_files
 from .stream import Order, Pack, PackedRows, read_blocks

@@ -10,8 +10,9 @@ from ...cohorts.cohort import Cohort, read_once
 from ...cohorts.guard import FEW_POSITIVES
 from ...schema import Schema
 from ...types import Array, Columns
+from ..columns.formats import Paths
 from ..columns.raw import num_rows
-from ..columns.readers import Paths, read_columns
+from ..columns.readers import read_columns
 from .labels import LabelDesign, check_columns_present, check_design, check_names, task_labels, task_weights
 from .packing import primary_tasks
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ...schema import Column
 from ...types import Array
 from ..columns.csv_fields import CsvFormat
+from ..columns.formats import format_of
 from ..columns.raw import Mask
-from ..columns.readers import Chunk, count_rows, read_chunks
+from ..columns.readers import Chunk, count_rows, no_rows, read_chunks
 from .sharding import WHOLE, Shard, deal
 
 WINDOW_ROWS = 524_288
@@ -103,7 +104,7 @@ def read_blocks(
     chunks, batches = _chunks_and_batches(paths, columns, order, csv_format)
     # One in use, one being loaded, and one whose records are read. Unshuffled, each chunk is a window.
     window_rows, num_windows = (1, 2 + _num_threads()) if order.shuffle is None else (WINDOW_ROWS, 3)
-    windows = _plan(_windows(chunks, window_rows), batches, order)
+    windows = _plan(_windows(chunks, window_rows, paths[0]), batches, order)
     size = batches.stop - batches.first
     begun = np.empty((0, width), np.int32)
     for num_batches, packed_rows in _load(windows, pack, width, num_windows):
@@ -120,7 +121,7 @@ def _chunks_and_batches(
     units: list[tuple[Path, Iterator[Chunk], int | None]] = []
     for path in paths:
         chunks = read_chunks(path, columns, _CHUNK_ROWS, csv_format)
-        if path.name.endswith(".parquet"):
+        if path.stat().st_size and format_of(path) == "parquet":
             # The footer of a Parquet file lists its chunks; those of other files are found by reading.
             units += [(path, iter([chunk]), chunk.num_rows) for chunk in chunks]
         else:
@@ -158,7 +159,7 @@ def _by_turns(streams: list[Iterator[Chunk]]) -> Iterator[Chunk]:
             yield chunk
 
 
-def _windows(chunks: Iterator[Chunk], rows: int) -> Iterator[tuple[list[Chunk], bool]]:
+def _windows(chunks: Iterator[Chunk], rows: int, first_path: Path) -> Iterator[tuple[list[Chunk], bool]]:
     """Yields chunks of at least `rows` rows together, and whether they are the last."""
     window: list[Chunk] = []
     for chunk in chunks:
@@ -166,6 +167,8 @@ def _windows(chunks: Iterator[Chunk], rows: int) -> Iterator[tuple[list[Chunk], 
             yield window, False
             window = []
         window.append(chunk)
+    if not window:
+        raise no_rows(first_path)
     yield window, True
 
 

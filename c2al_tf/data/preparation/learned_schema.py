@@ -9,7 +9,8 @@ import numpy as np
 from ...feature import CategoricalFeature, DType, NumericFeature
 from ...schema import Schema
 from ...types import Array, Columns
-from ..columns.checks import check_columns
+from ..columns.bad_rows import bad_rows_error
+from ..columns.checks import find_bad_rows
 from ..columns.raw import as_raw, is_missing, num_rows
 from .source import FeatureSpec, Source
 from .statistics import Counts, Moments, Quantiles
@@ -62,6 +63,13 @@ class SchemaLearner:
         Raises:
             ValueError: If a column is absent or of a wrong type, or a row breaks a rule.
         """
+        rows, found = self.find_bad_rows(batch, split, first_row)
+        if found:
+            raise bad_rows_error(split, found)
+        return rows
+
+    def find_bad_rows(self, batch: Columns, split: str, first_row: int) -> tuple[Columns, list[tuple[int, str]]]:
+        """As `check`, but returns the rows that break a rule, too; see `checks.find_bad_rows`."""
         rows = {}
         for name, column in self.draft.columns.items():
             if name not in batch:
@@ -72,8 +80,7 @@ class SchemaLearner:
                     f"{split}: column `{name}` must have as many rows as the others, {num_rows(batch):,}. "
                     f"Received: {len(rows[name]):,}"
                 )
-        check_columns(rows, self.draft, split, first_row)
-        return rows
+        return rows, find_bad_rows(rows, self.draft, first_row)
 
     def learn(self, rows: Columns) -> None:
         """Learns from rows that `check` returned."""

@@ -250,7 +250,10 @@ def test_missing_file_lists_what_is_there(tmp_path):
     (tmp_path / "b.csv").write_text("x\n1\n")
     with pytest.raises(ValueError, match=r"a\.csv: no such file.*b\.csv"):
         read(tmp_path / "a.csv", INTS)
-    with pytest.raises(ValueError, match=r"a\.json: the name must end in one of \.parquet"):
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(
+        ValueError, match=r"a\.json: the name must say the format.*; or give `format`. Received: 'a.json'"
+    ):
         read(tmp_path / "a.json", INTS)
     with pytest.raises(ValueError, match="at least one file"):
         read([], INTS)
@@ -269,8 +272,7 @@ def test_missing_column_lists_those_present(tmp_path):
     [
         (["a"], INTS),
         (["a"], FLOATS),
-        ([1], STRINGS),
-        ([1.5], INTS),
+        ([True], STRINGS),
         ([[1]], INTS),
         ([1], Column("x", "int64", 2)),
         ([["a"]], Column("x", "int64", 2)),
@@ -284,7 +286,10 @@ def test_wrong_type_in_parquet(tmp_path, stored, column):
 
 def test_value_that_does_not_fit_in_parquet(tmp_path):
     pq.write_table(pa.table({"x": pa.array([2**63], pa.uint64())}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"a\.parquet: row group 0, from row 0: .*9223372036854775808"):
+    rule = (
+        r"a\.parquet: row 0: column `x` must be below 2\^63 as int64; declare it a string. Received: 922337203685477580"
+    )
+    with pytest.raises(ValueError, match=rule):
         read(tmp_path / "a.parquet", INTS)
 
 
@@ -299,7 +304,7 @@ def test_unreadable_value_in_csv(tmp_path, text, column):
 
 def test_unreadable_value_among_several_in_csv(tmp_path):
     (tmp_path / "a.csv").write_text("x\n1|2\n3|b\n")
-    with pytest.raises(ValueError, match=r"a\.csv: row 1: field `x`.*Received: \['3', 'b'\]"):
+    with pytest.raises(ValueError, match=r"a\.csv: row 1: field `x`.*Received: '3\|b'"):
         read(tmp_path / "a.csv", Column("x", "int64", 2))
 
 

@@ -206,7 +206,7 @@ def test_row_number_counts_over_batches(source, tmp_path):
 
 def test_null_in_a_feature_that_declares_none(source, tmp_path):
     strict = tuple(dataclasses.replace(spec, missing="error", default=None) for spec in SPECS)
-    with pytest.raises(ValueError, match=r"train: row \d+: feature `city` must have a value.*Received: null"):
+    with pytest.raises(ValueError, match=r"train: row \d+: (?s:.*)feature `city` must have a value.*Received: null"):
         prepare(dataclasses.replace(source, features=strict), tmp_path, progress=False)
 
 
@@ -275,7 +275,7 @@ def test_name_that_could_not_be_served_is_known_before_anything_is_written(sourc
         name: lambda split=split: ({"user id": b["user"], **b} for b in split())
         for name, split in source.splits.items()
     }
-    with pytest.raises(ValueError, match=r"Rename the column. Received: \['user id'\]"):
+    with pytest.raises(ValueError, match=r"Received: \['user id'\]"):
         prepare(dataclasses.replace(source, features=specs, splits=renamed), tmp_path, progress=False)
     assert list(tmp_path.iterdir()) == []
 

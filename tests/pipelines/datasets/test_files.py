@@ -175,5 +175,6 @@ def test_what_the_example_configuration_comments_out_is_right_too(tmp_path):
     assert config.data.files.weight == "row_weight"
     assert config.data.files.csv.delimiter == ";"
     assert config.data.files.csv.quote_char is None
+    assert config.data.files.csv.null_values == ("\\N", "NULL")
     assert [axis.columns for axis in config.cohorts.axes] == [("age",), ("user_value",), ("country",), ("ad_id",)]
     assert [cohort.name for cohort in config.cohorts.given] == ["newcomers", "big_spenders"]

@@ -1,0 +1,100 @@
+"""Which files there are and what format each has: by its name, else by its first bytes."""
+
+import glob
+import gzip
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+FileFormat: TypeAlias = Literal["parquet", "csv", "tfrecord"]
+
+Paths: TypeAlias = str | Path | Sequence[str | Path]
+
+# `clicks.tfrecord-00000-of-00010`, `clicks_tfrecord-00000-of-00001.gz`, `part-0.snappy.parquet`, `rows.csv.gz`.
+_SHARD = r"(?:-\d+-of-\d+)?(?:\.gz|\.gzip)?$"
+_NAMES: dict[FileFormat, re.Pattern[str]] = {
+    "parquet": re.compile(r"(?:^|[._-])parquet" + _SHARD, re.IGNORECASE),
+    "csv": re.compile(r"(?:^|[._-])csv" + _SHARD, re.IGNORECASE),
+    "tfrecord": re.compile(r"(?:^|[._-])tfrecords?" + _SHARD, re.IGNORECASE),
+}
+
+
+def format_of(path: Path) -> FileFormat:
+    """Returns the format of a file.
+
+    Raises:
+        ValueError: If neither its name nor its first bytes tell it.
+    """
+    for file_format, pattern in _NAMES.items():
+        if pattern.search(path.name):
+            return file_format
+    start = _first_bytes(path)
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    # A record is its length in 8 bytes, their checksum in 4, and a tf.Example, whose first tag is 0A.
+    if len(start) > 12 and 0 < int.from_bytes(start[:8], "little") < 1 << 31 and start[12] == 0x0A:
+        return "tfrecord"
+    raise ValueError(
+        f"{path}: the name must say the format, as .parquet, .csv, .csv.gz, .tfrecord, .tfrecord.gz and "
+        f"NAME.tfrecord-00000-of-00010 do; or give `format`. Received: {path.name!r}, which begins with {start[:16]!r}"
+    )
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a file is compressed by gzip, whatever its name."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with gzip.open(path) if is_gzip(path) else path.open("rb") as file:
+            return file.read(16)
+    except (EOFError, gzip.BadGzipFile):
+        return b""
+
+
+def as_paths(paths: Paths) -> list[Path]:
+    """Returns the files that one path or several name, in their order, those of a folder or a pattern by name.
+
+    Of a folder, and of a pattern such as `logs/*.parquet`, files count at any depth, but for those that begin with `_`
+    or `.`, as `_SUCCESS` does, or lie in such a folder. A pattern may hold `**` for folders of any depth.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not given:
+        raise ValueError("`paths` must name at least one file. Received: paths=[]")
+    return [file for path in given for file in _files_of(Path(path))]
+
+
+def _files_of(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        files = _shown(path, path.rglob("*"))
+        if not files:
+            raise ValueError(f"{path}: the folder holds no file (names that begin with `_` or `.` do not count)")
+        return files
+    there = sorted(p.name for p in path.parent.iterdir())[:10] if path.parent.is_dir() else []
+    if not glob.has_magic(str(path)):
+        raise ValueError(f"{path}: no such file. Its folder holds {there}")
+    root = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])
+    files = _shown(root, map(Path, glob.glob(str(path), recursive=True)))
+    if not files:
+        raise ValueError(f"{root}: no file matches {str(path.relative_to(root))!r}. Received: {there or _names(root)}")
+    return files
+
+
+def _shown(root: Path, paths: Iterable[Path]) -> list[Path]:
+    return sorted(
+        path
+        for path in paths
+        if path.is_file() and not any(part.startswith(("_", ".")) for part in path.relative_to(root).parts)
+    )
+
+
+def _names(folder: Path) -> list[str] | str:
+    return sorted(path.name for path in folder.iterdir())[:10] if folder.is_dir() else "no such folder"
