@@ -7,7 +7,7 @@ from c2al_pipelines import cli
 
 COMMANDS = (
     *("run", "prepare", "train", "discover", "evaluate", "diagnose", "export", "report", "serve", "predict"),
-    "reload-config",
+    *("reload-config", "init"),
 )
 CONFIG = """
 title: A run
