@@ -34,8 +34,9 @@ value; values beyond a column's length are cut off.
 
 An input has the name of its column in the training files, if that begins with a letter and goes on with letters from a
 to z, digits and `_`, and is no word of Python. Else these stay, a letter or digit of another script becomes `u` and its
-code point, what lies between becomes `_`, `x_` comes before a name that would not begin with a letter, and `_` after a
-word of Python: `Price (EUR)` is `Price_EUR`.
+code point, what lies between becomes `_` or, at the ends, nothing, `x_` comes before a name that would not begin with a
+letter, and `_` after a word of Python: `Price (EUR)` is `Price_EUR`. Requests and their `tf.Example`s need the inputs'
+names.
 """
 _ALL_IN_EXAMPLES = """\
 integers and

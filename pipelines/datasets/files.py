@@ -8,7 +8,7 @@ import numpy as np
 
 from c2al_tf.data.columns.bad_rows import MOST_BAD_ROWS, bad_rows_error
 from c2al_tf.data.columns.csv_fields import CsvFormat
-from c2al_tf.data.columns.formats import FileFormat, as_paths
+from c2al_tf.data.columns.formats import FileFormat, as_paths, under
 from c2al_tf.data.columns.raw import num_rows
 from c2al_tf.data.columns.readers import read_files
 from c2al_tf.data.preparation.learned_schema import SchemaLearner
@@ -17,12 +17,15 @@ from c2al_tf.feature import Column, DType
 from c2al_tf.names import input_name
 from c2al_tf.types import Columns
 
+_MORE_BATCHES = 15
+"""Batches, a million rows, in which further bad rows are looked for."""
+
 
 @dataclass(frozen=True)
 class Files:
     """Where the rows are and what their columns mean.
 
-    A column whose name cannot be a model's input, such as `Price (EUR)`, is renamed by `input_name`, to `Price_EUR`.
+    A feature whose name cannot be a model's input, such as `Price (EUR)`, is the input `Price_EUR`, by `input_name`.
 
     Args:
         train: The files to train on: one, a folder, or a pattern such as `"train/*.parquet"`, relative to the data
@@ -52,13 +55,6 @@ class Files:
     format: FileFormat | None = None
 
     def __post_init__(self) -> None:
-        # By `input_name` the files are read, too: a column may be given by either name.
-        object.__setattr__(self, "label", input_name(self.label))
-        object.__setattr__(self, "weight", self.weight and input_name(self.weight))
-        object.__setattr__(self, "axes", tuple(tuple(map(input_name, axis)) for axis in self.axes))
-        renamed = tuple(replace(column, name=input_name(column.name)) for column in self.axis_columns)
-        object.__setattr__(self, "axis_columns", renamed)
-        object.__setattr__(self, "features", tuple(map(_renamed, self.features)))
         if not 0 < self.validation_share < 1:
             raise ValueError(
                 f"`validation_share` must be between 0 and 1. Received: validation_share={self.validation_share}"
@@ -69,7 +65,7 @@ class Files:
 
     @property
     def columns(self) -> dict[str, Column]:
-        """The columns to be read."""
+        """The columns to be read, by the names that are given here."""
         columns = [Column(f.name, _dtype(f), f.length) for f in self.features]
         columns += [*self.axis_columns, Column(self.label, "float32")]
         columns += [Column(self.weight, "float32")] if self.weight else []
@@ -95,9 +91,11 @@ def open_source(data: Path | None, files: Files) -> Source:
         ValueError: If a pattern matches no file, or a file is not as declared.
     """
     folder = data or Path()
-    train, test = as_paths(folder / files.train), as_paths(folder / files.test)
-    features = tuple(replace(feature, dtype=_dtype(feature)) for feature in files.features)
-    source = Source(features, files.label, files.axes, {}, files.axis_columns, weight=files.weight)
+    train, test = as_paths(under(folder, files.train)), as_paths(under(folder, files.test))
+    features = tuple(replace(_renamed(feature), dtype=_dtype(feature)) for feature in files.features)
+    names = {feature.name: input_name(feature.name) for feature in files.features}
+    axes = tuple(tuple(names.get(name, name) for name in axis) for axis in files.axes)
+    source = Source(features, files.label, axes, {}, files.axis_columns, weight=files.weight)
     rules = SchemaLearner(source, {})
 
     def stream(paths: list[Path]) -> Callable[[], Iterator[Columns]]:
@@ -108,23 +106,32 @@ def open_source(data: Path | None, files: Files) -> Source:
 
     splits = {"train": part(False), "validation": part(True), "test": stream(test)}
     if files.validation is not None:
-        splits |= {"train": stream(train), "validation": stream(as_paths(folder / files.validation))}
+        splits |= {"train": stream(train), "validation": stream(as_paths(under(folder, files.validation)))}
     return replace(source, splits=splits)
 
 
 def _checked(paths: list[Path], files: Files, rules: SchemaLearner) -> Iterator[Columns]:
     """Checks the rows here already, where a bad one's file and its row there are known."""
+    names = {feature.name: input_name(feature.name) for feature in files.features}
     for path, batches in read_files(paths, files.columns, csv_format=files.csv, file_format=files.format):
         first_row = 0
         found: list[tuple[int, str]] = []
-        for batch in batches:
-            rows, bad = rules.find_bad_rows(batch, str(path), first_row)
-            first_row += num_rows(batch)
-            found += bad
-            if len(found) > MOST_BAD_ROWS:
-                break
+        # After the first bad row some more batches, so that it is not the only one that is named.
+        last = None
+        try:
+            for number, batch in enumerate(batches):
+                named = {names.get(name, name): values for name, values in batch.items()}
+                rows, bad = rules.find_bad_rows(named, str(path), first_row)
+                first_row += num_rows(batch)
+                found += bad
+                last = number + _MORE_BATCHES if found and last is None else last
+                if len(found) > MOST_BAD_ROWS or number == last:
+                    break
+                if not found:
+                    yield rows
+        except ValueError:
             if not found:
-                yield rows
+                raise
         if found:
             raise bad_rows_error(str(path), found)
 

@@ -5,7 +5,8 @@ of consecutive rows, each named by its first row. Every file appears whole or no
 """
 
 import contextlib
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from c2al_serving.client import PredictClient
 
-from c2al_tf.data.columns.formats import as_paths
 from c2al_tf.files import lock, read_json, replace_file, write_json
 
 _DIGITS = 12
@@ -25,6 +25,7 @@ class Job:
     """What predictions are made from: the parts of equal jobs fit together."""
 
     input: str
+    input_files: str
     input_bytes: int
     input_mtime_ns: int
     server: str
@@ -34,19 +35,21 @@ class Job:
     batch_size: int
 
     @classmethod
-    def of(cls, path: Path, client: PredictClient) -> "Job":
-        """The rows of a file, a folder or a pattern, as a client is to ask for them."""
+    def of(cls, path: Path, files: Sequence[Path], client: PredictClient) -> "Job":
+        """The rows of the files that `path` names, as a client is to ask for them."""
         asked = client.target, client.model_name, client.version, client.label
-        return cls(str(path.resolve()), *_state(path), *asked, client.max_rows)
+        return cls(str(path.resolve()), *_state(files), *asked, client.max_rows)
 
-    def has_read(self, path: Path) -> bool:
+    def has_read(self, files: Sequence[Path]) -> bool:
         """Whether the files are still as they were."""
-        return _state(path) == (self.input_bytes, self.input_mtime_ns)
+        return _state(files) == (self.input_files, self.input_bytes, self.input_mtime_ns)
 
 
-def _state(path: Path) -> tuple[int, int]:
-    stats = [file.stat() for file in as_paths(path)]
-    return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+def _state(files: Sequence[Path]) -> tuple[str, int, int]:
+    stats = [(str(file.resolve()), file.stat()) for file in files]
+    named = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+    digest = hashlib.sha256(named.encode()).hexdigest()[:16]
+    return digest, sum(stat.st_size for _, stat in stats), max(stat.st_mtime_ns for _, stat in stats)
 
 
 class Parts:

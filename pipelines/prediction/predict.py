@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.requests.casting import TensorSpec
 from tqdm import tqdm
 
+from c2al_tf.data.columns.formats import as_paths
 from c2al_tf.data.columns.raw import num_rows
 from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.saved_model.conformance import difference
@@ -52,15 +53,17 @@ def predict_file(
         raise ValueError(f"`--output` must end in .parquet or .csv. Received: {output}")
     if concurrency < 1:
         raise ValueError(f"`--concurrency` must be at least 1. Received: {concurrency}")
-    rows, job = count_rows(path), Job.of(path, client)
+    # Listed once: the finished parts may come to lie among them.
+    files = as_paths(path)
+    rows, job = count_rows(files), Job.of(path, files, client)
     with open_parts(output) as parts:
         if restart or not parts.rows:
             parts.clear()
         else:
             client.version, client.label = parts.resume(job), None
         if not parts.rows or parts.rows < rows:
-            _predict_rest(path, client, parts, job, rows, concurrency)
-        if not job.has_read(path):
+            _predict_rest(files, client, parts, job, rows, concurrency)
+        if not job.has_read(files):
             raise ValueError(f"{path} has changed while it was read; begin anew with --restart")
         parts.combine(output)
         parts.clear()
@@ -85,14 +88,16 @@ def compare_served(server: str, model: str, columns: Columns, logits: np.ndarray
     }
 
 
-def _predict_rest(path: Path, client: PredictClient, parts: Parts, job: Job, rows: int, concurrency: int) -> None:
+def _predict_rest(
+    files: Sequence[Path], client: PredictClient, parts: Parts, job: Job, rows: int, concurrency: int
+) -> None:
     bar = tqdm(total=rows, initial=parts.rows, desc="predicting", unit=" rows", unit_scale=True)
     try:
         with bar:
             if not parts.rows:
                 parts.begin(job, client.pin())
             columns = {name: _column(name, spec) for name, spec in client.metadata()["serving_default"].inputs.items()}
-            batches = read_columns(path, columns, client.max_rows, first_row=parts.rows)
+            batches = read_columns(files, columns, client.max_rows, first_row=parts.rows)
 
             def predict(batch: Columns) -> pa.Table:
                 outputs = client.predict(batch)

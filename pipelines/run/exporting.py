@@ -8,8 +8,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from c2al_tf.data.columns.examples import read_serialized
-from c2al_tf.data.columns.formats import as_paths, format_of
+from c2al_tf.data.columns.examples import ExampleReader, read_serialized
+from c2al_tf.data.columns.formats import as_paths, format_of, under
 from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.data.inputs.packing import primary_tasks
@@ -105,22 +105,27 @@ def is_exported(run: RunFolder) -> bool:
 
 
 def raw_records(run: RunFolder) -> Records | None:
-    """The first records of the run's TFRecord files; None if its rows are of another format, or gone."""
+    """The first records of the run's TFRecord files.
+
+    None if its rows are of another format, or gone, or have features under other names than the model's inputs.
+    """
     data = run.config.data
     if data.name != "files" or data.files is None:
         return None
-    try:
-        found = as_paths((data.path or Path()) / (data.files.validation or data.files.train))
-        path = next(file for file in found if file.stat().st_size)
-        if (data.files.format or format_of(path)) != "tfrecord":
-            return None
-    except (ValueError, StopIteration):
-        return None
     columns = {feature.name: feature.column for feature in run.schema.features}
-    examples = next(iter(read_serialized(path, EXPORT_SAMPLE))).numpy()
-    return Records(
-        path, np.array(examples, object), next(iter(read_columns(path, columns, EXPORT_SAMPLE, file_format="tfrecord")))
-    )
+    try:
+        for path in as_paths(under(data.path or Path(), data.files.validation or data.files.train)):
+            if not path.stat().st_size or (data.files.format or format_of(path)) != "tfrecord":
+                continue
+            records = next(iter(read_serialized(path, EXPORT_SAMPLE)), None)
+            if records is not None:
+                if columns.keys() & ExampleReader(path, columns, records).renamed.keys():
+                    return None
+                rows = next(iter(read_columns(path, columns, EXPORT_SAMPLE, file_format="tfrecord")))
+                return Records(path, np.array(records.numpy(), object), rows)
+    except ValueError:
+        return None
+    return None
 
 
 def _num_rows(columns: Columns) -> int:

@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from ...feature import Column, DType
 from ...types import Array
-from .bad_rows import MOST_BAD_ROWS
+from .bad_rows import failing_rows
 from .raw import MISSING, Coded, is_missing
 
 ARROW_TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
@@ -101,6 +101,8 @@ def _from_flat(array: pa.Array, dtype: DType) -> Array | Coded:
 def _cast(array: pa.Array, dtype: DType) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
+    if pa.types.is_decimal32(array.type):  # whose cast to int64 fails
+        array = array.cast(pa.decimal128(array.type.precision, array.type.scale))
     if dtype != "string" and pa.types.is_date(array.type):
         array = array.cast(pa.date32()).cast(pa.int32())
     elif dtype != "float32" and pa.types.is_floating(array.type):
@@ -119,30 +121,23 @@ def _whole(array: pa.Array) -> pa.Array:
     exact = {16: 2**11, 32: 2**24, 64: 2**53}[array.type.bit_width]
     array = array.cast(pa.float64())
     whole = pc.if_else(pc.is_nan(array), None, array).cast(pa.int64())
-    largest = pc.max(pc.abs(whole)).as_py()
-    if largest is not None and largest > exact:
-        raise pa.ArrowInvalid(f"{largest} as a float may have lost its last digits")
+    for extreme in (pc.max(whole).as_py(), pc.min(whole).as_py()):
+        if extreme is not None and abs(extreme) >= exact:
+            raise pa.ArrowInvalid(f"{extreme} as a float may have lost its last digits")
     return whole
 
 
 def explain_bad_values(array: pa.Array, column: Column, first_row: int) -> list[tuple[int, str]]:
     """The first rows, `MOST_BAD_ROWS` and one more at most, that `coded_from_arrow` refuses, and what each breaks."""
     stored = array.type.value_type if _is_list(array.type) else array.type
-    found = []
-    for row in range(len(array)):
-        try:
-            coded_from_arrow(array.slice(row, 1), column)
-        except pa.ArrowInvalid:
-            value = array[row].as_py()
-            found.append(
-                (first_row + row, f"column `{column.name}` {_rule(stored, column.dtype)}. Received: {value!r}")
-            )
-            if len(found) > MOST_BAD_ROWS:
-                break
-    return found
+    rule = f"column `{column.name}` {_rule(stored, column.dtype)}"
+    bad = failing_rows(len(array), lambda start, rows: coded_from_arrow(array.slice(start, rows), column))
+    return [(first_row + row, f"{rule}. Received: {array[row].as_py()!r}") for row in bad]
 
 
 def _rule(stored: pa.DataType, dtype: DType) -> str:
+    if pa.types.is_dictionary(stored):
+        stored = stored.value_type
     if _is_text(stored):
         return "must be UTF-8"
     if pa.types.is_unsigned_integer(stored):

@@ -1,5 +1,6 @@
 """CSV files as blocks of fields: their format, header, quoting and encoding."""
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import pyarrow.csv as pacsv
 from ...feature import Column, DType
 from ...types import Array, Columns
 from .arrow import ARROW_TYPES, arrow_type, coded_from_arrow, from_arrow
-from .bad_rows import MOST_BAD_ROWS, bad_rows_error
+from .bad_rows import bad_rows_error, failing_rows
 from .formats import is_gzip
 from .raw import MISSING, Coded, CodedColumns
 
@@ -34,7 +35,8 @@ class CsvFormat:
         newlines_in_values: Whether quoted fields may hold line breaks. Otherwise one is an error, as a field that
             begins with a quotation mark by accident takes in the lines after it.
         escape: What stands before a quotation mark or delimiter that is part of a field, such as Spark's backslash.
-        null_values: Fields that are nulls beside an empty one. `\N` is Hive's and MySQL's.
+        null_values: Fields that are nulls beside an empty one. `\N` is Hive's and MySQL's; with a backslash as
+            `escape` it reads as `N`, which may be a value.
     """
 
     column_names: tuple[str, ...] | None = None
@@ -65,7 +67,10 @@ def read_names(path: Path, csv_format: CsvFormat) -> Sequence[str]:
     Raises:
         ValueError: If the header is not UTF-8 or a quoted name does not end on its line.
     """
-    return csv_format.column_names or [name.strip() for name in _header(path, csv_format)]
+    try:
+        return csv_format.column_names or [name.strip() for name in _header(path, csv_format)]
+    except OSError as error:
+        raise ValueError(f"{path}: not valid CSV: {error}") from error
 
 
 def _header(path: Path, csv_format: CsvFormat) -> list[str]:
@@ -126,10 +131,18 @@ def read_texts(path: Path, names: Sequence[str], csv_format: CsvFormat) -> Itera
                 yield {name: _decode(block[name], name, path, first_row) for name in names}
                 first_row += block.num_rows
     except (pa.ArrowInvalid, OSError) as error:
+        if csv_format.column_names is None and _is_header_alone(path, csv_format):
+            return
         line = _line_of_open_quote(path, csv_format) if checks_quotes and isinstance(error, pa.ArrowInvalid) else None
         raise (
             _open_quote(path, line, csv_format) if line else ValueError(f"{path}: not valid CSV: {error}")
         ) from error
+
+
+def _is_header_alone(path: Path, csv_format: CsvFormat) -> bool:
+    """Whether nothing follows the header: without an end of its line it is no block of rows to Arrow."""
+    with _open_text(path) as text:
+        return len(list(islice(csv.reader(text, **csv_format.quoting), 2))) < 2
 
 
 def _read_options(names: Sequence[str], csv_format: CsvFormat) -> pacsv.ReadOptions:
@@ -197,7 +210,8 @@ def _convert(values: Array, column: Column, csv_format: CsvFormat, path: Path, f
     texts = pa.array(values)
     if column.length is None and column.dtype == "string":
         distinct, codes = coded_from_arrow(texts, column)
-        return Coded(np.where(np.isin(distinct, csv_format.null_values), MISSING["string"], distinct), codes)
+        is_null = np.isin(distinct, csv_format.null_values)
+        return Coded(np.where(is_null, MISSING["string"], distinct) if is_null.any() else distinct, codes)
     nulls = pa.array(["", *csv_format.null_values], pa.string())
     texts = pc.if_else(pc.is_in(texts, value_set=nulls), None, texts)
     try:
@@ -220,23 +234,18 @@ def _parse_flat(texts: pa.Array, dtype: DType) -> pa.Array:
         return texts.cast(ARROW_TYPES[dtype])
     except pa.ArrowInvalid:
         # As pandas writes booleans, and integers of a column with nulls: `True`, `12345.0`.
-        for pattern, number in ((r"^(?i:true)$", "1"), (r"^(?i:false)$", "0"), (r"^([+-]?\d+)\.0*$", r"\1")):
+        texts = pc.replace_substring_regex(texts, r"^([+-]?\d+)\.0*$", r"\1")
+        with contextlib.suppress(pa.ArrowInvalid):
+            return texts.cast(ARROW_TYPES[dtype])
+        for pattern, number in ((r"^(?i:true)$", "1"), (r"^(?i:false)$", "0")):
             texts = pc.replace_substring_regex(texts, pattern, number)
         return texts.cast(ARROW_TYPES[dtype])
 
 
 def _no_numbers(texts: pa.Array, column: Column, first_row: int) -> list[tuple[int, str]]:
-    found = []
-    for row in range(len(texts)):
-        try:
-            _parse(texts.slice(row, 1), column)
-        except pa.ArrowInvalid:
-            wanted = arrow_type(column)
-            received = texts[row].as_py()
-            found.append((first_row + row, f"field `{column.name}` must be of type {wanted}. Received: {received!r}"))
-            if len(found) > MOST_BAD_ROWS:
-                break
-    return found
+    rule = f"field `{column.name}` must be of type {arrow_type(column)}"
+    bad = failing_rows(len(texts), lambda start, rows: _parse(texts.slice(start, rows), column))
+    return [(first_row + row, f"{rule}. Received: {texts[row].as_py()!r}") for row in bad]
 
 
 def _decode(fields: pa.Array, name: str, path: Path, first_row: int) -> Array:

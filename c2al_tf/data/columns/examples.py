@@ -95,6 +95,11 @@ class ExampleReader:
         floats = (stored for stored, column in self.columns.items() if column.dtype == "float32")
         self.integers: frozenset[str] | None = frozenset(name for name in floats if kinds.get(name) == "int64_list")
 
+    @property
+    def renamed(self) -> dict[str, str]:
+        """The columns that the records have under another name, with it."""
+        return {name: stored for name, stored in self._stored.items() if name != stored}
+
     def _kinds(self, columns: Mapping[str, Column], first: tf.Tensor) -> dict[str, str | None]:
         """The features of the first records, as many as it takes to find all columns with a value.
 
@@ -102,13 +107,15 @@ class ExampleReader:
         """
         kinds: dict[str, str | None] = {}
         with_value: set[str] = set()
+        as_inputs: set[str] = set()
         for row, record in enumerate(first.numpy()):
             features = _decode(record, self.path, row).features.feature
             for name in features.keys() - with_value:
                 kinds[name] = features[name].WhichOneof("kind")
                 if kinds[name]:
-                    with_value |= {name, input_name(name)}
-            if columns.keys() <= with_value:
+                    with_value.add(name)
+                    as_inputs |= {name, input_name(name)}
+            if columns.keys() <= as_inputs:
                 break
         return kinds
 

@@ -2,8 +2,9 @@
 
 import glob
 import gzip
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -44,7 +45,7 @@ def format_of(path: Path) -> FileFormat:
 def is_gzip(path: Path) -> bool:
     """Whether a file is compressed by gzip, whatever its name."""
     with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+        return file.read(3) == b"\x1f\x8b\x08"
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -58,11 +59,12 @@ def _first_bytes(path: Path) -> bytes:
 def as_paths(paths: Paths) -> list[Path]:
     """Returns the files that one path or several name, in their order, those of a folder or a pattern by name.
 
-    Of a folder, and of a pattern such as `logs/*.parquet`, files count at any depth, but for those that begin with `_`
-    or `.`, as `_SUCCESS` does, or lie in such a folder. A pattern may hold `**` for folders of any depth.
+    The files of a folder, at any depth, count, and so do those of a folder that matches a pattern such as
+    `logs/day=*`, where `**` stands for folders of any depth. Names that begin with `_` or `.`, as `_SUCCESS` does, do
+    not count, nor what lies in such a folder, unless the pattern says so.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or a link leads nowhere.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     if not given:
@@ -70,30 +72,47 @@ def as_paths(paths: Paths) -> list[Path]:
     return [file for path in given for file in _files_of(Path(path))]
 
 
+def under(folder: Path, pattern: str) -> Path:
+    """A pattern within a folder, whose own name is none, whatever it holds."""
+    return Path(glob.escape(str(folder))) / pattern if glob.has_magic(str(folder)) else folder / pattern
+
+
 def _files_of(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        files = _shown(path, path.rglob("*"))
+        files = _files_in(path)
         if not files:
             raise ValueError(f"{path}: the folder holds no file (names that begin with `_` or `.` do not count)")
         return files
-    there = sorted(p.name for p in path.parent.iterdir())[:10] if path.parent.is_dir() else []
+    there = _names(path.parent)
     if not glob.has_magic(str(path)):
         raise ValueError(f"{path}: no such file. Its folder holds {there}")
     root = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])
-    files = _shown(root, map(Path, glob.glob(str(path), recursive=True)))
-    if not files:
-        raise ValueError(f"{root}: no file matches {str(path.relative_to(root))!r}. Received: {there or _names(root)}")
-    return files
+    pattern = path.relative_to(root)
+    allowed = {part[0] for part in pattern.parts if part.startswith(_HIDDEN)}
+    found: set[Path] = set()
+    for match in map(Path, glob.glob(str(path), recursive=True)):
+        if _is_hidden(match.relative_to(root), allowed):
+            continue
+        if not match.exists():
+            raise ValueError(f"{match}: no such file: the link leads nowhere")
+        found.update(_files_in(match) if match.is_dir() else [match])
+    if not found:
+        raise ValueError(f"{root}: no file matches {str(pattern)!r}. Received: {_names(root)}")
+    return sorted(found)
 
 
-def _shown(root: Path, paths: Iterable[Path]) -> list[Path]:
-    return sorted(
-        path
-        for path in paths
-        if path.is_file() and not any(part.startswith(("_", ".")) for part in path.relative_to(root).parts)
-    )
+_HIDDEN = ("_", ".")
+
+
+def _is_hidden(path: Path, allowed: Collection[str] = ()) -> bool:
+    return any(part.startswith(_HIDDEN) and part[0] not in allowed for part in path.parts)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    files = [Path(top) / name for top, _, names in os.walk(folder, followlinks=True) for name in names]
+    return sorted(file for file in files if not _is_hidden(file.relative_to(folder)))
 
 
 def _names(folder: Path) -> list[str] | str:

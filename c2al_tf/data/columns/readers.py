@@ -49,8 +49,8 @@ def read_columns(
 
     The format follows from the name, such as `.parquet`, `.csv.gz` or `.tfrecord-00000-of-00010`, else from the first
     bytes, and the batches do not depend on it. No batch spans two files. A multi-valued column is a list in Parquet,
-    several values in a tf.Example and separated by `|` in CSV; values beyond `length` are cut off. A column is the one
-    of its name, else the one that `names.input_name` makes this name of.
+    several values in a tf.Example and separated by `|` in CSV; values beyond `length` are cut off. A column is
+    stored under its own name, else under one that `names.input_name` maps to it.
 
     Args:
         paths: Files, folders of them, or patterns; see `as_paths`.
@@ -207,7 +207,10 @@ def _from_table(array: pa.ChunkedArray, column: Column, path: Path, first_row: i
 
 
 def _csv_chunks(path: Path, columns: Mapping[str, Column], size: int, csv_format: CsvFormat) -> Iterator[Chunk]:
-    stored = stored_names(path, columns, read_names(path, csv_format))
+    names = read_names(path, csv_format)
+    if not names:
+        return
+    stored = stored_names(path, columns, names)
     first_row = 0
     for batch in rebatch(read_texts(path, list(stored.values()), csv_format), size):
         rows = num_rows(batch)

@@ -89,7 +89,8 @@ def _detect_format(path: Path) -> CsvFormat:
         if len(widths) == 1 and max(widths) > most:
             best, most = delimiter, max(widths)
     first = next(islice(csv.reader(lines, delimiter=best), 1), [])
-    if lines[1:] and any(not name.strip() or _is_number(name) for name in first):
+    # A blank name alone is that of the index which pandas wrote.
+    if lines[1:] and any(_is_number(name) for name in first):
         return CsvFormat(tuple(f"column_{i}" for i in range(1, len(first) + 1)), best)
     return CsvFormat(delimiter=best)
 

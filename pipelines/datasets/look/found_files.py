@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from c2al_tf.data.columns.formats import FileFormat, as_paths, format_of
+from c2al_tf.data.columns.formats import FileFormat, as_paths, format_of, is_gzip, under
 
 _SUFFIXES = (".parquet", ".csv", ".csv.gz", ".tfrecord", ".tfrecord.gz")
 
@@ -145,7 +145,7 @@ def _counted(files: Sequence[Path]) -> str:
 def _matches(folder: Path, pattern: str) -> set[Path]:
     """The files with bytes that a pattern matches."""
     try:
-        return {path for path in as_paths(folder / pattern) if path.stat().st_size}
+        return {path for path in as_paths(under(folder, pattern)) if path.stat().st_size}
     except ValueError:
         return set()
 
@@ -206,7 +206,8 @@ def _held_out(folder: Path, files: Sequence[Path], ignored: list[str]) -> FoundF
 
 
 def _how_to_split(file: Path) -> str:
-    suffix = _suffix(file)
+    file_format = format_of(file)
+    suffix = _suffix(file) or f".{file_format}{'.gz' if file_format != 'parquet' and is_gzip(file) else ''}"
     folder = file.name.removesuffix(suffix) + "_split"
     path, targets = str(file), [f"{folder}/{split}{suffix}" for split in ("train", "test")]
     make = f"mkdir -p {shlex.quote(folder)}"

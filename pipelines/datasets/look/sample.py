@@ -88,7 +88,8 @@ class _ParquetRows:
         self.with_nulls = frozenset(with_nulls)
 
     def rows(self, paths: Sequence[Path], quota: int) -> tuple[dict[str, pa.Array], int, bool]:
-        pieces = [(p, group) for p in paths for group in range(self.metadata[p].num_row_groups)]
+        groups = [(p, group) for p in paths for group in range(self.metadata[p].num_row_groups)]
+        pieces = [(p, group) for p, group in groups if self.metadata[p].row_group(group).num_rows]
         total = sum(self.metadata[path].num_rows for path in paths)
         if paths and not total:
             raise ValueError(f"{paths[0]}: the file has no rows; at least one is needed")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from c2al_tf.data.columns.csv_fields import CsvFormat
-from c2al_tf.data.columns.formats import as_paths, format_of
+from c2al_tf.data.columns.formats import as_paths, format_of, under
 from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.data.columns.wire import to_examples
 from c2al_tf.schema import Column
@@ -142,6 +142,9 @@ def test_ids_that_pandas_turned_into_floats(tmp_path):
         values(tmp_path / "c.csv", INTS)
     (tmp_path / "c.csv").write_text("x,y\n12345.0,0\n,0\n7,0\n")
     assert values(tmp_path / "c.csv", INTS) == [12345, MISSING_INT, 7]
+    for array in (pa.array([2.0**24], pa.float32()), pa.array([-(2.0**63)])):  # others round to the same
+        with pytest.raises(ValueError, match="row 0: column `x` must be a whole number"):
+            values(write_parquet(tmp_path / "f.parquet", array), INTS)
     for column in (INTS, STRINGS):
         path = write_parquet(tmp_path / "d.parquet", pa.array([1.0, 1.5]))
         with pytest.raises(ValueError, match=r"row 1: column `x` must be a whole number that double holds exactly"):
@@ -156,6 +159,15 @@ def test_integers_above_int64(tmp_path):
     assert values(path, STRINGS) == ["1", str(2**63 + 1)]
     with pytest.raises(ValueError, match=r"row 1: column `x` must be below 2\^63 as int64; declare it a string"):
         values(path, INTS)
+
+
+def test_a_header_alone_is_no_row(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y")
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b""))
+    (tmp_path / "c.csv").write_text("x,y\n7,1\n")
+    with pytest.warns(UserWarning, match="the file has no rows; it is skipped"):
+        assert values(tmp_path, INTS) == [7]
+    assert count_rows(tmp_path) == 1
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "tfrecord"])
@@ -201,6 +213,8 @@ def test_folders_and_patterns(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_parquet(tmp_path / name, xs)
     (tmp_path / "day=2" / ".b.parquet.crc").write_bytes(b"x")
+    (tmp_path / "_temporary" / "a [1]").mkdir()
+    write_parquet(tmp_path / "_temporary" / "a [1]" / "d.parquet", [4])
     assert values(tmp_path, INTS) == values(tmp_path / "**/*.parquet", INTS) == [1, 2]
     assert values(tmp_path / "day=*" / "b.*", INTS) == values(str(tmp_path / "day=2"), INTS) == [2]
     assert [value for batch in read(tmp_path, INTS, first_row=1) for value in batch["x"]] == [2]
@@ -209,6 +223,12 @@ def test_folders_and_patterns(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: the folder holds no file"):
         as_paths(tmp_path / "empty")
+    assert values(tmp_path / "day=*", INTS) == [1, 2]  # the files of folders that match
+    assert values(tmp_path / "_temp*" / "c.*", INTS) == [3]  # as it says so
+    assert values(under(tmp_path / "_temporary" / "a [1]", "*.parquet"), INTS) == [4]
+    (tmp_path / "day=2" / "gone.parquet").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"gone\.parquet: no such file: the link leads nowhere"):
+        as_paths(tmp_path / "day=2" / "*.parquet")
 
 
 def test_the_first_ten_bad_rows_are_named_at_once(tmp_path):
@@ -243,6 +263,10 @@ def test_columns_of_any_name(tmp_path):
         assert {name: values.tolist() for name, values in batch.items()} == {n: [i] for i, n in enumerate(inputs)}
     (tmp_path / "b.csv").write_text("user country,user_country\n1,2\n")
     assert values(tmp_path / "b.csv", Column("user_country", "int64")) == [2]
+    with tf.io.TFRecordWriter(str(tmp_path / "b.tfrecord")) as writer:
+        for name, number in (("user country", 1), ("user_country", 2), ("user_country", 3)):
+            writer.write(to_examples({name: np.array([number])}, {name: Column(name, "int64")})[0])
+    assert values(tmp_path / "b.tfrecord", Column("user country", "int64")) == [1, MISSING_INT, MISSING_INT]
     (tmp_path / "c.csv").write_text("user country,user.country\n1,2\n")
     with pytest.raises(ValueError, match=r"Received: 2 columns `user_country`: \['user country', 'user.country'\]"):
         values(tmp_path / "c.csv", Column("user_country", "int64"))

@@ -178,3 +178,30 @@ def test_what_the_example_configuration_comments_out_is_right_too(tmp_path):
     assert config.data.files.csv.null_values == ("\\N", "NULL")
     assert [axis.columns for axis in config.cohorts.axes] == [("age",), ("user_value",), ("country",), ("ad_id",)]
     assert [cohort.name for cohort in config.cohorts.given] == ["newcomers", "big_spenders"]
+
+
+def test_a_column_is_read_under_the_name_that_is_given(tmp_path):
+    """Not under the one that it has as an input, where a file has both; the data folder's name is no pattern."""
+    folder = tmp_path / "my [data]"
+    folder.mkdir()
+    header = "label,_label,Price (EUR),Price_EUR,user-id"
+    for split in ("train", "test"):
+        (folder / f"{split}.csv").write_text(f"{header}\n1,0,2.5,9,7\n0,1,3.5,9,8\n")
+    features = (FeatureSpec("Price (EUR)", "numeric"), FeatureSpec("user-id", "categorical", "int64"))
+    files = Files("*n.csv", "test.csv", "_label", features, (("Price (EUR)",),), validation="test.csv")
+    source = open_source(folder, files)
+    (batch,) = source.splits["train"]()
+    assert {name: values.tolist() for name, values in batch.items()} == {
+        "Price_EUR": [2.5, 3.5],
+        "user_id": [7, 8],
+        "_label": [0, 1],
+    }
+    assert source.axes == (("Price_EUR",),)
+
+
+def test_bad_rows_of_several_batches_are_named_together(tmp_path):
+    rows = [f"{int(row in (3, 70_000))}.{5 if row in (3, 70_000) else 0}" for row in range(140_000)]
+    (tmp_path / "a.csv").write_text("y,x\n" + "".join(f"{y},1\n" for y in rows))
+    files = Files("a.csv", "a.csv", "y", (FeatureSpec("x", "numeric"),), (("x",),), validation="a.csv")
+    with pytest.raises(ValueError, match=r"row 3: label `y` must be 0 or 1. Received: 1\.5 \(row 70000 too\)"):
+        list(open_source(tmp_path, files).splits["train"]())

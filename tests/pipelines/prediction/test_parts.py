@@ -171,7 +171,7 @@ def client(versions):
 def begin(client, file, output, rows):
     """What a call leaves that was killed after `rows` rows."""
     with open_parts(output) as parts:
-        parts.begin(Job.of(file, client), 2)
+        parts.begin(Job.of(file, [file], client), 2)
         parts.append(pa.table({"logits": expected(2)[:rows].astype(np.float32)}))
 
 

@@ -91,6 +91,17 @@ def test_every_format_gives_what_the_model_predicts(
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
+def test_a_folder_of_files_and_an_output_in_it(served, c2al, rows, schema, expected, tmp_path) -> None:
+    halves = [slice(0, 130), slice(130, ROWS)]
+    for half, suffix in zip(halves, (".csv", ".parquet"), strict=True):
+        part = {name: values[half] for name, values in rows.items()}
+        write_rows(tmp_path / f"rows-{half.start:03d}{suffix}", part, schema)
+    call = ("--server", f"127.0.0.1:{served[0]}", "--model", "ads", "--output", tmp_path / "out.parquet")
+    outcome = c2al("predict", tmp_path, *call, "--batch-size", 128)
+    assert outcome.status == 0, outcome.error
+    np.testing.assert_allclose(pq.read_table(tmp_path / "out.parquet")["logits"], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_rest_gives_the_same(served, rows, schema, expected) -> None:
     names = [feature.name for feature in schema.features]
     instances = [{name: rows[name][row].item() if rows[name].dtype != object else rows[name][row] for name in names}
