@@ -203,7 +203,8 @@ def test_parts_of_another_input(client, file, tmp_path):
     shutil.copy(file, rows)
     begin(client, rows, output, 4096)
     os.utime(rows, ns=(1, 1))
-    with pytest.raises(ValueError, match=r"out.parquet.parts holds 4,096 rows .*: input_files was .*input_mtime_ns was \d+, is 1\. Give"):
+    message = r"out.parquet.parts holds 4,096 rows .*: input_files was .*input_mtime_ns was \d+, is 1\. Give"
+    with pytest.raises(ValueError, match=message):
         predict_file(rows, client, output)
     assert finished(output)
     predict_file(rows, client, output, restart=True)
