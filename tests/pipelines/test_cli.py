@@ -164,7 +164,6 @@ def test_a_value_that_breaks_a_rule_is_one_message(c2al, config, tmp_path, words
         (("run", "absent.yaml", "--run-dir", "x"), 2, "absent.yaml"),
         (("serve", "absent/export"), 1, "absent/export: no such folder; a base path with version folders"),
         (("predict", "absent.csv", "--output", "out.csv"), 1, "absent.csv: no such file"),
-        (("predict", "rows.txt", "--output", "out.csv"), 1, "rows.txt: no such file. Its folder holds []"),
         (("train", "--run-dir", "absent", "--arm", "c2al"), 1, "absent/config.json is not there"),
         (("train", "--run-dir", "absent"), 2, "arm"),
         (("diagnose", "--run-dir", "absent"), 1, "absent/config.json is not there"),
