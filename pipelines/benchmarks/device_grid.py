@@ -215,8 +215,8 @@ class Models:
         model, self._start = build(grid, schema, cohorts)
         self._lambdas = jnp.asarray(lambdas, jnp.float32)
         start = time.perf_counter()
-        self._train = jax.jit(trainer(grid, schema, model)).lower(self._start, self._lambdas, jnp.int32(1)).compile()
-        shapes = jax.eval_shape(trainer(grid, schema, model), self._start, self._lambdas, jnp.int32(1))
+        lowered = jax.jit(trainer(grid, schema, model)).lower(self._start, self._lambdas, jnp.int32(1))
+        self._train, shapes = lowered.compile(), lowered.out_info
         self._evaluate = jax.jit(evaluator(grid, schema, model)).lower(shapes).compile()
         self.compile_seconds = time.perf_counter() - start
 
