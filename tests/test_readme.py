@@ -1,4 +1,4 @@
-"""The README's Python, as printed, with nothing but what its prose says that the reader has."""
+"""The Python of README and PIECES, as printed, with nothing but what its prose says that the reader has."""
 
 import re
 from pathlib import Path
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-README = Path(__file__).parents[1] / "README.md"
+REPOSITORY = Path(__file__).parents[1]
 
 
-def blocks() -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+def blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", (REPOSITORY / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
 def your_model() -> keras.Model:
@@ -47,13 +47,34 @@ def what_the_reader_has() -> dict[str, object]:
     }
 
 
-@pytest.mark.filterwarnings(
-    "ignore:`shuffle=True` was passed, but will be ignored:UserWarning"
-)  # by Keras, of any dataset
-def test_the_code_runs_as_printed(tmp_path, monkeypatch):
+# By Keras, of any dataset.
+pytestmark = pytest.mark.filterwarnings("ignore:`shuffle=True` was passed, but will be ignored:UserWarning")
+
+
+def test_the_five_calls_run_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = what_the_reader_has()["your_dataset"]
+    age = keras.Input((), name="age")
+    h = keras.layers.Dense(8, "relu", name="last_hidden_layer")(
+        keras.layers.Rescaling(1 / 70)(keras.layers.Reshape((1,))(age))
+    )
+    model = keras.Model({"age": age}, keras.layers.Dense(1)(h))
+    model.compile(keras.optimizers.Adam(0.02), keras.losses.BinaryCrossentropy(from_logits=True))
+    model.fit(rows.map(lambda x, y: ({"age": x["age"]}, y)), epochs=5, verbose=0)
+    before = model.get_weights()
+    namespace = {"model": model, "train": rows, "validation": rows}
+    (five,) = blocks("README.md")
+    exec(five, namespace)
+    assert {column for cohort in namespace["cohorts"] for column in cohort.columns} == {"age"}
+    saved = keras.saving.load_model("today.keras")
+    assert [weight.path for weight in saved.weights] == [weight.path for weight in model.weights]
+    assert not np.array_equal(saved.get_weights()[0], before[0])
+
+
+def test_the_code_of_pieces_runs_as_printed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = what_the_reader_has()
-    first, export, tables = blocks()
+    first, export, tables = blocks("c2al_tf/PIECES.md")
     exec(first, namespace)
     before, serving, model = namespace["your_model"], namespace["serving"], namespace["model"]
     assert serving.get_config() == before.get_config()

@@ -14,6 +14,7 @@ from .counts import (
     ALL as ALL,
     REST as REST,
     ArmCounts as ArmCounts,
+    add_label as add_label,
     count_arms as count_arms,
     join_arms as join_arms,
     join_slices as join_slices,

@@ -217,6 +217,29 @@ def join_slices(parts: Sequence[ArmCounts], slices: Sequence[str]) -> ArmCounts:
     return dataclasses.replace(first, slices=tuple(slices), **arrays)
 
 
+def add_label(counts: ArmCounts, label: str, others: ArmCounts) -> ArmCounts:
+    """The counts with those of another label as further slices: `all` as `label`, a slice `s` as `label, s`.
+
+    Args:
+        counts: Of the first label.
+        label: What the other one is called.
+        others: The other label's, of the same arms and rows.
+
+    Raises:
+        ValueError: If they are of other arms or rows.
+    """
+    same = others.arms == counts.arms and others.seed == counts.seed and (others.aucs is None) == (counts.aucs is None)
+    if not same or not np.array_equal(others.block_rows, counts.block_rows):
+        raise ValueError(f"Labels must be counted on the same arms and rows. Received: others for {label!r}")
+    names = [label if name == ALL else f"{label}, {name}" for name in others.slices]
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(counts, name), getattr(others, name)], axis)
+        for name, axis in _SLICE_AXES.items()
+        if getattr(counts, name) is not None
+    }
+    return dataclasses.replace(counts, slices=(*counts.slices, *names), **arrays)
+
+
 def _count_scores(z: Array, rows: Rows, places: Sequence[Array]) -> Array:
     """Weights by slice, label and score bucket, (slices, 2, `NUM_SCORES`)."""
     cells = score_buckets(z) + NUM_SCORES * rows.labels.astype(np.int64)

@@ -31,7 +31,7 @@ class Files:
         train: The files to train on: one, a folder, or a pattern such as `"train/*.parquet"`, relative to the data
             folder.
         test: The files to test on.
-        label: Column with the label, 0 or 1.
+        label: Column with the label, 0 or 1. Cohorts are found by it, and their tasks are made of it.
         features: The features. A categorical one without a `dtype` is read as strings.
         axes: Semantic axes, each the name of a column, or of two to be crossed.
         validation: The files to validate on. Without it a part of the training rows is set aside.
@@ -40,6 +40,8 @@ class Files:
         weight: Column of row weights, at least 0.
         csv: How CSV files are written.
         format: Format of files whose names do not tell it.
+        more_labels: Columns with further labels, 0 or 1, each a task with a head that is served, too. The heads are
+            called as their columns are, by `input_name`.
     """
 
     train: str
@@ -53,6 +55,7 @@ class Files:
     weight: str | None = None
     csv: CsvFormat | None = None
     format: FileFormat | None = None
+    more_labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_share < 1:
@@ -67,9 +70,15 @@ class Files:
     def columns(self) -> dict[str, Column]:
         """The columns to be read, by the names that are given here."""
         columns = [Column(f.name, _dtype(f), f.length) for f in self.features]
-        columns += [*self.axis_columns, Column(self.label, "float32")]
+        columns += [*self.axis_columns, *(Column(name, "float32") for name in (self.label, *self.more_labels))]
         columns += [Column(self.weight, "float32")] if self.weight else []
         return {column.name: column for column in columns}
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What becomes a model's input or output, under its name there, by the name that is given here."""
+        tasks = (self.label, *self.more_labels) if self.more_labels else ()
+        return {name: input_name(name) for name in (*(feature.name for feature in self.features), *tasks)}
 
 
 def _renamed(feature: FeatureSpec) -> FeatureSpec:
@@ -93,9 +102,10 @@ def open_source(data: Path | None, files: Files) -> Source:
     folder = data or Path()
     train, test = as_paths(under(folder, files.train)), as_paths(under(folder, files.test))
     features = tuple(replace(_renamed(feature), dtype=_dtype(feature)) for feature in files.features)
-    names = {feature.name: input_name(feature.name) for feature in files.features}
+    names = files.names
     axes = tuple(tuple(names.get(name, name) for name in axis) for axis in files.axes)
-    source = Source(features, files.label, axes, {}, files.axis_columns, weight=files.weight)
+    label, *more_labels = (names.get(name, name) for name in (files.label, *files.more_labels))
+    source = Source(features, label, axes, {}, files.axis_columns, weight=files.weight, more_labels=tuple(more_labels))
     rules = SchemaLearner(source, {})
 
     def stream(paths: list[Path]) -> Callable[[], Iterator[Columns]]:
@@ -112,7 +122,7 @@ def open_source(data: Path | None, files: Files) -> Source:
 
 def _checked(paths: list[Path], files: Files, rules: SchemaLearner) -> Iterator[Columns]:
     """Checks the rows here already, where a bad one's file and its row there are known."""
-    names = {feature.name: input_name(feature.name) for feature in files.features}
+    names = files.names
     for path, batches in read_files(paths, files.columns, csv_format=files.csv, file_format=files.format):
         first_row = 0
         found: list[tuple[int, str]] = []

@@ -16,6 +16,7 @@ from c2al_tf.files import replace_file, write_json
 from ..report.drawing import Drawing
 from ..report.evidence import slice_labels
 from ..report.page import HEADLINES
+from ..run.evaluation import label_slices
 from ..run.folder import RunFolder
 from ..run.run import console
 from .figures import draw_figures
@@ -39,7 +40,7 @@ def write_results(run: RunFolder, results: Sequence[Result], truth: Mapping[str,
         pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), temporary)
     labels = slice_labels(run.discovery)
     write_json(run.path / "results.json", [_to_json(result, _num_arms(run), labels) for result in results])
-    titles = {name: labels[name] for name in _shown(run)}
+    titles = {name: labels.get(name, name) for name in _shown(run)}
     figures = draw_figures(results, titles, run.config.cohorts.lambdas)
     for stale in {"arms.svg", "lambdas.svg", "divergence.svg"} - {*figures}:
         (run.path / stale).unlink(missing_ok=True)
@@ -184,7 +185,7 @@ def _num_arms(run: RunFolder) -> int:
 
 
 def _shown(run: RunFolder) -> list[str]:
-    return [ALL, *(cohort.name for cohort in run.cohorts), REST]
+    return [ALL, *(cohort.name for cohort in run.cohorts), REST, *label_slices(run.schema)]
 
 
 def _title(name: str) -> str:

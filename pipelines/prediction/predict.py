@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,8 +70,8 @@ def predict_file(
     return rows
 
 
-def compare_served(server: str, model: str, columns: Columns, logits: np.ndarray) -> dict[str, float]:
-    """Asks a server for the rows' logits; returns the largest difference to `logits` (rows,), and the rate.
+def compare_served(server: str, model: str, columns: Columns, logits: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Asks a server for the rows' logits; returns the largest difference to `logits`, (rows,) by output, and the rate.
 
     `max_error` is the difference relative to logits above 1, `max_logit_difference` the absolute one.
     """
@@ -79,12 +79,12 @@ def compare_served(server: str, model: str, columns: Columns, logits: np.ndarray
         start = time.perf_counter()
         served = client.predict(columns)
         seconds = time.perf_counter() - start
-    got = served["logits"][:, 0]
+    got, wanted = np.stack([served[name][:, 0] for name in logits]), np.stack(list(logits.values()))
     return {
-        "rows": len(logits),
-        "max_logit_difference": float(np.max(np.abs(got - logits))),
-        "max_error": difference(got, logits),
-        "rows_per_second": len(logits) / seconds,
+        "rows": wanted.shape[1],
+        "max_logit_difference": float(np.max(np.abs(got - wanted))),
+        "max_error": difference(got, wanted),
+        "rows_per_second": wanted.shape[1] / seconds,
     }
 
 

@@ -80,7 +80,7 @@ def _content(
         "targeted": [s for s in slices if s.targeted],
         "worse": [s for s in slices if s.diff.side == "worse"],
         "slices": slices,
-        "forests": _forests(slices),
+        "forests": _forests(slices, details.get("labels", ())),
         "sensitive_slices": _reading(slices, discovery, sensitive),
         "steps": next_steps(recommendation["answer"], slices, diagnose(evidence), found["stability"]),
         "inside": describe_inside(measured, {"C2AL": "baseline"}, slice_labels(discovery)),
@@ -90,9 +90,9 @@ def _content(
     }
 
 
-def _forests(slices: Sequence[Slice]) -> list[Any]:
-    """The slices that decide, and where there are more, all or the largest ones."""
-    named = [s for s in slices if s.diff.side == "worse" or s.targeted or s.name in (ALL, REST)]
+def _forests(slices: Sequence[Slice], labels: Sequence[str]) -> list[Any]:
+    """The slices that decide, and where there are more, all or the largest ones; `labels` are those of other labels."""
+    named = [s for s in slices if s.diff.side == "worse" or s.targeted or s.name in (ALL, REST, *labels)]
     figures = [forest(named[:_MOST_SLICES_DRAWN], "NE_diff: how the prediction error (NE) changes")]
     if len(named) < len(slices):
         drawn = slices if len(slices) <= _MOST_SLICES_DRAWN else _most_important(slices, named)

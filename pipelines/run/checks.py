@@ -12,7 +12,7 @@ from .rows import read_split, training_sizes
 
 def check_columns(run: RunFolder, source: Source) -> None:
     """Raises ValueError unless the data have the columns that the run needs."""
-    present = {*(f.name for f in source.features), *(c.name for c in source.axis_columns), source.label}
+    present = {*(f.name for f in source.features), *(c.name for c in source.axis_columns), *source.labels}
     wanted = [(name, f"axis `{axis.name}`") for axis in run.config.cohorts.axes for name in axis.columns]
     wanted += [
         (name, f"cohort `{cohort.name}`") for cohort in run.config.cohorts.given for name in cohort.cohort().columns
@@ -38,16 +38,17 @@ def check_types(run: RunFolder) -> None:
 
 
 def check_labels(run: RunFolder) -> None:
-    """Raises ValueError unless every split has rows of both labels: without them a model has no NE."""
-    label, weight = run.schema.labels[0], run.schema.weight
+    """Raises ValueError unless every split has rows with 0 and 1 of each label: without them a model has no NE."""
+    weight = run.schema.weight
     for split in SPLITS:
-        columns = read_split(run, split, {label} | ({weight} if weight else set()))
-        counted = columns[label] if weight is None else columns[label][columns[weight] > 0]
-        if len(np.unique(counted)) < 2:
-            raise ValueError(
-                f"The split {split!r} must have rows with label `{label}` 0 and 1. Received: {len(counted):,} rows"
-                + (f", all {counted[0]:g}" if len(counted) else " of a weight above 0")
-            )
+        columns = read_split(run, split, {*run.schema.labels} | ({weight} if weight else set()))
+        for label in run.schema.labels:
+            counted = columns[label] if weight is None else columns[label][columns[weight] > 0]
+            if len(np.unique(counted)) < 2:
+                raise ValueError(
+                    f"The split {split!r} must have rows with label `{label}` 0 and 1. Received: {len(counted):,} rows"
+                    + (f", all {counted[0]:g}" if len(counted) else " of a weight above 0")
+                )
 
 
 def check_given(run: RunFolder) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,18 @@ import numpy as np
 
 from c2al_tf.cohorts import GIVEN, Cohort, read_once
 from c2al_tf.data.columns.shards import split_files
-from c2al_tf.evaluation import ALL, REST, ArmCounts, Evaluation, compare_arms, count_arms, join_arms, join_slices
+from c2al_tf.evaluation import (
+    ALL,
+    REST,
+    ArmCounts,
+    Evaluation,
+    add_label,
+    compare_arms,
+    count_arms,
+    join_arms,
+    join_slices,
+)
+from c2al_tf.schema import Schema
 from c2al_tf.types import Array
 
 from .folder import RunFolder, save_arrays
@@ -33,6 +44,8 @@ class TestRows:
         slices: Name to mask (rows,): the targeted cohorts, everyone else, the other cohorts of every axis.
         partitions: Names of slices that together hold every row once, by what they cut.
         version: Changes with the files.
+        more_labels: Further labels (rows,) by task: counted on all rows, on the targeted cohorts and everyone else.
+        targeted: Names of the slices of targeted cohorts.
     """
 
     labels: Array
@@ -41,6 +54,8 @@ class TestRows:
     slices: Mapping[str, Array]
     partitions: Mapping[str, tuple[str, ...]]
     version: str
+    more_labels: Mapping[str, Array] = field(default_factory=dict)
+    targeted: tuple[str, ...] = ()
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -83,11 +98,22 @@ def read_test_rows(run: RunFolder, more: Iterable[Cohort] = (), targeted: Sequen
         slices,
         {group: tuple(names) for group, names in groups.items() if _is_partition([slices[name] for name in names])},
         repr((stats, weight, unit)),
+        {label: columns[label] for label in run.schema.labels[1:]},
+        tuple(cohort.name for cohort in chosen),
     )
 
 
+def label_slices(schema: Schema) -> list[str]:
+    """What the slices of all rows under the further labels of a schema are called."""
+    return [_label_slice(label) for label in schema.labels[1:]]
+
+
+def _label_slice(label: str) -> str:
+    return f"label {label}"
+
+
 def _columns_of(run: RunFolder, cohorts: Iterable[Cohort]) -> set[str]:
-    names = {name for cohort in cohorts for name in cohort.columns} | {run.schema.labels[0]}
+    names = {name for cohort in cohorts for name in cohort.columns} | {*run.schema.labels}
     return names | {name for name in (run.config.unit, run.schema.weight) if name}
 
 
@@ -106,20 +132,33 @@ def evaluate_arm(
         reference: The arm that it is compared with.
         seeds: The seeds of both.
         rows: The test rows.
-        named: Slices that were named beforehand.
+        named: Slices that were named beforehand; all rows under each further label are, too.
 
     Raises:
         RuntimeError: If NE_diff of a partition does not average to the overall one: a fault of the evaluation.
     """
     counts = join_arms({name: [count_model(run, seed, name, rows) for seed in seeds] for name in (reference, arm)})
     _check_partitions(counts, rows.partitions)
-    return compare_arms(counts, reference=reference, named=named)
+    return compare_arms(counts, reference=reference, named=[*named, *map(_label_slice, rows.more_labels)])
 
 
 def count_model(run: RunFolder, seed: int, arm: str, rows: TestRows) -> ArmCounts:
-    """The counts of one model on the test rows, kept beside it: a slice that is new costs itself alone."""
-    file = run.model_folder(seed, arm) / "test_counts.npz"
-    logits = split_logits(run, seed, arm, "test")
+    """The counts of one model on the test rows, kept beside it: a slice that is new costs itself alone.
+
+    All rows under a further label are the slice `label <its name>`, a cohort `label <its name>, <cohort>`.
+    """
+    counts = _count_label(run, seed, arm, rows)
+    few = {name: mask for name, mask in rows.slices.items() if name in (*rows.targeted, REST)}
+    for task, labels in rows.more_labels.items():
+        others = _count_label(run, seed, arm, dataclasses.replace(rows, labels=labels, slices=few), task)
+        counts = add_label(counts, _label_slice(task), others)
+    return counts
+
+
+def _count_label(run: RunFolder, seed: int, arm: str, rows: TestRows, task: str | None = None) -> ArmCounts:
+    """The counts of one model for one label: that of `task`, the first by default."""
+    file = run.model_folder(seed, arm) / ("test_counts.npz" if task is None else f"test_{task}_counts.npz")
+    logits = split_logits(run, seed, arm, "test", task)
     digest = hashlib.sha256(rows.version.encode() + logits.tobytes()).hexdigest()
     known, digests = _read_counts(file, digest)
     new = {name: mask for name, mask in rows.slices.items() if digests.get(name) != rows.digests[name]}

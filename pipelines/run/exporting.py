@@ -65,13 +65,16 @@ def export_run(run: RunFolder, seed: int) -> Export:
 
     Where the rows came from TFRecord files the proof is made on their records as they are.
     """
-    records = raw_records(run)
+    records, tasks = raw_records(run), primary_tasks(run.schema)
     if records is None:
         sample = sample_rows(run)
-        logits = split_logits(run, seed, C2AL, "validation")[: _num_rows(sample)]
+        logits = {task: split_logits(run, seed, C2AL, "validation", task)[: _num_rows(sample)] for task in tasks}
     else:
-        sample = records.columns
-        logits = file_logits(run, seed, C2AL, [records.path], len(records.examples), "records to be exported")
+        sample, num_rows = records.columns, len(records.examples)
+        logits = {
+            task: file_logits(run, seed, C2AL, [records.path], num_rows, "records to be exported", task)
+            for task in tasks
+        }
     exported = export_for_serving(
         keras.saving.load_model(run.model_file(seed, C2AL), compile=False),
         run.export,

@@ -13,6 +13,7 @@ from c2al_tf.data.columns.readers import count_rows
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.encoded import EncodedRows
+from c2al_tf.data.inputs.packing import primary_tasks
 from c2al_tf.model import strip_auxiliary_heads
 from c2al_tf.training import predict
 from c2al_tf.types import Array
@@ -23,27 +24,40 @@ from .rows import open_rows
 _BATCH = 8192
 
 
-def split_logits(run: RunFolder, seed: int, arm: str, split: str) -> Array:
-    """A model's primary logits on a split (rows,), computed once."""
-    path = run.model_folder(seed, arm) / f"{split}_logits.npy"
+def split_logits(run: RunFolder, seed: int, arm: str, split: str, task: str | None = None) -> Array:
+    """A model's logits of a primary task, the first by default, on a split (rows,), computed once."""
+    path = _logits_file(run, seed, arm, split, task)
     if not path.exists():
         num_rows = count_rows(split_files(run.path, split))
-        save_array(path, file_logits(run, seed, arm, open_rows(run, split), num_rows, f"{split} rows"))
+        save_array(path, file_logits(run, seed, arm, open_rows(run, split), num_rows, f"{split} rows", task))
     return np.asarray(np.load(path))
+
+
+def _logits_file(run: RunFolder, seed: int, arm: str, split: str, task: str | None) -> Path:
+    first = task is None or task == next(iter(primary_tasks(run.schema)))
+    return run.model_folder(seed, arm) / (f"{split}_logits.npy" if first else f"{split}_{task}_logits.npy")
 
 
 def save_logits(run: RunFolder, seed: int, arm: str, primary: keras.Model, splits: Iterable[str]) -> None:
     """Writes the logits of a model without auxiliary heads that is at hand, on the rows of some splits."""
     for split in splits:
         num_rows = count_rows(split_files(run.path, split))
-        logits = _predict(run, primary, open_rows(run, split), num_rows, f"seed {seed}, {arm}: {split} rows")
-        save_array(run.model_folder(seed, arm) / f"{split}_logits.npy", logits)
+        for task in primary_tasks(run.schema):
+            description = f"seed {seed}, {arm}: {split} rows"
+            logits = _predict(run, primary, open_rows(run, split), num_rows, description, task)
+            save_array(_logits_file(run, seed, arm, split, task), logits)
 
 
 def file_logits(
-    run: RunFolder, seed: int, arm: str, rows: Paths | EncodedRows, num_rows: int, description: str
+    run: RunFolder,
+    seed: int,
+    arm: str,
+    rows: Paths | EncodedRows,
+    num_rows: int,
+    description: str,
+    task: str | None = None,
 ) -> Array:
-    """A model's primary logits on the first of some rows (num_rows,).
+    """A model's logits of a primary task on the first of some rows (num_rows,).
 
     Args:
         run: The run.
@@ -52,13 +66,17 @@ def file_logits(
         rows: Files of any format, with the schema's columns, or encoded rows.
         num_rows: Number of rows.
         description: What the progress bar calls them.
+        task: The task; None: the first.
     """
-    return _predict(run, _load_primary(run.model_file(seed, arm)), rows, num_rows, f"seed {seed}, {arm}: {description}")
+    model = _load_primary(run.model_file(seed, arm))
+    return _predict(run, model, rows, num_rows, f"seed {seed}, {arm}: {description}", task)
 
 
-def _predict(run: RunFolder, model: keras.Model, rows: Paths | EncodedRows, num_rows: int, description: str) -> Array:
-    batches = first_batches(run, rows, num_rows)
-    return predict(model, batches, num_rows, jit_compile=run.jit_compile is True, description=description)
+def _predict(
+    run: RunFolder, model: keras.Model, rows: Paths | EncodedRows, num_rows: int, description: str, task: str | None
+) -> Array:
+    batches, task = first_batches(run, rows, num_rows), task or next(iter(primary_tasks(run.schema)))
+    return predict(model, batches, num_rows, task=task, jit_compile=run.jit_compile is True, description=description)
 
 
 def first_batches(run: RunFolder, rows: Paths | EncodedRows, num_rows: int) -> tf.data.Dataset:

@@ -19,6 +19,9 @@ from .targets import arm_cohorts
 _NOT_TRAINED = ("jit_compile", "checkpoint_steps", "keep_checkpoints", "steps_per_execution")
 """Keys of the training's configuration that change no weight but by rounding."""
 
+_SEVERAL_LABELS = ("sum", "pcgrad", "uncertainty")
+"""Objectives that train every primary task of several."""
+
 _ADDED = (("num_experts", 0), ("cohort_layer", None))
 """Keys of later versions with the values that change nothing: models of before keep their digests."""
 
@@ -119,6 +122,11 @@ def _lambdas(arm: Arm, cohorts: Sequence[str], of_run: Sequence[float]) -> dict[
 
 def _check_model(run: RunFolder, arm: Arm) -> None:
     model = arm.model_of(run.config.model)
+    if len(run.schema.labels) > 1 and arm.objective not in _SEVERAL_LABELS:
+        raise ValueError(
+            f"Arm `{arm.name}`: with several labels `objective` must be one of {list(_SEVERAL_LABELS)}; the others "
+            f"train one primary task. Received: {arm.objective!r} and labels {list(run.schema.labels)}"
+        )
     if arm.lambda_decay and arm.training_of(run.config.training).steps_per_execution > 1:
         raise ValueError("`lambda_decay` changes lambdas at each step, so it needs `steps_per_execution: 1`")
     if arm.start is not None and run.arms[arm.start].model_of(run.config.model) != model:

@@ -14,6 +14,7 @@ from rich.table import Table
 from c2al_tf.cohorts import GIVEN, RULES, STABLE, UNSTABLE, Discovery, Pair
 from c2al_tf.data.columns.readers import count_rows
 from c2al_tf.data.columns.shards import split_files
+from c2al_tf.data.inputs.packing import primary_tasks
 from c2al_tf.evaluation import ALL, REST
 from c2al_tf.export.facts import ExportError, ExportFacts
 from c2al_tf.files import read_json, write_json
@@ -26,6 +27,7 @@ from ..report.page import HEADLINES
 from ..report.report import write_report
 from .arms import BASELINE, C2AL
 from .details import read_evidence, write_details
+from .evaluation import label_slices
 from .exporting import is_exported
 from .folder import RunFolder
 from .logits import split_logits
@@ -80,9 +82,12 @@ def serve_once(run: RunFolder) -> dict[str, float]:
     """Starts a server on the export, and compares its answers over gRPC with the model's logits on validation rows."""
     exported = read_json(run.file("export.json"))
     seed, bound = exported["seed"], ExportFacts(**exported["facts"]).max_error
-    sample = sample_rows(run)
+    sample, tasks = sample_rows(run), primary_tasks(run.schema)
     rows = len(next(iter(sample.values())))
-    logits = split_logits(run, seed, C2AL, "validation")[:rows]
+    logits = {
+        "logits" if len(tasks) == 1 else f"{task}_logits": split_logits(run, seed, C2AL, "validation", task)[:rows]
+        for task in tasks
+    }
     with Server(run.export) as server:
         served = compare_served(f"127.0.0.1:{server.grpc_port}", "default", sample, logits)
     if not served["max_error"] <= bound:
@@ -149,7 +154,7 @@ def print_metrics(run: RunFolder, truth: Mapping[str, float | None] | None = Non
         table.add_column(name, justify="left" if name == "slice" else "right")
     if truth:
         table.add_column("NE of the truth", justify="right")
-    for name in [ALL, *(cohort.name for cohort in run.cohorts), REST]:
+    for name in [ALL, *(cohort.name for cohort in run.cohorts), REST, *label_slices(run.schema)]:
         cells = [name, f"{metrics['baseline'][name]['positives']:,}"]
         cells += [_number(metrics[arm][name]["ne"]) for arm in (BASELINE, C2AL)]
         cells.append(escape(_interval(metrics["ne_diff"][name])))

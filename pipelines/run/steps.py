@@ -2,6 +2,7 @@
 
 import math
 
+from c2al_tf.data.inputs.packing import primary_tasks
 from c2al_tf.data.preparation.prepare import prepare
 from c2al_tf.data.preparation.source import Source
 from c2al_tf.evaluation import Evaluation, recommend
@@ -63,7 +64,8 @@ def evaluate_run(run: RunFolder) -> Evaluation:
     resolve_arms(run, BASELINE, C2AL)
     for arm in (BASELINE, C2AL):
         for seed in run.seeds:
-            split_logits(run, seed, arm, "test")
+            for task in primary_tasks(run.schema):
+                split_logits(run, seed, arm, "test", task)
     named = [cohort.name for cohort in run.cohorts]
     evaluation = evaluate_arm(run, C2AL, BASELINE, run.seeds, read_test_rows(run), named)
     by_seed = evaluation.seeds_to_json(C2AL)
@@ -100,9 +102,10 @@ def best_seed(run: RunFolder) -> int:
 
 
 def validation_ne(run: RunFolder, seed: int, arm: str) -> float:
-    """NE of the model kept, on the validation rows; NaN if it has none."""
+    """NE of the model kept, of the first label on the validation rows; NaN if it has none."""
     epochs = read_json(run.model_file(seed, arm).with_name("history.json"))["epochs"]
-    values = [math.nan if epoch["val_primary_ne"] is None else epoch["val_primary_ne"] for epoch in epochs]
+    name = f"val_{next(iter(primary_tasks(run.schema)))}_ne"
+    values = [math.nan if epoch[name] is None else epoch[name] for epoch in epochs]
     best = best_epoch([{"ne": value} for value in values], "ne")
     return float(
         values[-1] if run.arms[arm].training_of(run.config.training).patience is None or best is None else values[best]

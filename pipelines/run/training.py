@@ -82,7 +82,7 @@ def _begin(folder: Path, trained: Trained) -> None:
     file = folder / TRAINED
     if file.exists() and read_json(file)["digest"] != trained.digest:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for left in (*folder.glob("*_logits.npy"), folder / "test_counts.npz", folder / "probe.json"):
+    for left in (*folder.glob("*_logits.npy"), *folder.glob("test*_counts.npz"), folder / "probe.json"):
         left.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(file, {"arm": trained.arm.name, "digest": trained.digest})

@@ -4,7 +4,7 @@ import functools
 import numpy as np
 import pytest
 
-from c2al_tf.evaluation import compare_arms, count_arms, evaluate_by_cohort, join_arms, join_slices
+from c2al_tf.evaluation import add_label, compare_arms, count_arms, evaluate_by_cohort, join_arms, join_slices
 
 ROWS, SEEDS = 6000, 3
 
@@ -183,6 +183,24 @@ def test_slices_that_are_counted_one_by_one_join(data, exact):
     others = count_arms(logits, 1 - labels, slices, weights=weights, units=users, exact=exact)
     with pytest.raises(ValueError, match="for the same arms and rows"):
         join_slices([whole, others], whole.slices)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_another_label_is_further_slices(data, exact):
+    logits, labels, slices, weights, users = data
+    count = functools.partial(count_arms, weights=weights, units=users, exact=exact)
+    other = {arm: -seeds for arm, seeds in logits.items()}, 1 - labels
+    both = compare_arms(
+        add_label(count(logits, labels, slices), "bought", count(*other, {"group_0": slices["group_0"]}))
+    )
+    alone = compare_arms(count(*other, slices))
+    for arm, found in alone.metrics.items():
+        assert both.metrics[arm]["bought"] == found["all"]
+        assert both.metrics[arm]["bought, group_0"] == found["group_0"]
+    assert both.ne_diff["c2al"]["bought"] == alone.ne_diff["c2al"]["all"]
+    assert both.metrics["c2al"]["all"] == compare_arms(count(logits, labels, slices)).metrics["c2al"]["all"]
+    with pytest.raises(ValueError, match="on the same arms and rows. Received: others for 'bought'"):
+        add_label(count(logits, labels, {}), "bought", count_arms(*other, {}, exact=exact))
 
 
 def test_exact_counts_are_of_all_rows(data):

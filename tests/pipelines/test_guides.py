@@ -7,13 +7,13 @@ import pytest
 from c2al_pipelines import cli
 
 REPOSITORY = Path(__file__).parents[2]
-GUIDES = ("README.md", "serving/model_server/README.md", "pipelines/datasets/README.md")
+GUIDES = ("README.md", "pipelines/README.md", "serving/model_server/README.md", "pipelines/datasets/README.md")
 
 
 def commands(guide: str) -> list[str]:
     """Lines of code that call `c2al`, those that go on in the next one joined."""
     text = (REPOSITORY / guide).read_text().replace("\\\n", " ")
-    for written in ("data/ads/run.yaml", "ads.yaml"):  # by commands before
+    for written in ("data/ads/run.yaml", "ads.yaml", "clicks.yaml"):  # by commands before
         text = text.replace(f" {written}", " pipelines/configs/demo.yaml")
     return [line.strip() for line in text.splitlines() if line.strip().startswith("c2al ") and "`" not in line]
 

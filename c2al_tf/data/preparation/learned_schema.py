@@ -46,7 +46,7 @@ class SchemaLearner:
 
     def __init__(self, source: Source, first: Columns) -> None:
         features = tuple(spec.draft(_dtype(spec, first)) for spec in source.features)
-        self.draft = Schema(features, (source.label,), source.axes, source.axis_columns, source.weight)
+        self.draft = Schema(features, source.labels, source.axes, source.axis_columns, source.weight)
         self._learners: dict[str, _Vocabulary | _Scale] = {}
         counts = {spec.name: Counts(spec.name) for spec in source.features}
         specs = {spec.name: spec for spec in source.features}

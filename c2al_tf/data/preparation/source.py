@@ -123,6 +123,7 @@ class Source:
         axis_columns: Raw columns that serve as axes without being features.
         num_rows: Rows per split, for progress bars.
         weight: Column of row weights, at least 0. Rows of weight 0 stay, but nothing is learnt from them.
+        more_labels: Further labels in {0, 1}, each a primary task of its own.
     """
 
     features: tuple[FeatureSpec, ...]
@@ -132,3 +133,9 @@ class Source:
     axis_columns: tuple[Column, ...] = ()
     num_rows: Mapping[str, int] | None = None
     weight: str | None = None
+    more_labels: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, the one that cohorts are found by first."""
+        return (self.label, *self.more_labels)

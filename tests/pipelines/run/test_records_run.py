@@ -1,4 +1,4 @@
-"""A run on TFRecords as others write them, in half precision: the export answers the files' own records."""
+"""A run on TFRecords as others write them, with two labels, in half precision: their own records prove the export."""
 
 import json
 
@@ -19,6 +19,7 @@ data:
     validation: validation.tfrecord
     test: test.tfrecord
     label: clicked
+    more_labels: [Bought (EUR)]
     features:
       - {name: city, kind: categorical}
       - {name: tags, kind: categorical, length: 2, missing: slot}
@@ -47,7 +48,9 @@ def record(row: int, rng: np.random.Generator) -> bytes:
         else:
             features["price"].float_list.value.append(price + 0.25)
     rate = {"A": 0.8, "B": 0.4, "C": 0.1}[city]
-    features["clicked"].int64_list.value.append(int(rng.random() < rate))
+    clicked = int(rng.random() < rate)
+    features["clicked"].int64_list.value.append(clicked)
+    features["Bought (EUR)"].int64_list.value.append(clicked * int(rng.random() < rate))
     return example.SerializeToString()
 
 
@@ -63,6 +66,10 @@ def records(tmp_path_factory):
     return folder
 
 
+TASKS = {"clicked": "logits", "Bought_EUR": "Bought_EUR_logits"}
+"""Of each task the name of its predictions in a model's folder."""
+
+
 def test_the_files_own_records_are_answered_as_they_were_trained_on(c2al, records, tmp_path) -> None:
     run = tmp_path / "run"
     outcome = c2al("run", records / "config.yaml", "--data", records, "--run-dir", run)
@@ -72,12 +79,23 @@ def test_the_files_own_records_are_answered_as_they_were_trained_on(c2al, record
     assert exported["proof"] == "the caller's predictions on raw rows and the model behind the encoder of training"
     assert exported["facts"]["precision"] == "bfloat16"
     assert json.loads((run / "served.json").read_text())["max_error"] <= 16 * 2**-7
-    expected = np.load(run / "seeds" / "0" / "c2al" / "test_logits.npy")
     examples = next(iter(read_serialized(records / "test.tfrecord", ROWS))).numpy()
     with SavedModel(run / "export" / "1") as served:
-        logits = served.run({"examples": examples}, "serialized_examples")["logits"][:, 0]
-    assert np.ptp(expected) > 1
-    np.testing.assert_allclose(logits, expected, rtol=0.02, atol=0.02)
+        outputs = served.run({"examples": examples}, "serialized_examples")
+    assert {*outputs} == {f"{task}_{kind}" for task in TASKS for kind in ("logits", "probabilities")}
+    for task, name in TASKS.items():
+        expected = np.load(run / "seeds" / "0" / "c2al" / f"test_{name}.npy")
+        assert np.ptp(expected) > 1
+        np.testing.assert_allclose(outputs[f"{task}_logits"][:, 0], expected, rtol=0.02, atol=0.02)
+    metrics = json.loads((run / "metrics.json").read_text())
+    names = [name for name in metrics["ne_diff"] if name.startswith("label ")]
+    tasks = json.loads((run / "details.json").read_text())["positives"]
+    cohorts = [task for task in tasks if task not in TASKS]
+    assert len(cohorts) == 2
+    assert names == ["label Bought_EUR", *(f"label Bought_EUR, {cohort}" for cohort in (*cohorts, "rest"))]
+    assert metrics["baseline"]["label Bought_EUR"]["positives"] < metrics["baseline"]["all"]["positives"]
+    assert "label Bought_EUR" in outcome.output
+    assert "label Bought_EUR" in (run / "report.html").read_text()
 
 
 def test_what_cannot_be_exported_fails_before_training(c2al, records, tmp_path, monkeypatch) -> None:
@@ -106,5 +124,5 @@ def test_a_split_of_one_label_fails_before_training(c2al, records, tmp_path) -> 
                 writer.write(serialized)
     outcome = c2al("prepare", records / "config.yaml", "--data", data, "--run-dir", tmp_path / "run")
     assert outcome.status == 1
-    said = "The split 'validation' must have rows with label `clicked` 0 and 1. Received: 1,690 rows, all 1"
+    said = "The split 'validation' must have rows with label `clicked` 0 and 1. Received: 1,743 rows, all 1"
     assert said in outcome.error
