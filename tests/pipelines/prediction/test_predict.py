@@ -160,7 +160,7 @@ def test_a_served_model_that_differs_is_seen(finished, rows, schema, expected) -
     wrong = expected.copy()
     wrong[17] += 0.5
     with Server([ModelConfig("ads", finished.path / "export")]) as server:
-        answer = compare_served(f"127.0.0.1:{server.grpc_port}", "ads", columns, wrong)
+        answer = compare_served(f"127.0.0.1:{server.grpc_port}", "ads", columns, {"logits": wrong})
     assert answer["rows"] == ROWS
     assert answer["max_logit_difference"] == pytest.approx(0.5, abs=1e-5)
     assert answer["rows_per_second"] > 0
