@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     )
     from .evaluation.scoring import slice_metrics as slice_metrics
     from .export import export_for_serving as export_for_serving
+    from .integrations.schemas.make_schema import make_schema as make_schema
+    from .integrations.schemas.parsing_spec import make_parsing_spec as make_parsing_spec
     from .layers import (
         CrossLayer as CrossLayer,
         DHENBlock as DHENBlock,
@@ -99,6 +101,8 @@ _MODULES = {
     "evaluation": ("compare_arms", "count_arms", "evaluate_by_cohort"),
     "evaluation.scoring": ("slice_metrics",),
     "export": ("export_for_serving",),
+    "integrations.schemas.make_schema": ("make_schema",),
+    "integrations.schemas.parsing_spec": ("make_parsing_spec",),
     "layers": (
         "CrossLayer",
         "DHENBlock",

@@ -62,5 +62,5 @@ def test_the_package_itself_loads_nothing(loaded_after) -> None:
 
 
 def test_what_needs_no_tensorflow_does_not_load_it(loaded_after) -> None:
-    names = "Cohort, discover_cohorts, evaluate_by_cohort, slice_metrics, Schema, ModelConfig, SavedModel"
+    names = "Cohort, discover_cohorts, evaluate_by_cohort, slice_metrics, Schema, make_schema, ModelConfig, SavedModel"
     assert {"tensorflow", "keras"} & loaded_after(f"from c2al_tf import {names}") == set()

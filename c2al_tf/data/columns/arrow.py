@@ -20,14 +20,28 @@ def check_type(stored: pa.DataType, column: Column, source: str) -> None:
     are read as `"float32"`. Whole numbers, decimals, dates and timestamps are read as `"string"` too, the latter as
     ISO 8601. Where the column has a length, lists of these are.
     """
-    is_list = _is_list(stored)
-    fits = is_list == (column.length is not None) and _fits(stored.value_type if is_list else stored, column.dtype)
+    of_lists = is_list(stored)
+    fits = of_lists == (column.length is not None) and _fits(stored.value_type if of_lists else stored, column.dtype)
     if not fits:
         wanted = column.dtype if column.length is None else f"list of {column.dtype}"
         raise ValueError(f"{source}: column `{column.name}` must be of type {wanted}. Received: {stored}")
 
 
-def _is_list(stored: pa.DataType) -> bool:
+def undeclared_dtype(stored: pa.DataType) -> DType | None:
+    """The type that a column is read as if none is declared; None for dates, times and what cannot be read."""
+    if pa.types.is_dictionary(stored):
+        return undeclared_dtype(stored.value_type)
+    if _is_text(stored):
+        return "string"
+    if pa.types.is_decimal(stored):
+        return "float32" if stored.scale or stored.precision > 18 else "int64"
+    if pa.types.is_integer(stored) or pa.types.is_boolean(stored):
+        return "int64"
+    return "float32" if pa.types.is_floating(stored) else None
+
+
+def is_list(stored: pa.DataType) -> bool:
+    """Whether a row of an Arrow type holds several values."""
     tests = ("is_list", "is_large_list", "is_fixed_size_list", "is_list_view", "is_large_list_view")
     return any(getattr(pa.types, test)(stored) for test in tests)
 
@@ -129,7 +143,7 @@ def _whole(array: pa.Array) -> pa.Array:
 
 def explain_bad_values(array: pa.Array, column: Column, first_row: int) -> list[tuple[int, str]]:
     """The first rows, `MOST_BAD_ROWS` and one more at most, that `coded_from_arrow` refuses, and what each breaks."""
-    stored = array.type.value_type if _is_list(array.type) else array.type
+    stored = array.type.value_type if is_list(array.type) else array.type
     rule = f"column `{column.name}` {_rule(stored, column.dtype)}"
     bad = failing_rows(len(array), lambda start, rows: coded_from_arrow(array.slice(start, rows), column))
     return [(first_row + row, f"{rule}. Received: {array[row].as_py()!r}") for row in bad]

@@ -39,9 +39,10 @@ def _per_size(pieces: pa.Array, header: Callable[[int], bytes]) -> pa.Array:
 
 def _entry_header(column: Column, size: int) -> bytes:
     """The header of the `size` bytes of a column's values: an entry of `Features`, a map from name to `Feature`."""
-    # Numbers are packed: one tag and one size for all of them. Each string has its own.
-    values = b"" if column.dtype == "string" or size == 0 else _FIRST_FIELD + _varint(size)
-    feature = _KIND_TAGS[column.dtype] + _varint(len(values) + size) + values
+    # Numbers are packed: one tag and one size for all of them. Each string has its own. Without values there is no list
+    # either: a FixedLenFeature of `tf.io` takes its default for no list, and refuses one that is empty.
+    values = b"" if column.dtype == "string" else _FIRST_FIELD + _varint(size)
+    feature = _KIND_TAGS[column.dtype] + _varint(len(values) + size) + values if size else b""
     name = column.name.encode()
     entry = _FIRST_FIELD + _varint(len(name)) + name + _SECOND_FIELD + _varint(len(feature) + size) + feature
     return _FIRST_FIELD + _varint(len(entry) + size) + entry

@@ -29,6 +29,11 @@ def parsing_spec(schema_path: str | Path) -> dict[str, tf.io.FixedLenFeature | t
     Raises:
         ValueError: If the file is no such schema, or it has ragged or sparse tensors or structures.
     """
+    return {feature.name: as_io_feature(feature) for feature in read_features(schema_path)}
+
+
+def read_features(schema_path: str | Path) -> list[Any]:
+    """The messages of the features in use, each with the values of its string domain; see `parsing_spec`."""
     schema = _message("Schema")
     try:
         with tf.io.gfile.GFile(str(schema_path)) as file:
@@ -44,10 +49,15 @@ def parsing_spec(schema_path: str | Path) -> dict[str, tf.io.FixedLenFeature | t
         )
     if not used:
         raise ValueError(f"`schema_path` must name a schema with features. Received: {schema_path} without one")
-    return {feature.name: _feature(feature) for feature in used}
+    named = {domain.name: domain for domain in schema.string_domain}
+    for feature in used:
+        if feature.domain in named:
+            feature.string_domain.CopyFrom(named[feature.domain])
+    return used
 
 
-def _feature(feature: Any) -> tf.io.FixedLenFeature | tf.io.VarLenFeature:
+def as_io_feature(feature: Any) -> tf.io.FixedLenFeature | tf.io.VarLenFeature:
+    """The `tf.io` feature of a feature's message."""
     dtype = _DTYPES[feature.type]
     if not feature.HasField("shape"):
         return tf.io.VarLenFeature(dtype)
@@ -66,16 +76,24 @@ def _composed(schema: Any) -> Iterator[str]:
 _MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
     "Schema": (
         ("feature", 1, "Feature*"),
+        ("string_domain", 4, "StringDomain*"),
         ("sparse_feature", 6, "Named*"),
         ("tensor_representation_group", 13, "Group*"),
     ),
     "Feature": (
         ("name", 1, "string"),
         ("deprecated", 2, "bool"),
+        ("value_count", 5, "ValueCount"),
         ("type", 6, "FeatureType"),
+        ("domain", 7, "string"),
+        ("int_domain", 9, "IntDomain"),
+        ("string_domain", 11, "StringDomain"),
         ("lifecycle_stage", 22, "LifecycleStage"),
         ("shape", 23, "FixedShape"),
     ),
+    "ValueCount": (("max", 2, "int64"),),
+    "IntDomain": (("min", 3, "int64"), ("max", 4, "int64")),
+    "StringDomain": (("name", 1, "string"), ("value", 2, "string*")),
     "FixedShape": (("dim", 2, "Dim*"),),
     "Dim": (("size", 1, "int64"),),
     "Named": (("name", 1, "string"),),
@@ -100,7 +118,7 @@ _ENUMS = {
 def _pool() -> descriptor_pool.DescriptorPool:
     """A pool of its own: the default one may hold tensorflow_metadata itself."""
     kinds = descriptor_pb2.FieldDescriptorProto.Type
-    file = descriptor_pb2.FileDescriptorProto(name="schema.proto", package=_PACKAGE, syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(name="schema.proto", package=_PACKAGE, syntax="proto2")
     for name, values in _ENUMS.items():
         enum = file.enum_type.add(name=name)
         for number, value in enumerate(values):
