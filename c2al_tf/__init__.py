@@ -132,7 +132,14 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; there are {__all__}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    try:
+        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        from .extras import as_missing_extra
+
+        if missing := as_missing_extra(error):
+            raise missing from error
+        raise
     globals()[name] = value
     return value
 

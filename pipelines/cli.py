@@ -9,6 +9,8 @@ from typing import Any
 
 import jsonargparse
 
+from c2al_tf.extras import MissingExtraError, as_missing_extra, require
+
 from .commands import COMMANDS
 from .native_log import hide_native_notes
 
@@ -17,7 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; an error that a user can mend is one message and exit status 1, without a traceback."""
     hide_native_notes()
     words = _positional_config(list(sys.argv[1:] if arguments is None else arguments))
-    parser = _parser(words[0] if words else "")
+    chosen = words[0] if words else ""
+    _check_extras(chosen)
+    parser = _parser(chosen)
     values = parser.parse_args(words)
     if values.subcommand is None:
         parser.print_help()
@@ -32,6 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if message is None or os.environ.get("C2AL_TRACEBACK"):
             raise
         sys.exit(f"c2al: {message}")
+
+
+def _check_extras(chosen: str) -> None:
+    """Before anything is done: a run would miss some of it hours later."""
+    try:
+        require(*COMMANDS[chosen].extras if chosen in COMMANDS else ())
+    except MissingExtraError as error:
+        sys.exit(f"c2al: {error}")
 
 
 @contextlib.contextmanager
@@ -117,6 +129,8 @@ def _underscored(word: str) -> str:
 
 def _message(error: Exception) -> str | None:
     """What to tell a user, or None for an error that is no one's to mend but ours."""
+    if isinstance(error, ModuleNotFoundError) and (missing := as_missing_extra(error)):
+        return str(missing)  # what an option needs beside the command's extras, such as TensorFlow for TFRecord
     if isinstance(error, ValueError | OSError | RuntimeError) and type(error).__module__ != "builtins":
         ours = type(error).__module__.startswith(("c2al", "pipelines", "serving", "grpc"))
     else:

@@ -70,5 +70,6 @@ INIT_COMMANDS = {
         "c2al init data/clicks --output clicks.yaml",
         _add_arguments,
         _init,
+        ("experiments",),
     )
 }

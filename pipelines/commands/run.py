@@ -205,6 +205,7 @@ RUN_COMMANDS = {
         "c2al run pipelines/configs/census.yaml --data data/census --run-dir runs/census",
         _add_config,
         _run,
+        ("experiments",),
     ),
     "experiment": Command(
         "Trains any number of arms over paired seeds and compares each with its reference, overall and by cohort, with "
@@ -215,6 +216,7 @@ RUN_COMMANDS = {
         "c2al experiment pipelines/configs/census_arms.yaml --data data/census --run-dir runs/census",
         _add_config,
         _experiment,
+        ("experiments",),
     ),
     "tune": Command(
         "Says what to do: use C2AL, do not use it, or undecided. It chooses axis, pair of cohorts and lambdas on the "
@@ -226,6 +228,7 @@ RUN_COMMANDS = {
         "c2al tune pipelines/configs/census.yaml --data data/census --run-dir runs/census_tuned --seeds 8",
         _add_config,
         _tune,
+        ("experiments",),
     ),
     "prepare": Command(
         "Writes a data set's rows as Parquet, and the schema of their columns.",
@@ -233,6 +236,7 @@ RUN_COMMANDS = {
         "c2al prepare pipelines/configs/census.yaml --data data/census --run-dir runs/census",
         _add_config,
         _prepare,
+        ("experiments",),
     ),
     "train": Command(
         "Trains one arm for every seed: the baseline, or another one once the cohorts are found. It uses all GPUs of "
@@ -242,6 +246,7 @@ RUN_COMMANDS = {
         "c2al train --run-dir runs/census --arm baseline",
         _add_train,
         _train,
+        ("experiments",),
     ),
     "discover": Command(
         "Finds the cohorts that the baselines treat most differently, on the validation rows.",
@@ -249,6 +254,7 @@ RUN_COMMANDS = {
         "c2al discover --run-dir runs/census",
         _add_run_dir,
         _discover,
+        ("experiments",),
     ),
     "evaluate": Command(
         "Compares the arms by cohort on the test rows, with intervals over seeds and rows.",
@@ -256,6 +262,7 @@ RUN_COMMANDS = {
         "c2al evaluate --run-dir runs/census",
         _add_run_dir,
         _evaluate,
+        ("experiments",),
     ),
     "diagnose": Command(
         "Names the failure signatures and break conditions of an evaluated run, each with the numbers behind it and "
@@ -264,6 +271,7 @@ RUN_COMMANDS = {
         "c2al diagnose --run-dir runs/census",
         _add_run_dir,
         _diagnose,
+        ("experiments",),
     ),
     "export": Command(
         "Exports a C2AL model, primary head only, for TensorFlow Serving. It is published only once it is proved.",
@@ -271,6 +279,7 @@ RUN_COMMANDS = {
         "c2al export --run-dir runs/census",
         _add_export,
         _export,
+        ("experiments",),
     ),
     "report": Command(
         "Writes report.html of an evaluated and exported run.",
@@ -278,6 +287,7 @@ RUN_COMMANDS = {
         "c2al report --run-dir runs/census",
         _add_run_dir,
         _report,
+        ("train", "report"),
     ),
     "generate": Command(
         "Writes synthetic ad clicks with planted cohorts as files, and the truth about them. The head and the tail "
@@ -292,5 +302,6 @@ RUN_COMMANDS = {
         "--num-shards 16 --jobs 2",
         _add_generate,
         _generate,
+        ("cohorts",),
     ),
 }

@@ -160,6 +160,7 @@ SERVING_COMMANDS = {
         "c2al verify-export runs/census/export/1",
         _add_verify_export,
         _verify_export,
+        ("serving", "train"),
     ),
     "serve": Command(
         "Serves an export over gRPC and REST with TensorFlow Serving's API; serving/model_server/README.md says where "
@@ -170,6 +171,7 @@ SERVING_COMMANDS = {
         "c2al serve runs/census/export --grpc-port 8500 --rest-port 8501 --model-name census",
         _add_serve,
         _serve,
+        ("serving",),
     ),
     "predict": Command(
         "Sends a file's rows to a model server and writes its predictions, a row for each row in their order. One "
@@ -182,6 +184,7 @@ SERVING_COMMANDS = {
         "c2al predict rows.parquet --server localhost:8500 --model census --output predictions.parquet",
         _add_predict,
         _predict,
+        ("client", "cohorts"),
     ),
     "reload-config": Command(
         "Has a running model server serve other models, versions and labels, without a restart. It needs TensorFlow "
@@ -190,5 +193,6 @@ SERVING_COMMANDS = {
         "c2al reload-config serving/model_server/canary.config --server localhost:8500",
         _add_reload_config,
         _reload_config,
+        ("client",),
     ),
 }

@@ -50,7 +50,7 @@ def test_help_loads_no_tensorflow(run_python) -> None:
     code = """
 import contextlib, sys
 from c2al_pipelines.cli import main
-heavy = {"tensorflow", "keras", "pyarrow", "scipy", "sklearn", "matplotlib", "c2al_tf"}
+heavy = {"tensorflow", "keras", "pyarrow", "scipy", "sklearn", "matplotlib", "numpy"}
 for command in ("serve", "predict", "reload-config", "train", "export"):
     with contextlib.suppress(SystemExit):
         main([command, "--help"])
