@@ -44,7 +44,9 @@ def draw_rows(number: int, seed: int) -> pa.Table:
 
 def write_files(folder: Path, number: int, form: str) -> None:
     """Two files to train on, one to test on: a null is an empty field in CSV."""
-    for seed, (name, rows) in enumerate({"train/0": number // 2, "train/1": number // 2, "test/0": number // 2}.items()):
+    for seed, (name, rows) in enumerate(
+        {"train/0": number // 2, "train/1": number // 2, "test/0": number // 2}.items()
+    ):
         path = folder / f"{name}.{form}"
         path.parent.mkdir(parents=True, exist_ok=True)
         write = pyarrow.csv.write_csv if form == "csv" else pyarrow.parquet.write_table
@@ -60,8 +62,8 @@ def c2al(*words: object) -> None:
 def main() -> None:
     """Writes files, configures, runs, reads the answer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000, help="training rows")
-    parser.add_argument("--seeds", type=int, default=3, help="paired seeds")
+    parser.add_argument("--rows", type=int, default=40_000, help="training rows")
+    parser.add_argument("--seeds", type=int, default=2, help="paired seeds")
     parser.add_argument("--form", choices=["csv", "parquet"], default="csv", help="of the files")
     parser.add_argument("--output", type=Path, default=Path("runs/csv_files"), help="folder of all that is written")
     options, settings = parser.parse_known_args()

@@ -65,9 +65,11 @@ def c2al(*words: object) -> None:
 def main() -> None:
     """Writes shards, configures, runs, reads the answer, asks the export."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000, help="training rows")
-    parser.add_argument("--seeds", type=int, default=3, help="paired seeds")
-    parser.add_argument("--output", type=Path, default=Path("runs/tfrecord_files"), help="folder of all that is written")
+    parser.add_argument("--rows", type=int, default=40_000, help="training rows")
+    parser.add_argument("--seeds", type=int, default=2, help="paired seeds")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/tfrecord_files"), help="folder of all that is written"
+    )
     options, settings = parser.parse_known_args()
 
     data, config, run = (options.output / name for name in ("data", "clicks.yaml", "run"))

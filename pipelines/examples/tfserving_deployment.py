@@ -7,6 +7,8 @@ publishes it beside that, and rolls back. Requests are those of today's clients,
 go to this project's server, or with `--server HOST:PORT` to a tensorflow_model_server that serves the base path:
 
     tensorflow_model_server --port=8500 --model_name=ranker --model_base_path=$PWD/runs/deployment/ranker
+
+Versions that an earlier call left in the folder of `--output` are removed.
 """
 
 import argparse
@@ -96,7 +98,7 @@ def deploy(target: str, output: Path, columns: dict[str, np.ndarray], clicks: np
     cohorts = found.best.cohorts
     training = c2al_tf.with_cohort_heads(model, "last_hidden", [cohort.name for cohort in cohorts], weight=0.1)
     rows = tf.data.Dataset.from_tensor_slices((columns, clicks)).batch(256)
-    training.fit(c2al_tf.add_cohort_labels(rows, cohorts, keep=model), verbose=0)
+    training.fit(c2al_tf.add_cohort_labels(rows, cohorts, keep=model), shuffle=False, verbose=0)
 
     c2al_tf.export_for_serving(model, staging, version=2, sample=request, reference=base / "1")
     c2al("verify-export", staging / "2")
@@ -120,13 +122,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/deployment"), help="folder of all that is written")
     options = parser.parse_args()
 
-    for folder in (options.output / MODEL, options.output / "staging"):
-        shutil.rmtree(folder, ignore_errors=True)
+    for version in (*(options.output / MODEL).glob("*"), *(options.output / "staging").glob("*")):  # of an earlier call
+        shutil.rmtree(version)
     columns, clicks = draw_rows(options.rows)
     keras.utils.set_random_seed(0)
     model = make_model()
     model.fit(columns, clicks, batch_size=256, verbose=0)
-    (options.output / MODEL).mkdir(parents=True)
+    (options.output / MODEL).mkdir(parents=True, exist_ok=True)
     model.save(options.output / "model.keras")
     model.export(options.output / MODEL / "1", verbose=False)
     if options.server:
