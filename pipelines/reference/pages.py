@@ -60,15 +60,15 @@ class Page:
 def pages() -> Iterator[Page]:
     """All pages, in the order of the index."""
     modules: dict[str, list[str]] = {}
-    for module, names in c2al_tf._MODULES.items():
-        modules.setdefault(f"c2al_tf.{module.partition('.')[0]}", []).extend(names)
+    for module, of_module in c2al_tf._MODULES.items():
+        modules.setdefault(f"c2al_tf.{module.partition('.')[0]}", []).extend(of_module)
     for module, names in sorted(modules.items()):
         further = [name for name in _offered(module) if name.rpartition(".")[2] not in names]
         yield Page(module, [f"c2al_tf.{name}" for name in sorted(names)], further)
     for module in ADAPTERS:
         yield Page(module, _offered(module))
-    for module, some in SERVING.items():
-        yield Page(module, [f"{module}.{name}" for name in some])
+    for module, offered in SERVING.items():
+        yield Page(module, [f"{module}.{name}" for name in offered])
 
 
 def index(of: Sequence[Page]) -> str:
