@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN_DIR ?= runs/demo
 BENCH_DIR ?= runs/bench
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test test-jax test-lowest check lock clean
+.PHONY: help setup demo bench test test-jax test-lowest check docs lock clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -71,9 +71,19 @@ check: .venv/installed  ## Run the linters, the type check and the import contra
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+docs: .venv-docs/installed  ## Build the API reference from the docstrings into build/docs; a warning is an error.
+	.venv-docs/bin/python pipelines/reference/pages.py build/reference
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
+
+.venv-docs/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check mkdocs==1.6.1 mkdocs-material==9.8.2 mkdocstrings==1.0.8 mkdocstrings-python==2.0.11 ruff==0.17.6
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
 lock:  ## Compile requirements.txt from the ranges in pyproject.toml.
 	.venv/bin/python -m pip install --quiet uv
 	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 
 clean:  ## Remove the environments and the caches; runs/ stays.
-	rm -rf .venv .venv-bench .venv-jax .venv-lowest .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-bench .venv-docs .venv-jax .venv-lowest .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

@@ -19,8 +19,9 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 def hash_rows(numbers: Array, seed: int = 0) -> Array:
     """Maps row numbers (rows,) to evenly distributed uint64 (rows,); another seed gives another hash.
 
-    >>> bool((hash_rows(np.arange(2, 6)) == hash_rows(np.arange(10))[2:6]).all())
-    True
+    Examples:
+        >>> bool((hash_rows(np.arange(2, 6)) == hash_rows(np.arange(10))[2:6]).all())
+        True
 
     References:
         G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014: SplitMix64.

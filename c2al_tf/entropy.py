@@ -25,7 +25,7 @@ def normalized_entropy(loss_sum: float, label_sum: float, weight_sum: float) -> 
     Returns:
         The normalized entropy; NaN where all labels are equal, or there are none.
 
-    Example:
+    Examples:
         >>> normalized_entropy(4 * math.log(2), 2, 4)
         1.0
 

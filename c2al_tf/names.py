@@ -21,8 +21,9 @@ def input_name(column: str) -> str:
     whatever lies between becomes one `_`, or nothing at the ends. `x_` comes before a name that would not begin with a
     letter, `_` after a word of Python or `self`.
 
-    >>> [input_name(name) for name in ("user_id", "Price (EUR)", "user.country", "2nd visit", "class", "цена")]
-    ['user_id', 'Price_EUR', 'user_country', 'x_2nd_visit', 'class_', 'u0446u0435u043du0430']
+    Examples:
+        >>> [input_name(name) for name in ("user_id", "Price (EUR)", "user.country", "2nd visit", "class", "цена")]
+        ['user_id', 'Price_EUR', 'user_country', 'x_2nd_visit', 'class_', 'u0446u0435u043du0430']
     """
     if can_be_input(column):
         return column

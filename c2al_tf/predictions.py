@@ -26,7 +26,7 @@ _SMALLEST = 1e-7
 class Predictions(NamedTuple):
     """A model's predictions beside the rows that they are of; rows of weight 0, which are padding, are left out.
 
-    Args:
+    Attributes:
         probabilities: Of label 1, float64 (rows,).
         columns: Raw columns by name, (rows,), with the missing values of `c2al_tf.types`.
         labels: 0 or 1, (rows,).

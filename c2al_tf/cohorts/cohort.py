@@ -13,13 +13,14 @@ from .table import Table, raw_columns
 class Cohort:
     """The rows on which all conditions hold.
 
-    >>> import numpy as np
-    >>> from c2al_tf.cohorts import Interval, Values
-    >>> cohort = Cohort("young_women", (Interval("age", 18, 25), Values("sex", ("Female",))))
-    >>> str(cohort)
-    'age in [18, 25) and sex is Female'
-    >>> cohort.contains({"age": np.array([17, 20, 20]), "sex": np.array(["Female", "Female", "Male"])})
-    array([False,  True, False])
+    Examples:
+        >>> import numpy as np
+        >>> from c2al_tf.cohorts import Interval, Values
+        >>> cohort = Cohort("young_women", (Interval("age", 18, 25), Values("sex", ("Female",))))
+        >>> str(cohort)
+        'age in [18, 25) and sex is Female'
+        >>> cohort.contains({"age": np.array([17, 20, 20]), "sex": np.array(["Female", "Female", "Male"])})
+        array([False,  True, False])
 
     Args:
         name: Name of the cohort's task: letters, digits, `_` and `-`.

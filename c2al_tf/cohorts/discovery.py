@@ -43,13 +43,14 @@ def discover_cohorts(
 ) -> Discovery:
     """Cuts rows along axes and ranks all pairs of cohorts by how differently the baselines predict on them.
 
-    >>> rng = np.random.default_rng(0)
-    >>> surface = rng.choice(np.array(["feed", "reels", "stories"], dtype=object), 6000)
-    >>> rate = np.where(surface == "reels", 0.3, 0.1)
-    >>> predictions, labels = rate * rng.uniform(0.5, 1.5, 6000), rng.random(6000) < rate
-    >>> found = discover_cohorts(predictions, {"surface": surface}, ["surface"], labels=labels)
-    >>> str(found.best.head.cohort), [pair.accepted for pair in found.pairs]
-    ('surface is reels', [True, True, False])
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> surface = rng.choice(np.array(["feed", "reels", "stories"], dtype=object), 6000)
+        >>> rate = np.where(surface == "reels", 0.3, 0.1)
+        >>> predictions, labels = rate * rng.uniform(0.5, 1.5, 6000), rng.random(6000) < rate
+        >>> found = discover_cohorts(predictions, {"surface": surface}, ["surface"], labels=labels)
+        >>> str(found.best.head.cohort), [pair.accepted for pair in found.pairs]
+        ('surface is reels', [True, True, False])
 
     Args:
         predictions: Probabilities of shape (seeds, rows) or (seeds, rows, 1), one baseline per seed; (rows,) and

@@ -28,8 +28,9 @@ def log_normalized(predictions: ArrayLike) -> Array:
 
     x = clip(log(p / 1e-6) / log(1 / 1e-6), 0, 1)
 
-    >>> log_normalized([0.0, 1e-6, 1e-3, 1.0]).round(6).tolist()
-    [0.0, 0.0, 0.5, 1.0]
+    Examples:
+        >>> log_normalized([0.0, 1e-6, 1e-3, 1.0]).round(6).tolist()
+        [0.0, 0.0, 0.5, 1.0]
     """
     p = np.clip(np.asarray(predictions, np.float64), _LOWEST, 1.0)
     return 1.0 - np.log(p) / np.log(_LOWEST)
@@ -115,7 +116,7 @@ def cosine(p: ArrayLike, q: ArrayLike) -> Array:
 class Divergence(NamedTuple):
     """A measure that ranks pairs of cohorts.
 
-    Args:
+    Attributes:
         measure: Maps two histograms (..., buckets) to (...).
         degree: 1 for a distance; 2 for what grows with the square of one.
         local: What the squared distance of near histograms is a multiple of: maps the difference D of their shares

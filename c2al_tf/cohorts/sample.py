@@ -52,11 +52,12 @@ def sample_rows(
 ) -> RowSample:
     """Draws a shard's part of a sample of all rows, to be cut along axes with `cut_axes(axes, sample.columns)`.
 
-    >>> columns = {"age": np.arange(100)}
-    >>> shards = [np.arange(40), np.arange(40, 100)]
-    >>> merged = sum(sample_rows({"age": columns["age"][i]}, size=10, row_numbers=i) for i in shards)
-    >>> bool((merged.columns["age"] == sample_rows(columns, size=10).columns["age"]).all())
-    True
+    Examples:
+        >>> columns = {"age": np.arange(100)}
+        >>> shards = [np.arange(40), np.arange(40, 100)]
+        >>> merged = sum(sample_rows({"age": columns["age"][i]}, size=10, row_numbers=i) for i in shards)
+        >>> bool((merged.columns["age"] == sample_rows(columns, size=10).columns["age"]).all())
+        True
 
     Args:
         columns: Raw columns that the axes are on, each of shape (rows,); rows of weight 0 left out by the caller.

@@ -36,7 +36,7 @@ class Table(Protocol):
 class RawColumn(NamedTuple):
     """A column that has been read. In a table it stands for itself, so that a column is read once for many cohorts.
 
-    Args:
+    Attributes:
         values: One value per row, (rows,), NumPy array or tensor. `c2al_tf.types` says how a missing value is spelt.
         kind: `string`, `integer`, `boolean` or `float`.
     """
@@ -70,8 +70,9 @@ def raw_column(columns: Table, name: str) -> RawColumn:
 def raw_columns(columns: Table, names: Iterable[str]) -> dict[str, RawColumn]:
     """Reads columns as NumPy arrays, each once; `raw_column` says which forms they may have.
 
-    >>> raw_columns({"city": [b"rome", None]}, ["city"])["city"].values.tolist()
-    ['rome', '']
+    Examples:
+        >>> raw_columns({"city": [b"rome", None]}, ["city"])["city"].values.tolist()
+        ['rome', '']
     """
     found = {name: (find_column(columns, name), f"column `{name}`") for name in dict.fromkeys(names)}
     return {

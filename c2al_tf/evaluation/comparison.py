@@ -112,7 +112,7 @@ def evaluate_by_cohort(
     Raises:
         ValueError: If a name is unknown, a shape differs, or a value is out of range; the message names it.
 
-    Example:
+    Examples:
         >>> labels = np.array([0, 1, 0, 1])
         >>> logits = {"baseline": np.array([0.0, 0.0, 0.0, 0.0]), "c2al": np.array([-1.0, 1.0, 0.0, 0.0])}
         >>> result = evaluate_by_cohort(logits, labels, {"first two": np.arange(4) < 2})
@@ -137,15 +137,16 @@ def evaluate_by_cohort(
 def compare_arms(counts: ArmCounts, *, reference: str = "baseline", named: Sequence[str] = ()) -> Evaluation:
     """Compares counted arms; figures and intervals as of `evaluate_by_cohort`, but for AUCs of shards: see `auc_error`.
 
-    >>> rng = np.random.default_rng(0)
-    >>> labels = rng.random(1000) < 0.3
-    >>> logits = {"baseline": rng.normal(size=1000), "c2al": rng.normal(size=1000) + labels}
-    >>> whole = evaluate_by_cohort(logits, labels, {})
-    >>> halves = [np.arange(500), np.arange(500, 1000)]
-    >>> parts = [count_arms({a: z[i] for a, z in logits.items()}, labels[i], {}, row_numbers=i) for i in halves]
-    >>> found = compare_arms(sum(parts))
-    >>> abs(found.ne_diff["c2al"]["all"].low - whole.ne_diff["c2al"]["all"].low) < 1e-9
-    True
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> labels = rng.random(1000) < 0.3
+        >>> logits = {"baseline": rng.normal(size=1000), "c2al": rng.normal(size=1000) + labels}
+        >>> whole = evaluate_by_cohort(logits, labels, {})
+        >>> halves = [np.arange(500), np.arange(500, 1000)]
+        >>> parts = [count_arms({a: z[i] for a, z in logits.items()}, labels[i], {}, row_numbers=i) for i in halves]
+        >>> found = compare_arms(sum(parts))
+        >>> abs(found.ne_diff["c2al"]["all"].low - whole.ne_diff["c2al"]["all"].low) < 1e-9
+        True
 
     Raises:
         ValueError: If `reference` is no arm, or a name of `named` no slice.

@@ -36,7 +36,7 @@ def slice_metrics(logits: Array, labels: Array, weights: Array | None = None) ->
     Raises:
         ValueError: If a shape differs, a logit is not finite, a label is neither 0 nor 1, or a weight is negative.
 
-    Example:
+    Examples:
         >>> figures = slice_metrics(np.zeros(4), np.array([0, 1, 0, 1]))
         >>> figures["rows"], figures["positives"], figures["ne"], figures["auc"], figures["calibration"]
         (4, 2, 1.0, 0.5, 1.0)

@@ -31,7 +31,7 @@ _CONTEXT = 24
 class Inference(NamedTuple):
     """A request as calls of the model, and the way to its response.
 
-    Args:
+    Attributes:
         inputs: The examples, as the only input of every signature.
         outputs: Names of the outputs that are wanted, by signature.
         response: Makes the response from the values of these outputs, by signature.

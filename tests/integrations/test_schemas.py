@@ -17,7 +17,7 @@ from c2al_tf.data.columns.examples import write_tfrecord
 from c2al_tf.data.columns.raw import MISSING
 from c2al_tf.types import MISSING_INT
 
-README = Path(__file__).parents[2] / "pipelines" / "datasets" / "README.md"
+PAGE = Path(__file__).parents[2] / "pipelines" / "datasets" / "TFRECORD.md"
 Fixed, VarLen = tf.io.FixedLenFeature, tf.io.VarLenFeature
 
 
@@ -48,7 +48,7 @@ def test_the_guide_as_printed_learns_what_decides(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(0)
     namespace: dict = {}
-    (code,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    code, _ = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     exec(code, namespace)
     dataset = c2al_tf.make_dataset("train-*.tfrecord", namespace["schema"], batch_size=256)
     x, y, _ = next(iter(dataset))

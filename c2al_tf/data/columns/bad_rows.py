@@ -13,10 +13,11 @@ _BLOCK = 1024
 def bad_rows_error(source: str, found: Sequence[tuple[int, str]]) -> ValueError:
     """The error for rows, each with its number and what it breaks.
 
-    >>> no_number = "`x` is no number"
-    >>> print(bad_rows_error("a.csv", [(3, "`y` must be 0 or 1. Received: 2"), (5, no_number), (7, no_number)]))
-    a.csv: row 3: `y` must be 0 or 1. Received: 2
-      row 5: `x` is no number (row 7 too)
+    Examples:
+        >>> no_number = "`x` is no number"
+        >>> print(bad_rows_error("a.csv", [(3, "`y` must be 0 or 1. Received: 2"), (5, no_number), (7, no_number)]))
+        a.csv: row 3: `y` must be 0 or 1. Received: 2
+          row 5: `x` is no number (row 7 too)
     """
     rows_of: dict[str, list[int]] = {}
     for row, what in sorted(found)[:MOST_BAD_ROWS]:

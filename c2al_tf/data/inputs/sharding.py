@@ -59,8 +59,9 @@ WHOLE = Shard(0, 1)
 def deal(items: Sequence[T], sizes: Sequence[int], count: int) -> list[list[T]]:
     """Deals items out to `count` workers, in order, each to the one whose items are the smallest so far.
 
-    >>> deal("abcd", [5, 1, 1, 3], 2)
-    [['a'], ['b', 'c', 'd']]
+    Examples:
+        >>> deal("abcd", [5, 1, 1, 3], 2)
+        [['a'], ['b', 'c', 'd']]
     """
     shares: list[list[T]] = [[] for _ in range(count)]
     totals = [0] * count

@@ -36,9 +36,10 @@ def sample_negatives(rows: Columns, label: str, weight: str, share: float, first
         P(kept) = 1 if y = 1, share if y = 0
         weight' = weight / P(kept)
 
-    >>> rows = {"y": np.float32([1, 0, 0, 0]), "w": np.float32([1, 2, 1, 1])}
-    >>> {name: values.tolist() for name, values in sample_negatives(rows, "y", "w", 0.5, first_row=0).items()}
-    {'y': [1.0, 0.0, 0.0], 'w': [1.0, 4.0, 2.0]}
+    Examples:
+        >>> rows = {"y": np.float32([1, 0, 0, 0]), "w": np.float32([1, 2, 1, 1])}
+        >>> {name: values.tolist() for name, values in sample_negatives(rows, "y", "w", 0.5, first_row=0).items()}
+        {'y': [1.0, 0.0, 0.0], 'w': [1.0, 4.0, 2.0]}
 
     Args:
         rows: Raw columns.
