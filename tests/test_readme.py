@@ -54,6 +54,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`shuffle=True` was passed, but w
 def test_the_five_calls_run_as_printed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = what_the_reader_has()["your_dataset"]
+    keras.utils.set_random_seed(0)
     age = keras.Input((), name="age")
     h = keras.layers.Dense(8, "relu", name="last_hidden_layer")(
         keras.layers.Rescaling(1 / 70)(keras.layers.Reshape((1,))(age))

@@ -80,7 +80,7 @@ def _content(
         "targeted": [s for s in slices if s.targeted],
         "worse": [s for s in slices if s.diff.side == "worse"],
         "slices": slices,
-        "forests": _forests(slices, details.get("labels", ())),
+        "forests": _forests(slices, metrics.get("labels", ())),
         "sensitive_slices": _reading(slices, discovery, sensitive),
         "steps": next_steps(recommendation["answer"], slices, diagnose(evidence), found["stability"]),
         "inside": describe_inside(measured, {"C2AL": "baseline"}, slice_labels(discovery)),

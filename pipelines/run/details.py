@@ -23,7 +23,6 @@ from ..report.course import summarize_diagnostics
 from ..report.evidence import Evidence, last_auxiliary_ne
 from .arms import BASELINE, C2AL
 from .attention import FILE
-from .evaluation import label_slices
 from .folder import RunFolder
 from .logits import split_logits
 from .truth import describe_planted
@@ -62,7 +61,6 @@ def write_details(run: RunFolder) -> dict[str, Any]:
         "diagnostics": _diagnostics(run),
         "auxiliary_ne": last_auxiliary_ne(histories[C2AL], run.cohorts),
         "planted": describe_planted(run),
-        "labels": label_slices(run.schema),
         "hardware": _hardware(),
     }
     write_json(run.path / "details.json", details)

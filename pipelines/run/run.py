@@ -27,7 +27,6 @@ from ..report.page import HEADLINES
 from ..report.report import write_report
 from .arms import BASELINE, C2AL
 from .details import read_evidence, write_details
-from .evaluation import label_slices
 from .exporting import is_exported
 from .folder import RunFolder
 from .logits import split_logits
@@ -154,7 +153,7 @@ def print_metrics(run: RunFolder, truth: Mapping[str, float | None] | None = Non
         table.add_column(name, justify="left" if name == "slice" else "right")
     if truth:
         table.add_column("NE of the truth", justify="right")
-    for name in [ALL, *(cohort.name for cohort in run.cohorts), REST, *label_slices(run.schema)]:
+    for name in [ALL, *(cohort.name for cohort in run.cohorts), REST, *metrics.get("labels", ())]:
         cells = [name, f"{metrics['baseline'][name]['positives']:,}"]
         cells += [_number(metrics[arm][name]["ne"]) for arm in (BASELINE, C2AL)]
         cells.append(escape(_interval(metrics["ne_diff"][name])))

@@ -14,7 +14,7 @@ from ..datasets import census, files, movielens, synthetic_ads
 from ..report.evidence import slice_labels
 from .arms import BASELINE, C2AL
 from .checks import check_columns, check_given, check_labels, check_types
-from .evaluation import evaluate_arm, read_test_rows
+from .evaluation import evaluate_arm, label_slices, read_test_rows
 from .exporting import export_run, is_exported
 from .folder import RunFolder
 from .logits import split_logits
@@ -74,6 +74,7 @@ def evaluate_run(run: RunFolder) -> Evaluation:
     write_json(run.path / "metrics_by_seed.json", by_seed)
     recommendation = recommend(evaluation, C2AL, named).to_json(slice_labels(run.discovery))
     decided = {"recommendation": recommendation, "exported_seed": _exported_seed(run)}
+    decided["labels"] = label_slices(run.schema)
     write_json(run.path / "metrics.json", evaluation.to_json(C2AL) | decided)
     if run.config.yardstick:
         measure_yardstick(run)
