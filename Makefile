@@ -78,7 +78,7 @@ docs: .venv-docs/installed  ## Build the API reference from the docstrings into 
 .venv-docs/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check mkdocs==1.6.1 mkdocs-material==9.8.2 mkdocstrings==1.0.8 mkdocstrings-python==2.0.11 ruff==0.17.6
-	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[client]'
 	touch $@
 
 lock:  ## Compile requirements.txt from the ranges in pyproject.toml.
