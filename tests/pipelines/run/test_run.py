@@ -198,7 +198,8 @@ def test_the_yardstick_is_shown_beside_the_baseline(tmp_path, capsys, worse) -> 
 def test_metrics_have_the_form_that_is_promised(finished) -> None:
     metrics = json.loads((finished.path / "metrics.json").read_text(), parse_constant=pytest.fail)
     called = {"better", "worse", "claims", "recommendation"}
-    assert set(metrics) == {"baseline", "c2al", "ne_diff", "interval", "exported_seed"} | called
+    assert set(metrics) == {"baseline", "c2al", "ne_diff", "interval", "exported_seed", "labels"} | called
+    assert metrics["labels"] == []
     slices = list(metrics["baseline"])
     assert slices[:4] == ["all", "user_value_top_5", "user_value_bottom_5", "rest"]
     assert {"user_value_25_75", "surface_feed", "age_group_65"} < set(slices)
