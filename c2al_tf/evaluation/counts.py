@@ -209,11 +209,7 @@ def join_slices(parts: Sequence[ArmCounts], slices: Sequence[str]) -> ArmCounts:
     if missing or list(slices[:1]) != [ALL]:
         raise ValueError(f"`slices` must be of {names}, {ALL!r} first. Received: {list(slices)}")
     at = [names.index(name) for name in slices]
-    arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts], axis).take(at, axis)
-        for name, axis in _SLICE_AXES.items()
-        if getattr(first, name) is not None
-    }
+    arrays: dict[str, Any] = {name: x.take(at, _SLICE_AXES[name]) for name, x in _side_by_side(parts).items()}
     return dataclasses.replace(first, slices=tuple(slices), **arrays)
 
 
@@ -232,12 +228,17 @@ def add_label(counts: ArmCounts, label: str, others: ArmCounts) -> ArmCounts:
     if not same or not np.array_equal(others.block_rows, counts.block_rows):
         raise ValueError(f"Labels must be counted on the same arms and rows. Received: others for {label!r}")
     names = [label if name == ALL else f"{label}, {name}" for name in others.slices]
-    arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(counts, name), getattr(others, name)], axis)
-        for name, axis in _SLICE_AXES.items()
-        if getattr(counts, name) is not None
-    }
+    arrays: dict[str, Any] = _side_by_side([counts, others])
     return dataclasses.replace(counts, slices=(*counts.slices, *names), **arrays)
+
+
+def _side_by_side(parts: Sequence[ArmCounts]) -> dict[str, Array]:
+    """The arrays with an axis of slices, those of all parts one after the other."""
+    return {
+        name: np.concatenate([getattr(part, name) for part in parts], axis)
+        for name, axis in _SLICE_AXES.items()
+        if getattr(parts[0], name) is not None
+    }
 
 
 def _count_scores(z: Array, rows: Rows, places: Sequence[Array]) -> Array:

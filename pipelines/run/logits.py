@@ -39,10 +39,14 @@ def _logits_file(run: RunFolder, seed: int, arm: str, split: str, task: str | No
 
 
 def save_logits(run: RunFolder, seed: int, arm: str, primary: keras.Model, splits: Iterable[str]) -> None:
-    """Writes the logits of a model without auxiliary heads that is at hand, on the rows of some splits."""
+    """Writes the logits of a model without auxiliary heads that is at hand, on the rows of some splits.
+
+    Of further labels those on the test rows: on the validation rows only the exported model's are needed.
+    """
+    first, *more = primary_tasks(run.schema)
     for split in splits:
         num_rows = count_rows(split_files(run.path, split))
-        for task in primary_tasks(run.schema):
+        for task in (first, *(more if split == "test" else ())):
             description = f"seed {seed}, {arm}: {split} rows"
             logits = _predict(run, primary, open_rows(run, split), num_rows, description, task)
             save_array(_logits_file(run, seed, arm, split, task), logits)

@@ -113,16 +113,19 @@ def test_what_cannot_be_exported_fails_before_training(c2al, records, tmp_path, 
     assert not list(run.glob(".export-trial-*"))
 
 
-def test_a_split_of_one_label_fails_before_training(c2al, records, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("label", "kept", "said"),
+    [("clicked", 1, "label `clicked` 0 and 1. Received: 1,743 rows, all 1"), ("Bought (EUR)", 0, "label `Bought_EUR`")],
+)
+def test_a_split_of_one_label_fails_before_training(c2al, records, tmp_path, label, kept, said) -> None:
     data = tmp_path / "data"
     data.mkdir()
     for split in ("train", "test"):
         (data / f"{split}.tfrecord").symlink_to(records / f"{split}.tfrecord")
     with tf.io.TFRecordWriter(str(data / "validation.tfrecord")) as writer:
         for serialized in next(iter(read_serialized(records / "validation.tfrecord", ROWS))).numpy():
-            if tf.train.Example.FromString(serialized).features.feature["clicked"].int64_list.value[0]:
+            if tf.train.Example.FromString(serialized).features.feature[label].int64_list.value[0] == kept:
                 writer.write(serialized)
     outcome = c2al("prepare", records / "config.yaml", "--data", data, "--run-dir", tmp_path / "run")
     assert outcome.status == 1
-    said = "The split 'validation' must have rows with label `clicked` 0 and 1. Received: 1,743 rows, all 1"
-    assert said in outcome.error
+    assert f"The split 'validation' must have rows with {said}" in outcome.error
