@@ -8,7 +8,7 @@ MODULES = {
     "client": ("google.protobuf", "grpc"),
     "cohorts": ("datasketches", "pyarrow", "rich", "scipy", "tqdm"),
     "train": ("keras", "tensorflow", "tensorflow_serving"),
-    "serving": ("grpc_health", "grpc_reflection", "prometheus_client", "tensorflow"),
+    "serving": ("aiohttp", "grpc_health", "grpc_reflection", "prometheus_client", "tensorflow"),
     "report": ("jinja2", "matplotlib"),
     "experiments": ("optuna", "sklearn", "tensorboard"),
     "tfrs": ("tensorflow_recommenders", "tf_keras"),

@@ -1,18 +1,20 @@
 """The embedded model server: TensorFlow Serving's gRPC and REST interfaces over base paths of version folders."""
 
+import asyncio
 import contextlib
 import functools
 import os
 import signal
-import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from c2al_tf.protocol import messages
 
 from .config.batching_parameters import BatchingParameters
 from .config.model_config import ModelConfig
@@ -21,9 +23,9 @@ from .interfaces import grpc_services
 from .interfaces.event_loop import wait_for
 from .interfaces.plain_services import PlainServices
 from .interfaces.reflection import add_reflection
-from .interfaces.rest import RestServer
+from .interfaces.rest_server import RestServer
+from .interfaces.room import Room
 from .lifecycle.models import Models
-from .protocol import messages
 from .servable.loading import load_servable
 
 MAX_REQUESTS = 1024
@@ -65,9 +67,13 @@ class Server:
         max_requests: Requests for inference under way or waiting, of gRPC and again of REST; beyond it they are refused
             (RESOURCE_EXHAUSTED, 429).
         batching: How requests are merged (`batching_parameters.read_batching_parameters`); None: they are not.
+        num_threads: Threads that work on one call of a model: more are faster for large batches.
         metrics_path: Where Prometheus reads on the REST port (`monitoring.read_metrics_path`); None: nowhere.
         reuse_port: Share the gRPC port with other processes that do: each gets some of the connections. Python answers
             on one core per process.
+        reloads: Whether requests may change the models.
+        channel_arguments: Further arguments of gRPC's core, such as `grpc.max_connection_age_ms`.
+        lifecycle: What else `Models` takes: `retries`, `retry_seconds`, `allow_unavailable_labels`, `stopping`.
 
     Attributes:
         grpc_port: The port listened on.
@@ -75,7 +81,7 @@ class Server:
         models: What answers.
 
     Raises:
-        ValueError: If a model has no version folder, or none that can be loaded.
+        ValueError: If a version cannot be loaded, or a label may not be set.
         OSError: If a port is taken.
     """
 
@@ -90,50 +96,45 @@ class Server:
         credentials: grpc.ServerCredentials | None = None,
         max_requests: int = MAX_REQUESTS,
         batching: BatchingParameters | None = None,
+        num_threads: int = 1,
         metrics_path: str | None = PATH,
         reuse_port: bool = False,
+        reloads: bool = True,
+        channel_arguments: Mapping[str, int | str] = MappingProxyType({}),
+        **lifecycle: Any,
     ) -> None:
         if max_requests < 1:
             raise ValueError(f"`max_requests` must be at least 1. Received: max_requests={max_requests}")
         self.host, self.grpc_port, self.rest_port = host, grpc_port, rest_port
         configs = [ModelConfig("default", Path(models))] if isinstance(models, str | os.PathLike) else models
-        self.models = Models(configs, poll_seconds, functools.partial(load_servable, batching=batching)).start()
+        load = functools.partial(load_servable, batching=batching, num_threads=num_threads)
+        self.models = Models(configs, poll_seconds, load, **lifecycle).start()
+        # By default gRPC shares its port, and a second server would get half of the requests instead of an error.
+        options = [*_OPTIONS, ("grpc.so_reuseport", int(reuse_port)), *channel_arguments.items()]
+        self._room = Room(max_requests, self.models.metrics)
+        self._rest = None
         try:
-            self._listen(credentials, max_requests, metrics_path, reuse_port)
-        except BaseException:
+            if rest_port is not None:
+                self._rest = RestServer(host, rest_port, self.models, max_requests, metrics_path)
+                self.rest_port = self._rest.port
+            wait_for(self._listen(options, credentials, reloads))
+        except BaseException as error:
+            if self._rest is not None:
+                self._rest.close()
             self.models.close()
+            if isinstance(error, RuntimeError):
+                raise OSError(f"cannot listen on gRPC port {self.grpc_port} of {self.host}: {error}") from error
             raise
 
-    def _listen(
-        self,
-        credentials: grpc.ServerCredentials | None,
-        max_requests: int,
-        metrics_path: str | None,
-        reuse_port: bool,
+    async def _listen(
+        self, options: Sequence[tuple[str, Any]], credentials: grpc.ServerCredentials | None, reloads: bool
     ) -> None:
-        self._rest = None
-        if self.rest_port is not None:
-            self._rest = RestServer(self.host, self.rest_port, self.models, max_requests, metrics_path)
-        try:
-            wait_for(self._listen_to_grpc(credentials, max_requests, reuse_port))
-        except RuntimeError as error:
-            if self._rest is not None:
-                self._rest.server_close()
-            raise OSError(f"cannot listen on gRPC port {self.grpc_port} of {self.host}: {error}") from error
-
-    async def _listen_to_grpc(
-        self, credentials: grpc.ServerCredentials | None, max_requests: int, reuse_port: bool
-    ) -> None:
-        self._room = grpc_services.Room(max_requests)
-        self._grpc = grpc.aio.server(
-            handlers=grpc_services.handlers(self.models, self._room),
-            # By default gRPC shares its port, and a second server would get half of the requests instead of an error.
-            options=[*_OPTIONS, ("grpc.so_reuseport", int(reuse_port))],
-        )
+        handlers = grpc_services.handlers(self.models, self._room, reloads)
+        self._grpc = grpc.aio.server(handlers=handlers, options=options)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, PlainServices(self._grpc))
         add_reflection(PlainServices(self._grpc))
-        address = f"{self.host}:{self.grpc_port}"
+        address = f"[{self.host}]:{self.grpc_port}" if ":" in self.host else f"{self.host}:{self.grpc_port}"
         if credentials is None:
             self.grpc_port = self._grpc.add_insecure_port(address)
         else:
@@ -141,13 +142,12 @@ class Server:
 
     def start(self) -> Self:
         """Begins to answer; returns at once."""
-        if self._rest is not None:
-            self.rest_port = self._rest.server_port
-            threading.Thread(target=self._rest.serve_forever, args=(0.1,), name="rest", daemon=True).start()
-        wait_for(self._start_grpc())
+        wait_for(self._start())
         return self
 
-    async def _start_grpc(self) -> None:
+    async def _start(self) -> None:
+        if self._rest is not None:
+            await self._rest.start()
         for service in HEALTH_SERVICES:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         await self._grpc.start()
@@ -156,16 +156,16 @@ class Server:
         """Takes no new requests, finishes those under way, releases the models. After `start`.
 
         Args:
-            grace: Seconds that gRPC requests under way may still take; those left then are cancelled.
+            grace: Seconds that requests under way may still take; those left then are cancelled.
         """
-        wait_for(self._stop_grpc(grace))
-        if self._rest is not None:
-            self._rest.shutdown()
-            self._rest.server_close()
+        wait_for(self._stop(grace))
         self.models.close()
 
-    async def _stop_grpc(self, grace: float) -> None:
+    async def _stop(self, grace: float) -> None:
         await self._health.enter_graceful_shutdown()
+        await asyncio.gather(self._stop_grpc(grace), *([self._rest.stop(grace)] if self._rest is not None else []))
+
+    async def _stop_grpc(self, grace: float) -> None:
         await self._room.close(grace)
         await self._grpc.stop(_LAST_SECONDS)
 
@@ -198,10 +198,14 @@ def serve(
         on_ready: Called once requests are answered.
         options: What else `Server` takes.
     """
-    with _stop_signals() as wait_for_one, Server(models, grpc_port=grpc_port, **options) as server:
+    with (
+        _stop_signals() as stopping,
+        contextlib.suppress(InterruptedError),
+        Server(models, grpc_port=grpc_port, stopping=stopping, **options) as server,
+    ):
         if on_ready is not None:
             on_ready(server)
-        wait_for_one()
+        stopping.wait()
 
 
 def _listed(numbers: Sequence[int]) -> str:
@@ -209,27 +213,21 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[Callable[[], None]]:
-    """Catches SIGTERM and SIGINT; yields a function that waits for one.
+def _stop_signals() -> Iterator[threading.Event]:
+    """Catches SIGTERM and SIGINT: the event is set when one has come.
 
     The kernel may hand a signal to any thread, TensorFlow's and gRPC's too, and then nothing wakes a main thread that
-    waits. So the wait is for the byte that Python's C handler writes, in whichever thread it runs.
+    waits: so they are blocked in all threads, and one waits for them.
     """
-    receive, send = socket.socketpair()
-    send.setblocking(False)
-    stop = (signal.SIGTERM, signal.SIGINT)
-    handlers = {number: signal.signal(number, lambda *_: None) for number in stop}
-    descriptor = signal.set_wakeup_fd(send.fileno())
+    stop, stopping = {signal.SIGTERM, signal.SIGINT}, threading.Event()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop)
 
-    def wait() -> None:
-        while receive.recv(1)[0] not in stop:
-            pass
+    def watch() -> None:
+        signal.sigwait(stop)
+        stopping.set()
 
+    threading.Thread(target=watch, name="signals", daemon=True).start()
     try:
-        yield wait
+        yield stopping
     finally:
-        signal.set_wakeup_fd(descriptor)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        receive.close()
-        send.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -119,10 +119,14 @@ CLIENT = """
 import numpy as np
 from c2al_serving.admin import reload_config
 from c2al_serving.async_client import AsyncPredictClient
-from c2al_serving.client import PredictClient
-with PredictClient("localhost:1", "ranker", cast=False) as client:
-    ((_, request),) = client._split({"x": np.float32([1, 2])}, None, "serving_default", ())[1]
-    assert request.FromString(request.SerializeToString()).model_spec.name == "ranker"
+from c2al_serving.client import PredictClient, PredictError
+with PredictClient("127.0.0.1:1", "ranker", cast=False, retries=0) as client:
+    try:
+        outputs = client.predict({"x": np.float32([1, 2])})
+    except PredictError as error:
+        assert error.code.name == "UNAVAILABLE" and "ranker" in str(error)
+    else:
+        raise AssertionError(outputs)
 """
 NAMES = """
 import c2al_tf
@@ -139,7 +143,7 @@ for name in c2al_tf.__all__:
         ("cohorts", "from c2al_tf import discover_cohorts, evaluate_by_cohort, prepare, read_columns, slice_metrics"),
         ("cohorts", "import c2al_pipelines.datasets.generate, c2al_pipelines.datasets.truth_table"),
         ("client cohorts", "import c2al_pipelines.prediction.predict"),
-        ("serving", "import c2al_serving.server, c2al_serving.servable.warmup"),
+        ("serving", "import c2al_serving.server, c2al_serving.servable.loading"),
         ("train", NAMES),
         ("train report", "import c2al_pipelines.report.report, c2al_pipelines.run.details"),
     ],

@@ -21,10 +21,14 @@ assert time.perf_counter() - start < 0.5
 import importlib.util
 import numpy as np
 assert importlib.util.find_spec("tensorflow") is None
-from c2al_serving.client import PredictClient
-with PredictClient("localhost:1", "ranker", cast=False) as client:
-    ((_, request),) = client._split({"x": np.float32([1, 2])}, None, "serving_default", ())[1]
-    assert request.FromString(request.SerializeToString()).model_spec.name == "ranker"
+from c2al_serving.client import PredictClient, PredictError
+with PredictClient("127.0.0.1:1", "ranker", cast=False, retries=0) as client:
+    try:
+        outputs = client.predict({"x": np.float32([1, 2])})
+    except PredictError as error:
+        assert error.code.name == "UNAVAILABLE" and "ranker" in str(error)
+    else:
+        raise AssertionError(outputs)
 """
 LIBRARY = """
 import sys, time

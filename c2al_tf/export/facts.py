@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from ..saved_model import DEFAULT_SIGNATURE, SavedModel
 from ..saved_model.conformance import MAX_ERROR
-from ..saved_model.signatures import read_meta_graph
+from ..saved_model.model import read_meta_graph
 from ..types import Array
 
 MAX_SIZE_RATIO = 0.01

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..protocol.tensors import Signature, TensorSpec
 from ..types import Array
 from .model import SavedModel
 from .native import INVALID_ARGUMENT, SavedModelError
-from .signatures import Signature, TensorSpec
 
 BATCH_SIZES = (0, 1, 7, 4096)
 MAX_ERROR = 1e-5

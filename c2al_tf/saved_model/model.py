@@ -5,6 +5,7 @@ in the server.
 """
 
 import contextlib
+import dataclasses
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +15,32 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..protocol.messages import MetaGraphDef
+from ..protocol.tensors import Signature, TensorSpec, dtype_name, read_signature, shape_text
 from ..types import Array
 from .native import FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, SavedModelError, set_xla
 from .session import Call, load_session
-from .signatures import TensorSpec, dtype_name, read_meta_graph, shape_text
-from .tensors import RawTensor
 
 DEFAULT_SIGNATURE = "serving_default"
 _TAG = "serve"
+_INIT_OP = "__saved_model_init_op"
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaGraph:
+    """The parts of a MetaGraphDef used here: signatures, parsed and as stored, and whether TensorFlow 2 wrote it."""
+
+    signatures: Mapping[str, Signature]
+    signature_defs: Mapping[str, Any]
+    is_tensorflow_2: bool
+
+
+def read_meta_graph(serialized: bytes) -> MetaGraph:
+    """Parses a MetaGraphDef. The init op, which is stored among the signatures, is left out of `signatures`."""
+    meta_graph = MetaGraphDef.FromString(serialized)
+    stored = dict(sorted(meta_graph.signature_def.items()))
+    signatures = {name: read_signature(value) for name, value in stored.items() if name != _INIT_OP}
+    return MetaGraph(signatures, stored, bool(meta_graph.object_graph_def))
 
 
 class SavedModel:
@@ -38,7 +57,7 @@ class SavedModel:
 
     Attributes:
         signatures: The signatures that can be called, by name.
-        signature_defs: Every SignatureDef as stored, serialized, by name.
+        signature_defs: Every SignatureDef as stored, by name.
 
     Raises:
         SavedModelError: If files are missing or TensorFlow cannot load them.
@@ -71,17 +90,19 @@ class SavedModel:
         """Calls a signature. Nothing is cast: dtypes must be the declared ones.
 
         Args:
-            inputs: An array for each input, by name.
+            inputs: An array for each input, by name; those that have a default may be left out.
             signature: Name of the signature.
             outputs: Names of the outputs to compute; all of them if absent.
 
         Raises:
             SavedModelError: For a wrong name, dtype, rank or size, and for errors inside the graph.
         """
-        return self.call(*self.check(inputs, signature, outputs), signature)
+        return self.call(*self.check(_arrays(inputs), signature, outputs), signature)
 
-    def call(self, inputs: Mapping[str, Array | RawTensor], names: Sequence[str], signature: str) -> dict[str, Array]:
-        """Like `run`, with inputs and names that `check` returned, or tensors of forms that `check_forms` accepts."""
+    def call(
+        self, inputs: Mapping[str, Array], names: Sequence[str], signature: str, seconds: float | None = None
+    ) -> dict[str, Array]:
+        """Like `run`, with inputs and names that `check` returned; TensorFlow gives up after so many seconds."""
         called = self.signatures[signature]
         key = (signature, tuple(inputs), tuple(names))
         with self._call():
@@ -89,7 +110,8 @@ class SavedModel:
                 self._calls[key] = self._session.call(
                     [called.inputs[name].tensor for name in inputs], [called.outputs[name].tensor for name in names]
                 )
-            return dict(zip(names, self._session.run(self._calls[key], list(inputs.values())), strict=True))
+            outputs = self._session.run(self._calls[key], list(inputs.values()), seconds)
+        return dict(zip(names, outputs, strict=True))
 
     def run_unchecked(self, inputs: Mapping[str, Array], signature: str = DEFAULT_SIGNATURE) -> dict[str, Array]:
         """Like `run`, but TensorFlow's session alone judges the inputs, as in a server that does not look at them.
@@ -112,68 +134,65 @@ class SavedModel:
             return self._session.operation_type(self.signatures[signature].inputs[name].tensor) == "Placeholder"
 
     def run_together(
-        self, inputs: Mapping[str, Any], outputs: Mapping[str, Sequence[str]]
+        self, inputs: Mapping[str, Any], outputs: Mapping[str, Sequence[str]], seconds: float | None = None
     ) -> dict[str, dict[str, Array]]:
         """Calls several signatures with the same inputs in one run, which computes their common nodes once.
 
         Args:
             inputs: As for `run`.
             outputs: By signature the names of the outputs to compute.
+            seconds: As for `call`.
 
         Returns:
             By signature the result of `run`.
         """
         feeds: dict[str, Array] = {}
         for signature, names in outputs.items():
-            arrays, _ = self.check(inputs, signature, names)
+            arrays, _ = self.check(_arrays(inputs), signature, names)
             feeds |= {self.signatures[signature].inputs[name].tensor: array for name, array in arrays.items()}
         wanted = [self.signatures[signature].outputs[name] for signature, names in outputs.items() for name in names]
         with self._call():
             call = self._session.call(list(feeds), [spec.tensor for spec in wanted])
-            results = iter(self._session.run(call, list(feeds.values())))
+            results = iter(self._session.run(call, list(feeds.values()), seconds))
         return {signature: {name: next(results) for name in names} for signature, names in outputs.items()}
 
     def check(
-        self, inputs: Mapping[str, Any], signature: str = DEFAULT_SIGNATURE, outputs: Sequence[str] | None = None
+        self, inputs: Mapping[str, Array], signature: str = DEFAULT_SIGNATURE, outputs: Sequence[str] | None = None
     ) -> tuple[dict[str, Array], list[str]]:
-        """Raises what `run` would raise for the arguments alone; returns the arrays and the outputs' names."""
-        arrays = {name: _array(values) for name, values in inputs.items()}
-        self.check_forms({name: (_dtype(array), array.shape) for name, array in arrays.items()}, signature)
-        for name, array in arrays.items():
-            _check_strings(name, array)
-        return {name: arrays[name] for name in self.signatures[signature].inputs}, self.check_outputs(
-            outputs, signature
-        )
+        """Raises what `run` would raise for the arguments alone; returns all inputs in order, and the outputs' names.
 
-    def check_forms(self, forms: Mapping[str, tuple[np.dtype[Any], Sequence[int]]], signature: str) -> None:
-        """Raises what `run` would raise for inputs of these dtypes (strings: object) and shapes."""
+        Strings must be arrays of objects that are `str` or `bytes`, which is not looked at.
+        """
         if signature not in self.signatures:
             raise SavedModelError(
-                f"Serving signature key {signature!r} not found. The model has: {_names(self.signatures)}.",
+                f'Serving signature key "{signature}" not found. The model has: {_names(self.signatures)}.',
                 FAILED_PRECONDITION,
             )
-        specs = self.signatures[signature].inputs
-        if forms.keys() != specs.keys():
+        called = self.signatures[signature]
+        given = inputs if len(inputs) == len(called.inputs) else {**called.defaults, **inputs}
+        if given.keys() != called.inputs.keys():
             raise SavedModelError(
-                f"Inputs do not match the signature. Sent extra: {_names(forms.keys() - specs.keys())}. "
-                f"Missing but required: {_names(specs.keys() - forms.keys())}. Declared: {_names(specs)}.",
+                f"input size does not match signature. Sent extra: {_names(given.keys() - called.inputs.keys())}. "
+                f"Missing but required: {_names(called.inputs.keys() - given.keys())}. "
+                f"Declared: {_names(called.inputs)}.",
                 INVALID_ARGUMENT,
             )
-        for name, spec in specs.items():
-            _check_form(name, *forms[name], spec)
-
-    def check_outputs(self, names: Sequence[str] | None, signature: str) -> list[str]:
-        """The outputs to compute: all of them if none is named. Raises what `run` would raise for them."""
-        specs = self.signatures[signature].outputs
-        chosen = list(names) if names else list(specs)
+        arrays = {}
+        for name, spec in called.inputs.items():
+            array = arrays[name] = given[name]
+            if array.dtype != spec.dtype or array.ndim != 1 or spec.shape != (None,):
+                _check_form(name, array, spec)
+        chosen = list(outputs) if outputs else list(called.outputs)
         for name in chosen:
-            if name not in specs:
+            if name not in called.outputs:
                 raise SavedModelError(
-                    f"Output {name!r} not found in the signature, which has: {_names(specs)}.", INVALID_ARGUMENT
+                    f"output tensor alias not found in signature: {name} Outputs expected to be in the set "
+                    f"{_names(called.outputs)}.",
+                    INVALID_ARGUMENT,
                 )
         if len(set(chosen)) < len(chosen):
-            raise SavedModelError(f"Outputs must differ from each other. Received: {_names(chosen)}", INVALID_ARGUMENT)
-        return chosen
+            raise SavedModelError(f"duplicate output tensor alias among {_names(chosen)}", INVALID_ARGUMENT)
+        return arrays, chosen
 
     def close(self) -> None:
         """Waits for the calls under way, then releases the model."""
@@ -206,42 +225,38 @@ class SavedModel:
                 self._idle.notify_all()
 
 
-def _array(values: Any) -> Array:
-    array = np.asarray(values)
-    # NumPy's string dtypes drop trailing zero bytes.
-    return np.asarray(values, object) if array.dtype.kind in "SU" and not isinstance(values, np.ndarray) else array
+def _arrays(inputs: Mapping[str, Any]) -> dict[str, Array]:
+    """Arrays of the dtypes that tensors have: strings of any kind are objects."""
+    arrays = {}
+    for name, values in inputs.items():
+        array = np.asarray(values)
+        if array.dtype.kind in "OSUT":
+            # NumPy's own strings drop trailing zero bytes.
+            array = np.asarray(values, object)
+            for kind in set(map(type, array.flat)):
+                if not issubclass(kind, (str, bytes)):
+                    raise SavedModelError(
+                        f"Input {name!r} must hold strings (str or bytes). Received: {kind.__name__}", INVALID_ARGUMENT
+                    )
+        arrays[name] = array
+    return arrays
 
 
-def _dtype(array: Array) -> np.dtype[Any]:
-    return np.dtype(object) if array.dtype.kind in "SUT" else array.dtype
-
-
-def _check_form(name: str, dtype: np.dtype[Any], shape: Sequence[int], spec: TensorSpec) -> None:
-    if dtype != spec.dtype:
+def _check_form(name: str, array: Array, spec: TensorSpec) -> None:
+    if array.dtype != spec.dtype:
         raise SavedModelError(
-            f"Input {name!r} must have dtype {dtype_name(spec.dtype)}. Received: {dtype_name(dtype)}",
+            f"Input {name!r} must have dtype {dtype_name(spec.dtype)}. Received: {dtype_name(array.dtype)}",
             INVALID_ARGUMENT,
         )
-    if spec.shape is not None and not _shape_fits(shape, spec.shape):
+    declared = spec.shape
+    fits = declared is None or len(declared) == array.ndim
+    for size, wanted in zip(array.shape, declared or (), strict=False):
+        fits = fits and wanted in (None, size)
+    if not fits:
         raise SavedModelError(
-            f"Input {name!r} must have shape {shape_text(spec.shape)}. Received: {shape_text(shape)}",
+            f"Input {name!r} must have shape {shape_text(declared)}. Received: {shape_text(array.shape)}",
             INVALID_ARGUMENT,
         )
-
-
-def _check_strings(name: str, array: Array) -> None:
-    if array.dtype == object:
-        for kind in set(map(type, array.flat)):
-            if not issubclass(kind, (str, bytes)):
-                raise SavedModelError(
-                    f"Input {name!r} must hold strings (str or bytes). Received: {kind.__name__}", INVALID_ARGUMENT
-                )
-
-
-def _shape_fits(shape: Sequence[int], declared: Sequence[int | None]) -> bool:
-    return len(shape) == len(declared) and all(
-        wanted in (None, size) for size, wanted in zip(shape, declared, strict=True)
-    )
 
 
 def _names(names: Any) -> str:

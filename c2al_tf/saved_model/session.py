@@ -5,10 +5,10 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ..protocol.messages import ConfigProto, RunOptions
 from ..types import Array
-from .native import NOT_FOUND, Output, SavedModelError, Status, libraries
-from .signatures import session_config
-from .tensors import RawTensor, new_tensor, read_tensor
+from .native import NOT_FOUND, Buffer, Output, SavedModelError, Status, libraries
+from .tensors import new_tensor, read_tensor
 
 
 def load_session(directory: str, tag: str, num_threads: int | None = None) -> tuple["Session", bytes]:
@@ -25,7 +25,10 @@ def load_session(directory: str, tag: str, num_threads: int | None = None) -> tu
     try:
         if num_threads is not None:
             # One thread: -1 runs operations in the caller's thread, and 1 does not split an operation.
-            config = session_config(-1 if num_threads == 1 else num_threads, num_threads)
+            outer = -1 if num_threads == 1 else num_threads
+            config = ConfigProto(
+                inter_op_parallelism_threads=outer, intra_op_parallelism_threads=num_threads
+            ).SerializeToString()
             with Status() as status:
                 slow.TF_SetConfig(options, config, len(config), status)
         with Status() as status:
@@ -71,16 +74,23 @@ class Session:
         kind: bytes = self._quick.TF_OperationOpType(self._output(name).operation)
         return kind.decode()
 
-    def run(self, call: "Call", feeds: Sequence[Array | RawTensor]) -> list[Array]:
-        """Feeds tensors and returns the fetched ones; TensorFlow checks the dtypes."""
+    def run(self, call: "Call", feeds: Sequence[Array], seconds: float | None = None) -> list[Array]:
+        """Feeds tensors and returns the fetched ones; TensorFlow checks the dtypes.
+
+        Args:
+            call: What `call` prepared.
+            feeds: A tensor for each of its inputs.
+            seconds: How long it may take. None: any time.
+        """
         inputs, outputs = call
         values, results = (ctypes.c_void_p * len(inputs))(), (ctypes.c_void_p * len(outputs))()
+        options = None if seconds is None else _run_options(seconds)
         try:
             for index, feed in enumerate(feeds):
                 values[index] = new_tensor(feed)
             with Status() as status:
                 fed, fetched = (inputs, values, len(inputs)), (outputs, results, len(outputs))
-                self._slow.TF_SessionRun(self._handle, None, *fed, *fetched, None, 0, None, status)
+                self._slow.TF_SessionRun(self._handle, options, *fed, *fetched, None, 0, None, status)
             return [read_tensor(result) for result in results if result is not None]
         finally:
             for tensor in (*values, *results):
@@ -94,3 +104,9 @@ class Session:
         with Status() as status:
             self._slow.TF_DeleteSession(self._handle, status)
         self._slow.TF_DeleteGraph(self._graph)  # For a large graph this takes long: other threads must run meanwhile.
+
+
+def _run_options(seconds: float) -> Any:
+    serialized = RunOptions(timeout_in_ms=max(1, int(1000 * seconds))).SerializeToString()
+    data = ctypes.cast(ctypes.c_char_p(serialized), ctypes.c_void_p)  # which keeps the bytes
+    return ctypes.byref(Buffer(data, len(serialized), None))

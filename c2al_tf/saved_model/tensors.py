@@ -2,64 +2,33 @@
 
 import ctypes
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from ..protocol.tensors import CODES, DTYPES
 from ..types import Array
 from .native import INVALID_ARGUMENT, Deallocator, SavedModelError, libraries
 
-DTYPES: dict[int, np.dtype[Any]] = {
-    1: np.dtype(np.float32),
-    2: np.dtype(np.float64),
-    3: np.dtype(np.int32),
-    4: np.dtype(np.uint8),
-    5: np.dtype(np.int16),
-    6: np.dtype(np.int8),
-    7: np.dtype(object),
-    9: np.dtype(np.int64),
-    10: np.dtype(np.bool_),
-    17: np.dtype(np.uint16),
-    19: np.dtype(np.float16),
-    22: np.dtype(np.uint32),
-    23: np.dtype(np.uint64),
-}
-"""NumPy dtypes by `TF_DataType` code (tf_datatype.h); strings are arrays of objects."""
-
-_CODES = {dtype: code for code, dtype in DTYPES.items()}
 _STRING = 7
 _CELL, _INLINE = 24, 22
 """Bytes of a `TF_TString`, and of the longest string stored inline in it (ctstring_internal.h)."""
+_SMALL = 2**14
 _FEW = 16
 """Up to this number of strings, one call of TensorFlow for each is faster than NumPy."""
 
 
-class RawTensor(NamedTuple):
-    """A tensor without an array: its values in C order as bytes, or as a list of strings if the dtype is object."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    content: bytes | list[bytes]
-
-
-def new_tensor(source: Array | RawTensor) -> int:
-    """Copies an array or a raw tensor into a new `TF_Tensor`; `U`, `S` and object arrays become strings."""
-    quick, rank = libraries()[1], len(source.shape)
-    dims = (ctypes.c_int64 * rank)(*source.shape)
-    if isinstance(source, RawTensor):
-        data: Any = source.content
-        if isinstance(data, list):
-            return _new_string_tensor(data, dims)
-        size = len(data)
-    elif source.dtype.kind in "OSUT":
-        return _new_string_tensor([v.encode() if isinstance(v, str) else v for v in source.ravel().tolist()], dims)
-    else:
-        values = np.ascontiguousarray(source)
-        data, size = values.__array_interface__["data"][0], values.nbytes
-    tensor: int | None = quick.TF_AllocateTensor(_CODES[source.dtype], dims, rank, size)
-    if tensor is None:
-        raise SavedModelError(f"A tensor of shape {source.shape} cannot have {size} bytes.", INVALID_ARGUMENT)
-    ctypes.memmove(quick.TF_TensorData(tensor), data, size)
+def new_tensor(array: Array) -> int:
+    """Copies an array into a new `TF_Tensor`; `U`, `S` and object arrays become strings."""
+    quick = libraries()[1]
+    dims = (ctypes.c_int64 * array.ndim)(*array.shape)
+    if array.dtype.kind in "OSUT":
+        return _new_string_tensor([v.encode() if isinstance(v, str) else v for v in array.ravel().tolist()], dims)
+    values = np.ascontiguousarray(array)
+    tensor: int = quick.TF_AllocateTensor(CODES[array.dtype], dims, array.ndim, values.nbytes)
+    # The address of an array costs more than a copy of few bytes.
+    data = values.tobytes() if values.nbytes <= _SMALL else values.__array_interface__["data"][0]
+    ctypes.memmove(quick.TF_TensorData(tensor), data, values.nbytes)
     return tensor
 
 

@@ -100,7 +100,7 @@ def _beside_no_op(ours: Mapping[str, int], no_op: int, seconds: float, rounds: i
     cases += [("39 columns as tf.Example, 32 clients", examples, 32), ("6 named columns, 32 clients", small, 32)]
     for what, asked, clients in cases:
         loads = {name: _Load(port, asked, clients) for name, port in {**ours, "no-op": no_op}.items()}
-        goals = {", batching": 0.6} if clients == 32 else {}
+        goals = {", batching": 0.5} if clients == 32 else {}
         yield from _beside(f"batch 1, {what}", loads, goals, seconds, rounds)
 
 

@@ -4,15 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from c2al_serving.protocol.tensors import from_proto
 from c2al_serving.servable.inference import INPUTS, read_examples
-from c2al_serving.servable.loading import load_servable
-from c2al_serving.servable.warmup import read_warmup_logs
+from c2al_serving.servable.loading import load_servable, read_warmup_logs
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from c2al_tf.export.facts import ExportError, check_facts, inspect_export
+from c2al_tf.protocol.tensors import from_proto
 from c2al_tf.saved_model import DEFAULT_SIGNATURE
 from c2al_tf.saved_model.conformance import Check, check_calls
 from c2al_tf.types import Array

@@ -11,12 +11,12 @@ import grpc
 import numpy as np
 import pyarrow as pa
 from c2al_serving.client import PredictClient, PredictError
-from c2al_serving.requests.casting import TensorSpec
 from tqdm import tqdm
 
 from c2al_tf.data.columns.formats import as_paths
 from c2al_tf.data.columns.raw import num_rows
 from c2al_tf.data.columns.readers import count_rows, read_columns
+from c2al_tf.protocol.tensors import TensorSpec
 from c2al_tf.saved_model.conformance import difference
 from c2al_tf.schema import Column
 from c2al_tf.types import Columns
@@ -114,7 +114,7 @@ def _predict_rest(
                 f"{parts.rows:,} of {rows:,} rows are done, by version {client.version}: with that version served, the "
                 "same command goes on there; --restart begins anew with the version that is served now."
             )
-        raise PredictError(f"{error}\n{hint}", error.code) from error
+        raise PredictError(f"{error}\n{hint}", error.code, error.details, error.trailing_metadata) from error
 
 
 def _in_order(function: Callable[[T], U], items: Iterable[T], at_a_time: int) -> Iterator[U]:

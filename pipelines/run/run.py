@@ -87,7 +87,7 @@ def serve_once(run: RunFolder) -> dict[str, float]:
         "logits" if len(tasks) == 1 else f"{task}_logits": split_logits(run, seed, C2AL, "validation", task)[:rows]
         for task in tasks
     }
-    with Server(run.export) as server:
+    with Server(run.export, retries=0) as server:
         served = compare_served(f"127.0.0.1:{server.grpc_port}", "default", sample, logits)
     if not served["max_error"] <= bound:
         raise ExportError(f"The server must give the model's logits within {bound:g}. Received: {served}")

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
+from c2al_tf.protocol import messages
 
-from ..protocol import messages
+from .text import read_text
+
+_TENSORFLOW = 1
+"""`ModelType`'s number of it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def read_model_configs(path: Path) -> list[ModelConfig]:
     Raises:
         ValueError: If it is none; the message names file, line and field.
     """
-    return from_proto(read_config(path))
+    return read_text(path, messages.ModelServerConfig(), from_proto)
 
 
 def read_config(path: Path) -> Any:
@@ -62,19 +65,19 @@ def read_config(path: Path) -> Any:
     Raises:
         ValueError: As `read_model_configs`.
     """
-    try:
-        config = text_format.Parse(path.read_text(), messages.ModelServerConfig(), descriptor_pool=messages.POOL)
+
+    def check(config: Any) -> Any:
         from_proto(config)
         return config
-    except (OSError, UnicodeDecodeError, ValueError, text_format.ParseError) as error:
-        raise ValueError(f"{path}: {error}") from error
+
+    return read_text(path, messages.ModelServerConfig(), check)
 
 
 def from_proto(config: Any) -> list[ModelConfig]:
     """The models of a ModelServerConfig.
 
     Raises:
-        ValueError: If it is of another kind, or a model lacks a name or base path, or has the name of another.
+        ValueError: If it is of another kind, or tensorflow_model_server would refuse it.
     """
     if config.WhichOneof("config") != "model_config_list":
         raise ValueError("a `model_config_list` is wanted: model_config_list { config { name: ... base_path: ... } }")
@@ -82,7 +85,7 @@ def from_proto(config: Any) -> list[ModelConfig]:
     names = [model.name for model in models]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ValueError(f"Every model needs a name of its own. Received more than once: {repeated}")
+        raise ValueError(f"Illegal to list model {repeated[0]} multiple times in config list")
     return models
 
 
@@ -105,16 +108,28 @@ def to_proto(models: Sequence[ModelConfig]) -> Any:
 
 
 def _model(model: Any) -> ModelConfig:
-    if not model.name or not model.base_path:
+    name = model.name
+    if not name:
+        raise ValueError(f"Every model needs a `name`. Received: name='', base_path={model.base_path!r}")
+    if bool(model.model_platform) == bool(model.model_type):
+        which = "both" if model.model_platform else "neither"
         raise ValueError(
-            f"Every model needs a `name` and a `base_path`. Received: name={model.name!r}, "
-            f"base_path={model.base_path!r}"
+            f"Illegal setting {which} model_type (deprecated) {'and' if which == 'both' else 'nor'} model_platform, "
+            f'model name is {name}: give model_platform: "tensorflow"'
         )
-    if model.model_platform not in ("", "tensorflow"):
+    if model.model_platform not in ("", "tensorflow") or model.model_type not in (0, _TENSORFLOW):
         raise ValueError(
-            f"`model_platform` of model {model.name} must be 'tensorflow'. Received: {model.model_platform!r}"
+            f"Model {name} requests unsupported platform {model.model_platform or model.model_type}; 'tensorflow' is "
+            "supported"
         )
-    return ModelConfig(model.name, Path(model.base_path), _policy(model), dict(model.version_labels))
+    if not Path(model.base_path).is_absolute():
+        raise ValueError(
+            f"Expected model {name} to have an absolute path; got base_path()={model.base_path}. "
+            "Folders of this machine are served"
+        )
+    if model.HasField("logging_config"):
+        raise ValueError(f"Model {name} has a `logging_config`: no request-logger-creator provided. Remove it")
+    return ModelConfig(name, Path(model.base_path), _policy(model), dict(model.version_labels))
 
 
 def _policy(model: Any) -> VersionPolicy:

@@ -1,10 +1,11 @@
 """What Prometheus may read, from tensorflow_model_server's `--monitoring_config_file`."""
 
 from pathlib import Path
+from typing import Any
 
-from google.protobuf import text_format
+from c2al_tf.protocol import messages
 
-from ..protocol import messages
+from .text import read_text
 
 PATH = "/monitoring/prometheus/metrics"
 
@@ -15,11 +16,11 @@ def read_metrics_path(path: Path) -> str | None:
     Raises:
         ValueError: If it is none, or `path` does not begin with a slash; the message names file, line and field.
     """
-    try:
-        config = text_format.Parse(path.read_text(), messages.MonitoringConfig(), descriptor_pool=messages.POOL)
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    return read_text(path, messages.MonitoringConfig(), _metrics_path)
+
+
+def _metrics_path(config: Any) -> str | None:
     prometheus = config.prometheus_config
     if prometheus.path and not prometheus.path.startswith("/"):
-        raise ValueError(f"{path}: `path` must begin with a slash, such as {PATH}. Received: {prometheus.path!r}")
+        raise ValueError(f"`path` must begin with a slash, such as {PATH}. Received: {prometheus.path!r}")
     return (prometheus.path or PATH) if prometheus.enable else None

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from google.protobuf import text_format
 
-from ..protocol import messages
+from c2al_tf.protocol import messages
+
+from .text import read_text
 
 
 def read_server_credentials(path: Path) -> grpc.ServerCredentials:
@@ -15,12 +16,12 @@ def read_server_credentials(path: Path) -> grpc.ServerCredentials:
     Raises:
         ValueError: If it is none, or a field does not hold a PEM block.
     """
-    try:
-        config = text_format.Parse(path.read_text(), messages.SSLConfig(), descriptor_pool=messages.POOL)
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    key, certificate = _pem(path, config, "server_key"), _pem(path, config, "server_cert")
-    authorities = _pem(path, config, "custom_ca") if config.custom_ca or config.client_verify else None
+    return read_text(path, messages.SSLConfig(), _server_credentials)
+
+
+def _server_credentials(config: Any) -> grpc.ServerCredentials:
+    key, certificate = _pem(config, "server_key"), _pem(config, "server_cert")
+    authorities = _pem(config, "custom_ca") if config.custom_ca or config.client_verify else None
     return grpc.ssl_server_credentials([(key, certificate)], authorities, config.client_verify)
 
 
@@ -40,11 +41,10 @@ def read_channel_credentials(
     return grpc.ssl_channel_credentials(*contents)
 
 
-def _pem(path: Path, config: Any, name: str) -> bytes:
+def _pem(config: Any, name: str) -> bytes:
     content = getattr(config, name)
     if "-----BEGIN" not in content:
         raise ValueError(
-            f"{path}: `{name}` must hold the text of a PEM file, -----BEGIN and so on, not its name. "
-            f"Received: {content[:40]!r}"
+            f"`{name}` must hold the text of a PEM file, -----BEGIN and so on, not its name. Received: {content[:40]!r}"
         )
     return content.encode()

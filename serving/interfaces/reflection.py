@@ -8,7 +8,8 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
-from ..protocol import messages
+from c2al_tf.protocol import messages
+
 from .plain_services import PlainServices
 
 _SERVICES = (messages.PREDICTION_SERVICE, messages.MODEL_SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)

@@ -15,15 +15,20 @@ from .errors import RequestError
 MAX_MEMORY = 64 << 20
 """Bytes that a request may cost beyond its own size, all copies on the way to TensorFlow included."""
 
-_WORST = 64
-"""Bytes of a parsed message for a byte of it, at most; `_TEXT` and the measures below stay under it."""
+_WORST = 256
+"""Bytes for a byte of a message, at most; `_TEXT` and the measures below stay under it."""
+_COPIES = 4
+"""Copies of a tensor's bytes: in the message, in its array, in a merged batch, in TensorFlow."""
 _TEXT = 48
 """For a byte of text: one wide character makes a Python string four bytes wide, and `repr` may write four for it."""
-_ELEMENT = 48
-"""Bytes of a repeated field for an entry: a view of 16 bytes in an array that doubles, and the arrays before it."""
+_ELEMENT = 192
+"""Bytes for a string of a tensor beside its characters: a view of 16 bytes in an array that doubles, and the arrays
+before it; Python's `bytes`, and its place in arrays; TensorFlow's string."""
 _FIELD = 384
 """Bytes for a message or a number of its own: more than it takes, so that a message of many is soon measured."""
-_WIDE, _NARROW = {Field.CPPTYPE_INT64, Field.CPPTYPE_UINT64}, {Field.CPPTYPE_BOOL}
+_PACKED = {Field.CPPTYPE_INT64: 44, Field.CPPTYPE_UINT64: 44, Field.CPPTYPE_INT32: 24, Field.CPPTYPE_UINT32: 24}
+"""Bytes for a byte of packed integers: their array, which doubles, and the copies of the tensor."""
+_PACKED_OTHER = 6
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 
@@ -35,15 +40,15 @@ def too_large(what: str, need: int) -> RequestError:
     )
 
 
-def parsed_bytes(message_class: Any, data: bytes, what: str, room: int = MAX_MEMORY) -> int:
-    """Memory that a message takes once it is parsed, at most.
+def check_memory(message_class: Any, data: bytes) -> None:
+    """Checks what a message takes once it is parsed, and its tensors on the way to TensorFlow.
 
     Raises:
-        RequestError: If it takes more than `room`; it says `what` the message is.
+        RequestError: If it takes more than `MAX_MEMORY`.
         DecodeError: If it is large and no message.
     """
-    bound = len(data) * _WORST
-    return bound if 2 * bound <= room else _measure(message_class.DESCRIPTOR, data, 0, len(data), room, what)
+    if len(data) * _WORST > MAX_MEMORY:
+        _measure(message_class.DESCRIPTOR, data, 0, len(data), 0)
 
 
 def read_varint(data: bytes, place: int) -> tuple[int, int]:
@@ -79,22 +84,22 @@ def read_field(data: bytes, place: int, end: int) -> tuple[int, int, int, int]:
     return tag >> 3, kind, start, stop
 
 
-def _measure(descriptor: Any, data: bytes, place: int, end: int, room: int, what: str) -> int:
-    """The bytes that a part of `data` takes, parsed as a message, at most."""
-    fields, total = descriptor.fields_by_number, _FIELD
+def _measure(descriptor: Any, data: bytes, place: int, end: int, total: int) -> int:
+    """The bytes that a part of `data` takes, parsed as a message, at most, and `total` before it."""
+    fields, total = descriptor.fields_by_number, total + _FIELD
     while place < end:
         first = place
         number, kind, start, place = read_field(data, place, end)
         field, size = fields.get(number), place - start
         if kind == _BYTES and field is not None and field.type == Field.TYPE_BYTES and data[first] < 128:
             count, place = _same(data, first, place, end)
-            total += count * _ELEMENT + place - first
+            total += count * _ELEMENT + _COPIES * (place - first)
         elif kind == _BYTES and field is not None and field.message_type is not None:
-            total += _measure(field.message_type, data, start, place, room - total, what)
+            total = _measure(field.message_type, data, start, place, total)
         else:
             total += _FIELD + size * (_byte_cost(field) if kind == _BYTES else 1)
-        if total > room:
-            raise too_large(what, MAX_MEMORY - room + total)
+        if total > MAX_MEMORY:
+            raise too_large(descriptor.name, total)
     return total
 
 
@@ -125,9 +130,5 @@ def _same(data: bytes, first: int, place: int, end: int) -> tuple[int, int]:
 def _byte_cost(field: Any) -> int:
     """Bytes in memory for a byte of a string, of packed numbers, or of a field that is kept as it is."""
     if field is None or field.type == Field.TYPE_BYTES:
-        return 2
-    if field.type == Field.TYPE_STRING:
-        return _TEXT
-    if field.cpp_type in (Field.CPPTYPE_FLOAT, Field.CPPTYPE_DOUBLE, *_NARROW):
-        return 3
-    return 20 if field.cpp_type in _WIDE else 10
+        return _COPIES
+    return _TEXT if field.type == Field.TYPE_STRING else _PACKED.get(field.cpp_type, _PACKED_OTHER)

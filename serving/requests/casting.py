@@ -1,53 +1,39 @@
-"""Columns to the dtypes that a model declares, where nothing but the form of a number or string changes."""
+"""Columns of any form as arrays of the dtypes that a model declares, if that keeps their values."""
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..protocol.tensors import dtype_name, dtype_of, encode_strings
-from .frames import values_of
+from c2al_tf.protocol.tensors import TensorSpec, dtype_name, encode_strings
 
 
-@dataclasses.dataclass(frozen=True)
-class TensorSpec:
-    """Dtype (strings: object) and shape of an input or output; `None` for what is free."""
+class Frame(Protocol):
+    """A pandas DataFrame or a pyarrow Table, known by its `columns` or `column_names`: neither package is imported."""
 
-    dtype: np.dtype[Any]
-    shape: tuple[int | None, ...] | None
+    def __getitem__(self, name: str, /) -> Any: ...
 
 
-@dataclasses.dataclass(frozen=True)
-class Signature:
-    """A function of the model, as its server describes it."""
-
-    inputs: Mapping[str, TensorSpec]
-    outputs: Mapping[str, TensorSpec]
-    method_name: str
+Rows: TypeAlias = Mapping[str, NDArray[Any] | Sequence[Any]] | Frame
 
 
-def read_signature(definition: Any) -> Signature:
-    """A SignatureDef as a value."""
-    inputs, outputs = (
-        {name: _read_spec(entries[name]) for name in sorted(entries)}
-        for entries in (definition.inputs, definition.outputs)
-    )
-    return Signature(inputs, outputs, definition.method_name)
-
-
-def _read_spec(info: Any) -> TensorSpec:
-    sizes = tuple(dim.size if dim.size >= 0 else None for dim in info.tensor_shape.dim)
-    return TensorSpec(dtype_of(info.dtype), None if info.tensor_shape.unknown_rank else sizes)
+def named_columns(rows: Rows) -> Mapping[str, Any]:
+    """Columns by name, as they are, or a ValueError if the names are no strings, or not each column's own."""
+    if isinstance(rows, Mapping):
+        return rows
+    # Of the class: a DataFrame has its columns as attributes, too.
+    found = next((name for name in ("column_names", "columns") if hasattr(type(rows), name)), None)
+    if found is None:
+        raise ValueError(f"columns must be a dict of lists, a DataFrame or a Table. Received: {type(rows).__name__}")
+    names = list(getattr(rows, found))
+    if not all(isinstance(name, str) and names.count(name) == 1 for name in names):
+        raise ValueError(f"each column must have a string of its own as its name. Received: {names}")
+    return {name: rows[name] for name in names}
 
 
 def cast_columns(columns: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> dict[str, NDArray[Any]]:
-    """Casts each column to the declared dtype: integers to other integers that hold them, numbers to floats, strings.
-
-    Args:
-        columns: Arrays, lists, or columns of a DataFrame or Table, by name.
-        specs: The signature's inputs.
+    """Casts each column to the dtype of its input: integers to others that hold them, numbers to floats, strings.
 
     Raises:
         ValueError: If names differ, or a column has another kind of values than declared; the message names the column.
@@ -64,14 +50,25 @@ def as_array(name: str, column: Any) -> NDArray[Any]:
     """A column as an array, strings as `bytes`, rows of lists as further dimensions.
 
     Raises:
-        ValueError: If a value is missing, rows differ in length, or objects are no strings; the message names the
-            column, and the row.
+        ValueError: If a value is missing, or no string or number, or rows differ in length; it names column and row.
     """
     try:
-        array = _as_rows(values_of(column))
+        array = _as_rows(_values_of(column))
         return encode_strings(array) if array.dtype.kind in "OSUT" else array
     except ValueError as error:
         raise ValueError(f"column {name!r}: {error}") from error
+
+
+def _values_of(column: Any) -> Any:
+    """The values of a DataFrame's or Table's column, none missing, as an array; any other column as it is."""
+    if isinstance(column, np.ndarray) or not hasattr(column, "to_numpy"):
+        return column
+    dtype = getattr(column, "dtype", None)
+    find = getattr(column, "isna", None) or getattr(column, "is_null", None)
+    missing = np.asarray(find()) if find and not (isinstance(dtype, np.dtype) and dtype.kind != "O") else np.zeros(1)
+    if missing.any():
+        raise ValueError(f'row {missing.argmax()}: no value; fill it in first, a string with "", a float with NaN')
+    return column.to_numpy()
 
 
 def _as_rows(values: Any) -> NDArray[Any]:
@@ -87,9 +84,7 @@ def _as_rows(values: Any) -> NDArray[Any]:
     length = len(values[0])
     for row, value in enumerate(values):
         if not _is_list(value) or len(value) != length:
-            raise ValueError(
-                f"row {row}: must have {length} values, as row 0 has; pad the short ones. Received: {value}"
-            )
+            raise ValueError(f"row {row}: must have {length} values, as row 0 has; pad short ones. Received: {value}")
     return _as_rows(values.tolist())
 
 

@@ -7,45 +7,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_REQUEST_BYTES = 4 << 20
-"""What a gRPC server receives unless told otherwise."""
 _FIXED_BYTES, _INPUT_BYTES, _STRING_BYTES = 1024, 128, 6
 """Room for what surrounds the values: of a request, of an input beyond its name, of a string."""
 
 
-def split(arrays: Mapping[str, NDArray[Any]], max_rows: int) -> Iterator[slice]:
-    """Slices of rows, each small enough for one request; the only one may be empty.
-
-    Raises:
-        ValueError: If columns differ in their number of rows, or one row is too large.
-    """
+def split(arrays: Mapping[str, NDArray[Any]], max_rows: int, max_bytes: int) -> Iterator[slice]:
+    """Slices of rows, each small enough for one request, or a ValueError; the only one may be empty."""
     sizes = {name: array.shape[0] for name, array in arrays.items() if array.ndim}
     if len(sizes) < len(arrays):
         raise ValueError(f"columns must have rows. Received a scalar for: {', '.join(arrays.keys() - sizes.keys())}")
     if len(set(sizes.values())) > 1:
         raise ValueError(f"columns must have the same number of rows. Received: {sizes}")
     rows = next(iter(sizes.values()), 0)
-    ends = np.cumsum(sum((_row_bytes(array) for array in arrays.values()), np.zeros(rows, np.int64)))
-    room = MAX_REQUEST_BYTES - _FIXED_BYTES - sum(len(name) + _INPUT_BYTES for name in arrays)
-    start = 0
-    while start < rows or start == 0:
-        before = ends[start - 1] if start else 0
-        stop = int(np.searchsorted(ends, before + room, side="right"))
-        stop = min(stop, start + max_rows)
-        if stop == start and rows:
+    ends = np.cumsum(sum(map(_row_bytes, arrays.values()), np.zeros(rows, np.int64)))
+    room = max_bytes - _FIXED_BYTES - sum(len(name) + _INPUT_BYTES for name in arrays)
+    start, before = 0, 0
+    while start < rows:
+        stop = min(int(np.searchsorted(ends, before + room, side="right")), start + max_rows)
+        if stop == start:
             raise ValueError(f"row {start} takes {ends[start] - before} bytes; a request has room for {room}.")
         yield slice(start, stop)
-        if not rows:
-            return
-        start = stop
+        start, before = stop, ends[stop - 1]
+    if not rows:
+        yield slice(0, 0)
 
 
 def concatenate(parts: Sequence[Mapping[str, NDArray[Any]]], pieces: Sequence[slice]) -> dict[str, NDArray[Any]]:
-    """The outputs of the pieces, one after another.
-
-    Raises:
-        ValueError: If there are several, and an output has not a row for each row sent.
-    """
+    """The outputs of the pieces, one after another; each must have a row for each row sent."""
     if len(parts) == 1:
         return dict(parts[0])
     for part, piece in zip(parts, pieces, strict=True):

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from c2al_tf.protocol import messages
+from c2al_tf.protocol.tensors import dtype_name
 from c2al_tf.saved_model import DEFAULT_SIGNATURE, Signature
 
-from ..protocol import messages
 from ..protocol.errors import UNIMPLEMENTED, RequestError
 from ..protocol.memory import MAX_MEMORY, too_large
-from ..protocol.tensors import dtype_name
+from .batching import seconds_left
 from .servable import Servable
 
 INPUTS = "inputs"
@@ -42,27 +43,27 @@ class Inference(NamedTuple):
     response: Callable[[Mapping[str, _Outputs]], Any]
 
 
-async def answer(servable: Servable, inference: Inference) -> Any:
+async def answer(servable: Servable, inference: Inference, api: str) -> Any:
     """Answers a request: batched with others if it is for one signature, else by one call of the model."""
     inputs, outputs, response = inference
     if len(outputs) > 1:
-        return response(await asyncio.to_thread(servable.model.run_together, inputs, outputs))
+        return response(await asyncio.to_thread(servable.model.run_together, inputs, outputs, seconds_left()))
     ((signature, names),) = outputs.items()
-    return response({signature: await servable.run(inputs, signature, names)})
+    return response({signature: await servable.run(inputs, signature, names, api)})
 
 
-def classify(servable: Servable, request: Any, room: int = MAX_MEMORY) -> Inference:
-    """Reads a ClassificationRequest; `room`: see `read_examples`."""
-    return _read(servable, request, room, _CLASSIFY, messages.ClassificationResponse())
+def classify(servable: Servable, request: Any) -> Inference:
+    """Reads a ClassificationRequest."""
+    return _read(servable, request, _CLASSIFY, messages.ClassificationResponse())
 
 
-def regress(servable: Servable, request: Any, room: int = MAX_MEMORY) -> Inference:
-    """Reads a RegressionRequest; `room`: see `read_examples`."""
-    return _read(servable, request, room, _REGRESS, messages.RegressionResponse())
+def regress(servable: Servable, request: Any) -> Inference:
+    """Reads a RegressionRequest."""
+    return _read(servable, request, _REGRESS, messages.RegressionResponse())
 
 
-def multi_inference(servable: Servable, request: Any, room: int = MAX_MEMORY) -> Inference:
-    """Reads a MultiInferenceRequest; `room`: see `read_examples`."""
+def multi_inference(servable: Servable, request: Any) -> Inference:
+    """Reads a MultiInferenceRequest."""
     wanted: dict[str, list[str]] = {}
     for task in request.tasks:
         if not task.model_spec.name:
@@ -76,27 +77,26 @@ def multi_inference(servable: Servable, request: Any, room: int = MAX_MEMORY) ->
         if task.method_name not in _FORMS:
             raise RequestError(f"Unsupported signature method_name: {task.method_name}", UNIMPLEMENTED)
         wanted[name] = _FORMS[task.method_name].choose(name, signature)
-    examples = read_examples(request.input, room)
+    examples = read_examples(request.input)
 
     def respond(outputs: Mapping[str, _Outputs]) -> Any:
         response = messages.MultiInferenceResponse()
         for task in request.tasks:
             form, result = _FORMS[task.method_name], response.results.add()
-            _fill_model_spec(result.model_spec, servable, _signature_name(task))
+            servable.fill_model_spec(result.model_spec, _signature_name(task))
             form.fill(getattr(result, form.result), outputs[_signature_name(task)], len(examples))
         return response
 
     return Inference({INPUTS: examples}, wanted, respond)
 
 
-def read_examples(given: Any, room: int = MAX_MEMORY) -> NDArray[Any]:
+def read_examples(given: Any) -> NDArray[Any]:
     """The serialized tf.Examples of an Input, (batch,), each with the context before it if there is one.
 
     In protobuf, two concatenated messages are merged; if both have a feature, the example's wins.
 
     Args:
         given: The Input.
-        room: Bytes of memory that it may cost beyond copies of itself.
 
     Raises:
         RequestError: If there are no examples, or they would take too much memory.
@@ -107,21 +107,21 @@ def read_examples(given: Any, room: int = MAX_MEMORY) -> NDArray[Any]:
         raise RequestError("Input is empty.")
     context = given.example_list_with_context.context
     need = len(examples) * (_EXAMPLE + len(context) * _CONTEXT)
-    if need > room:
+    if need > MAX_MEMORY:
         raise too_large(f"Input of {len(examples)} examples, each with {len(context)} bytes of context,", need)
     array = np.empty(len(examples), object)
     array[:] = [context + example for example in examples] if context else examples
     return array
 
 
-def _read(servable: Servable, request: Any, room: int, method: str, response: Any) -> Inference:
+def _read(servable: Servable, request: Any, method: str, response: Any) -> Inference:
     name, form = _signature_name(request), _FORMS[method]
     wanted = form.choose(name, _signature(servable, name, "No signature was found with the name"))
-    examples = read_examples(request.input, room)
+    examples = read_examples(request.input)
 
     def respond(outputs: Mapping[str, _Outputs]) -> Any:
         form.fill(response.result, outputs[name], len(examples))
-        _fill_model_spec(response.model_spec, servable, name)
+        servable.fill_model_spec(response.model_spec, name)
         return response
 
     return Inference({INPUTS: examples}, {name: wanted}, respond)
@@ -136,11 +136,6 @@ def _signature(servable: Servable, name: str, otherwise: str) -> Signature:
     if name not in signatures:
         raise RequestError(f"{otherwise}: {name}. The model has: {', '.join(signatures)}")
     return signatures[name]
-
-
-def _fill_model_spec(spec: Any, servable: Servable, signature: str) -> None:
-    spec.name, spec.signature_name = servable.name, signature
-    spec.version.value = servable.version
 
 
 def _class_outputs(name: str, signature: Signature) -> list[str]:
@@ -228,3 +223,10 @@ _FORMS = {
     _CLASSIFY: _Form(_class_outputs, _fill_classes, "classification_result"),
     _REGRESS: _Form(_value_outputs, _fill_values, "regression_result"),
 }
+
+READERS: dict[str, Callable[[Servable, Any], Inference]] = {
+    "classify_log": classify,
+    "regress_log": regress,
+    "multi_inference_log": multi_inference,
+}
+"""What reads a request, by the field of a PredictionLog that has it."""

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import shlex
 import shutil
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from c2al_serving.config.model_config import ModelConfig as ServedModel
+from c2al_serving.interfaces.event_loop import wait_for
 from c2al_serving.interfaces.rest import answer
 from c2al_serving.lifecycle.models import Models
 
@@ -130,6 +132,11 @@ def test_the_bytes_of_a_training_file_are_answered_as_the_rows_read_from_it(expo
             np.testing.assert_allclose(by_example["logits"], served.run(rows)["logits"], rtol=1e-6, atol=1e-6)
 
 
+def ask(models, path, body):
+    """What a POST over REST gets."""
+    return json.loads(wait_for(answer(models, "POST", path, body.encode())))
+
+
 def test_a_whole_number_in_json_is_a_number(exported) -> None:
     """REST makes an int64_list of it, also where the column is float32."""
     url = "/v1/models/default:regress"
@@ -138,7 +145,7 @@ def test_a_whole_number_in_json_is_a_number(exported) -> None:
         for ages in ("30, 49.5", "30.0, 49.5"):
             examples = ", ".join(f'{{"age": {age}, "user": 7, "color": "red"}}' for age in ages.split(", "))
             body = f'{{"signature_name": "regress", "examples": [{examples}]}}'
-            results.append(answer(models, "POST", url, body.encode())["results"])
+            results.append(ask(models, url, body)["results"])
     assert results[0] == results[1]
     assert results[0][0] != results[0][1]
 
@@ -204,7 +211,7 @@ def test_the_readmes_requests_are_answered(exported, small_rows, small_schema) -
     text = (exported.directory / "assets.extra" / "README.md").read_text()
     lines = [shlex.split(line) for line in text.splitlines() if line.startswith("    curl ")]
     with Models([ServedModel("default", exported.directory.parent)], poll_seconds=None) as models:
-        answers = [answer(models, "POST", line[1].removeprefix("localhost:8501"), line[3].encode()) for line in lines]
+        answers = [ask(models, line[1].removeprefix("localhost:8501"), line[3]) for line in lines]
     with SavedModel(exported.directory) as served:
         p = served.run(features(small_rows(200), small_schema))["probabilities"][0, 0]
     predicted, (((label, score), (_, one)),), (regressed,) = (

@@ -162,7 +162,7 @@ def test_a_value_that_breaks_a_rule_is_one_message(c2al, config, tmp_path, words
     [
         (("prepare", "absent.yaml", "--run-dir", "x"), 2, "File does not exist"),
         (("run", "absent.yaml", "--run-dir", "x"), 2, "absent.yaml"),
-        (("serve", "absent/export"), 1, "absent/export: no such folder; a base path with version folders"),
+        (("serve", "absent/export", "--poll-seconds", "0"), 1, "absent/export: [Errno 2] No such file or directory"),
         (("predict", "absent.csv", "--output", "out.csv"), 1, "absent.csv: no such file"),
         (("train", "--run-dir", "absent", "--arm", "c2al"), 1, "absent/config.json is not there"),
         (("train", "--run-dir", "absent"), 2, "arm"),

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -192,9 +194,8 @@ def batcher_of() -> Callable[[Server], Batcher]:
     """`batcher_of(server)`: the batcher of the embedded server's only version, in which requests wait."""
 
     def find(server: Server) -> Batcher:
-        (versions,) = server.models._models.values()
-        (number,) = versions.available()
-        return versions.by_number[number]._servable._batcher
+        ((name, (number,)),) = server.models.available().items()
+        return server.models._versions[name][number]._servable._batcher
 
     return find
 
@@ -277,3 +278,71 @@ def door(server) -> Iterator[Door]:
         finally:
             door.shutdown()
             thread.join()
+
+
+class _Answering(grpc.GenericRpcHandler):
+    """Answers every method with what a function makes of its name, the request's bytes and the context."""
+
+    def __init__(self, answer: Callable[[str, bytes, grpc.ServicerContext], Any]):
+        self.answer = answer
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        method = details.method.rpartition("/")[2]
+        return grpc.unary_unary_rpc_method_handler(
+            lambda request, context: self.answer(method, request, context),
+            response_serializer=lambda message: message.SerializeToString(),
+        )
+
+
+@contextlib.contextmanager
+def _answering(answer: Callable[[str, bytes, grpc.ServicerContext], Any]) -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(8), [_Answering(answer)], options=[("grpc.max_receive_message_length", -1)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.fixture(scope="session")
+def answering() -> Callable[..., contextlib.AbstractContextManager[str]]:
+    """`with answering(answer) as target`: a gRPC server whose every method is `answer(method, request, context)`."""
+    return _answering
+
+
+class Scores(tf.Module):
+    """Classify and Regress on the feature `x` of an example."""
+
+    def value(self, inputs):
+        return tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([], tf.float32)})["x"]
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+    def classify(self, inputs):
+        value = self.value(inputs)
+        return {"classes": tf.tile([["no", "yés"]], [tf.size(inputs), 1]), "scores": tf.stack([-value, value], axis=1)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+    def regress(self, inputs):
+        return {"outputs": 2 * self.value(inputs)}
+
+
+@pytest.fixture(scope="session")
+def scores_server(serving_process, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server of `Scores`: Classify is its default signature."""
+    folder, module = tmp_path_factory.mktemp("scores"), Scores()
+    signatures = {"serving_default": module.classify, "regress": module.regress}
+    tf.saved_model.save(module, str(folder / "1"), signatures=signatures)
+    with serving_process(folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def score_examples() -> list[bytes]:
+    """Examples for `Scores`, with `x` from 0 to 4."""
+
+    def example(x: float) -> bytes:
+        feature = {"x": tf.train.Feature(float_list=tf.train.FloatList(value=[x]))}
+        return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+    return [example(x) for x in range(5)]

@@ -24,6 +24,7 @@ def test_a_label_moves_on_and_back(target, export) -> None:
         with PredictClient(target, label=label, cast=False) as client:
             return client.predict(export.columns)["logits"]
 
+    reload_config(target, both(export))  # a label means what is loaded
     for stable, canary in ((1, 2), (2, 2), (1, 2)):
         reload_config(target, both(export, stable=stable, canary=canary))
         np.testing.assert_allclose(logits("canary"), export.logits, rtol=1e-6)
@@ -41,3 +42,11 @@ def test_what_the_server_refuses(target, export) -> None:
 def test_nobody_there() -> None:
     with pytest.raises(PredictError, match="127.0.0.1:1: UNAVAILABLE"):
         reload_config("127.0.0.1:1", to_proto([]))
+
+
+def test_metadata_goes_with_the_request(answering) -> None:
+    def refuse(_method, _request, context):
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, dict(context.invocation_metadata())["authorization"])
+
+    with answering(refuse) as target, pytest.raises(PredictError, match="PERMISSION_DENIED: Bearer abc"):
+        reload_config(target, to_proto([]), metadata={"authorization": "Bearer abc"})

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from c2al_serving.async_client import AsyncPredictClient, PredictError
-from c2al_serving.protocol import messages
-from c2al_serving.protocol.tensors import fill_proto
+
+from c2al_tf.protocol import messages
+from c2al_tf.protocol.tensors import fill_proto
 
 
 def with_client(server, call, **keywords):
@@ -45,6 +46,17 @@ def test_metadata_status_and_version(server, export):
     signatures, status, *versions = with_client(server, ask)
     assert signatures == ["serialized_examples", "serving_default"]
     assert (status, versions) == ([(2, "AVAILABLE")], [2, 2])
+
+
+@pytest.mark.parametrize("max_rows", [2, 5])
+def test_classify_and_regress(scores_server, score_examples, max_rows):
+    async def ask(client):
+        return *await client.classify(score_examples), await client.regress(score_examples, "regress")
+
+    labels, scores, values = with_client(scores_server, ask, max_rows=max_rows)
+    assert labels.tolist() == [["no", "yés"]] * 5
+    np.testing.assert_array_equal(scores, [[-x, x] for x in range(5)])
+    np.testing.assert_array_equal(values, [0, 2, 4, 6, 8])
 
 
 def test_no_rows(server, export):

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from c2al_serving.client import PredictClient, PredictError
 
+from c2al_tf.protocol import messages
+
 
 @pytest.fixture
 def client(server):
@@ -20,7 +22,9 @@ import sys, warnings
 warnings.simplefilter("error")
 import c2al_serving.{module}
 loaded = {{name.partition(".")[0] for name in sys.modules}}
-assert not loaded & {{"tensorflow", "tensorflow_serving", "keras", "pandas", "pyarrow", "c2al_tf"}}, loaded
+assert not loaded & {{"tensorflow", "tensorflow_serving", "keras", "pandas", "pyarrow"}}, loaded
+ours = {{name for name in sys.modules if name.startswith("c2al_tf.")}}
+assert all(name.startswith("c2al_tf.protocol") for name in ours), ours
 num_modules = len(sys.modules)
 with open("/proc/self/status") as status:
     peak = next(line.split()[1] for line in status if line.startswith("VmHWM"))
@@ -70,13 +74,43 @@ def test_requests_stay_under_four_megabytes(server, export):
     columns = {name: np.resize(column, (rows, *column.shape[1:])) for name, column in export.columns.items()}
     columns["city"] = np.array(["x" * (100 * row) for row in range(rows)], object)  # 4.5 MB, the last rows the longest
     with PredictClient(f"127.0.0.1:{server.grpc_port}") as client:
-        sizes = []
-        send = client._predict
-        client._predict = lambda request, timeout: sizes.append(request.ByteSize()) or send(request, timeout=timeout)
         assert client.predict(columns)["logits"].shape == (rows, 1)
-    assert len(sizes) == 2
-    assert max(sizes) < 4 << 20
-    assert max(sizes) > 4_150_000  # and no more requests than needed
+
+
+@pytest.mark.parametrize("max_rows", [2, 5])
+def test_classify_and_regress(scores_server, score_examples, max_rows):
+    with PredictClient(f"127.0.0.1:{scores_server.grpc_port}", max_rows=max_rows) as client:
+        labels, scores = client.classify(score_examples)
+        values = client.regress(score_examples, "regress")
+        with pytest.raises(PredictError, match="INVALID_ARGUMENT"):
+            client.regress(score_examples)  # the default signature is Classify's
+        with pytest.raises(ValueError, match="column 'examples'") as ours:
+            client.classify([1, 2])
+    assert type(ours.value) is ValueError
+    assert labels.tolist() == [["no", "yés"]] * 5
+    np.testing.assert_array_equal(scores, [[-x, x] for x in range(5)])
+    np.testing.assert_array_equal(values, [0, 2, 4, 6, 8])
+
+
+@pytest.mark.parametrize(("limit", "count"), [(None, 2), (1 << 20, 5), (8 << 20, 1)])
+def test_requests_are_as_large_as_they_may_be(answering, limit, count):
+    sizes = []
+
+    def answer(_method, request, _context):
+        sizes.append(len(request))
+        sent = messages.PredictRequest.FromString(request).inputs["x"]
+        response = messages.PredictResponse()
+        response.outputs["y"].CopyFrom(sent)
+        return response
+
+    keywords = {} if limit is None else {"max_request_bytes": limit}
+    texts = [b"x" * (100 * row) for row in range(300)]  # 4.5 MB, the last rows the longest
+    with answering(answer) as target, PredictClient(target, cast=False, **keywords) as client:
+        assert client.predict({"x": texts})["y"].tolist() == texts
+    limit = limit or 4 << 20
+    assert len(sizes) == count
+    assert max(sizes) < limit
+    assert count == 1 or max(sizes) > limit - 35_000  # another row has no room
 
 
 def test_a_row_beyond_four_megabytes_is_refused(client, export):

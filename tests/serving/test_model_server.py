@@ -1,8 +1,11 @@
 """The files of `serving/model_server`, which production copies: each is read, and does here what its guide says."""
 
+import json
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -40,7 +43,8 @@ def test_every_config_is_read() -> None:
         (model,) = read_model_configs(KIT / name)
         assert (model.name, str(model.base_path)) == ("default", "/models/default")
     parameters = read_batching_parameters(KIT / "batching.config")
-    assert (parameters.max_batch_size, parameters.num_batch_threads) == (1024, 4)
+    assert (parameters.max_batch_size, parameters.max_execution_batch_size) == (4096, 1024)
+    assert parameters.num_batch_threads == 4
     assert read_metrics_path(KIT / "monitoring.config") == PATH
 
 
@@ -61,7 +65,8 @@ def test_every_yaml_file_names_files_and_ports_that_are_there() -> None:
     kustomization = load("kustomization.yaml")
     (generator,) = kustomization["configMapGenerator"]
     assert all((KIT / name).is_file() for name in kustomization["resources"] + generator["files"])
-    objects = {entry["kind"]: entry for entry in yaml.safe_load_all((KIT / "kubernetes.yaml").read_text())}
+    everything = list(yaml.safe_load_all((KIT / "kubernetes.yaml").read_text()))
+    objects = {entry["kind"]: entry for entry in everything}
     pod = objects["Deployment"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     files = [word.partition("=")[2] for word in container["args"] if "_file=" in word]
@@ -70,11 +75,20 @@ def test_every_yaml_file_names_files_and_ports_that_are_there() -> None:
     assert config["configMap"]["name"] == generator["name"]
     assert models["persistentVolumeClaim"]["claimName"] == objects["PersistentVolumeClaim"]["metadata"]["name"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert {port["targetPort"]: port["port"] for port in objects["Service"]["spec"]["ports"]} == ports
-    for kind in ("Service", "PodDisruptionBudget"):
-        selector = objects[kind]["spec"]["selector"]
-        labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
-        assert selector.get("matchLabels", selector) == labels
+    exposed = {each["metadata"]["name"]: each["spec"] for each in everything if each["kind"] == "Service"}
+    assert {name: spec.get("clusterIP") for name, spec in exposed.items()} == {
+        "model-server": None,
+        "model-server-headless": "None",
+    }
+    policy = objects["NetworkPolicy"]["spec"]
+    clients, scrapers = ({port["port"] for port in rule["ports"]} for rule in policy["ingress"])
+    assert (clients, scrapers) == (set(ports.values()), {ports["rest"]})
+    budget = objects["PodDisruptionBudget"]["spec"]["selector"]
+    labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert budget["matchLabels"] == policy["podSelector"]["matchLabels"] == labels
+    for spec in exposed.values():
+        assert spec["selector"] == labels
+        assert {port["targetPort"]: port["port"] for port in spec["ports"]} == ports
     prometheus = load("prometheus.yaml")
     assert all((KIT / name).is_file() for name in prometheus["rule_files"])
     (job,) = prometheus["scrape_configs"]
@@ -82,8 +96,21 @@ def test_every_yaml_file_names_files_and_ports_that_are_there() -> None:
     assert job["static_configs"] == [{"targets": [f"model-server:{ports['rest']}"]}]
 
 
+def test_images_are_at_least_as_new_as_the_tensorflow_that_exports() -> None:
+    project = tomllib.loads((KIT.parents[1] / "pyproject.toml").read_text())["project"]
+    (needs,) = project["optional-dependencies"]["tensorflow"]
+    exporter = [int(number) for number in re.findall(r"\d+", needs.partition(">=")[2])[:2]]
+    images = re.findall(
+        r"(?:tensorflow/serving:|TF_SERVING_VERSION:-|runtimeVersion: \")(\d+)\.(\d+)\.\d+",
+        "".join(path.read_text() for path in sorted(KIT.glob("*.[ym]*"))),
+    )
+    assert len(images) >= 4
+    assert min([int(major), int(minor)] for major, minor in images) >= exporter
+
+
 def test_the_guide_names_files_that_are_there() -> None:
-    named = set(re.findall(r"[\w.-]+\.(?:config|sh|yaml)\b", (KIT / "README.md").read_text()))
+    files = r"[\w.-]+\.(?:config|sh|yaml)\b|Dockerfile(?:\.dockerignore)?"
+    named = set(re.findall(files, (KIT / "README.md").read_text()))
     made = {"ssl.config", "promoted.config", "stable-2.config"}
     assert named - made == {path.name for path in KIT.iterdir() if path.suffix != ".md"}
 
@@ -99,6 +126,27 @@ def test_the_health_check_of_the_compose_file(server) -> None:
     assert status(text) == 0
     assert status(text.replace("/default", "/absent")) != 0
     assert status(text.replace(f"/{server.rest_port}", "/1")) != 0
+
+
+def test_the_health_check_of_the_dockerfile(server) -> None:
+    text = (KIT / "Dockerfile").read_text().replace("\\\n", "")
+    python, *words = json.loads(re.search(r"^HEALTHCHECK .* CMD (.*)$", text, re.MULTILINE)[1])
+    assert python == "python"
+
+    def status(port: int) -> int:
+        command = [sys.executable, *(word.replace(":8500", f":{port}") for word in words)]
+        return subprocess.run(command, capture_output=True).returncode
+
+    assert status(server.grpc_port) == 0
+    assert status(1) != 0
+
+
+def test_the_dockerfile_copies_what_the_package_is_built_of() -> None:
+    lines = (KIT / "Dockerfile.dockerignore").read_text().splitlines()
+    kept = {line[1:] for line in lines if line.startswith("!")}
+    assert all((KIT.parents[1] / name).exists() for name in kept)
+    tools = tomllib.loads((KIT.parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert set(tools["package-dir"].values()) < kept
 
 
 def test_alerts_are_about_metrics_that_there_are(export, tmp_path) -> None:
@@ -143,7 +191,10 @@ def test_a_canary_from_publishing_to_promotion_and_back(export, models, tmp_path
     base_path = tmp_path / "default"
     shutil.copytree(export.base_path / "1", base_path / "1")
     logits = {1: export.logits - 3, 2: export.logits}
-    with Server(read_model_configs(models("stable.config")), poll_seconds=0.05) as server:
+    stable = read_model_configs(models("stable.config"))
+    with pytest.raises(ValueError, match="allow-version-labels-for-unavailable-models"):
+        Server(stable)  # nothing is loaded yet
+    with Server(stable, poll_seconds=0.05, allow_unavailable_labels=True) as server:
         target = f"127.0.0.1:{server.grpc_port}"
 
         def answers(label: str) -> int:
@@ -157,9 +208,9 @@ def test_a_canary_from_publishing_to_promotion_and_back(export, models, tmp_path
         with pytest.raises(PredictError, match="Unrecognized servable version label: canary"):
             answers("canary")
         assert answers("stable") == 1
-        for config, stable in (("canary.config", 1), ("promoted.config", 2), ("canary.config", 1)):
+        for config, version in (("canary.config", 1), ("promoted.config", 2), ("canary.config", 1)):
             reload_config(target, read_config(models(config)))
-            assert (answers("stable"), answers("canary")) == (stable, 2)
+            assert (answers("stable"), answers("canary")) == (version, 2)
         reload_config(target, read_config(models("stable-2.config")))
         assert answers("stable") == 2
         assert server.models.available() == {"default": [2]}
@@ -186,5 +237,5 @@ def test_certificates_that_the_script_makes(export, tmp_path) -> None:
             pytest.raises(PredictError, match="UNAVAILABLE"),
         ):
             client.status()
-        with pytest.raises(PredictError, match="INVALID_ARGUMENT.*no such folder"):
+        with pytest.raises(PredictError, match="INVALID_ARGUMENT.*Could not find base path"):
             reload_config(f"localhost:{server.grpc_port}", read_config(KIT / "model.config"), credentials=own)

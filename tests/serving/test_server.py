@@ -12,9 +12,10 @@ import grpc
 import numpy as np
 import pytest
 from c2al_serving.client import PredictClient, PredictError
-from c2al_serving.protocol import messages
-from c2al_serving.protocol.tensors import fill_proto
 from c2al_serving.server import Server
+
+from c2al_tf.protocol import messages
+from c2al_tf.protocol.tensors import fill_proto
 
 CODE = """
 import sys
@@ -50,12 +51,35 @@ def test_the_largest_number_is_served(export, tmp_path):
 
 
 def test_what_is_no_base_path(export, tmp_path):
-    with pytest.raises(ValueError, match=r"no such folder; a base path with version folders"):
-        Server(tmp_path / "absent")
-    with pytest.raises(ValueError, match="no version folder in it; folders named 1, 2"):
-        Server(tmp_path)
+    with pytest.raises(ValueError, match=r"Could not find base path .*absent"):
+        Server(tmp_path / "absent", poll_seconds=None)
+    with pytest.raises(ValueError, match="No versions of servable default found under base path"):
+        Server(tmp_path, poll_seconds=None)
     with pytest.raises(ValueError, match=f"It is a SavedModel itself: .* use {export.base_path}"):
-        Server(export.latest)
+        Server(export.latest, poll_seconds=None)
+
+
+def test_an_empty_base_path_is_waited_for_with_ports_closed(export, tmp_path, start_process):
+    base_path = tmp_path / "models"
+    with start_process([sys.executable, "-c", CODE, base_path], stderr=subprocess.PIPE) as process:
+        assert "Could not find base path" in process.stderr.readline()
+        shutil.copytree(export.latest, tmp_path / "copy")
+        base_path.mkdir()
+        assert "No versions of servable default found" in process.stderr.readline()
+        (tmp_path / "copy").rename(base_path / "7")
+        grpc_port, *_ = process.stdout.readline().split()
+        with PredictClient(f"127.0.0.1:{grpc_port}") as client:
+            assert client.status()[0].version == 7
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+
+def test_a_server_that_waits_for_a_model_can_be_stopped(tmp_path, start_process):
+    with start_process([sys.executable, "-c", CODE, tmp_path], stderr=subprocess.PIPE) as process:
+        assert "No versions of servable default found" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "stopped\n"
+        assert process.wait() == 0
 
 
 def test_an_incomplete_version_opens_no_port(export, tmp_path):
@@ -66,7 +90,7 @@ def test_an_incomplete_version_opens_no_port(export, tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         with pytest.raises(ValueError, match=r"incomplete SavedModel: it has no variables/variables\.index"):
-            Server(tmp_path, grpc_port=port, reuse_port=True)
+            Server(tmp_path, grpc_port=port, reuse_port=True, retries=0)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port)).close()
 
@@ -173,7 +197,7 @@ def test_too_many_requests_are_refused_and_the_others_answered(export, hold_mode
             first = pool.submit(ask)
             until(lambda: held.calls)
             for _ in range(3):
-                with pytest.raises(PredictError, match="RESOURCE_EXHAUSTED: 1 requests are under way"):
+                with pytest.raises(PredictError, match="RESOURCE_EXHAUSTED: 1 requests of .* are under way"):
                     ask()
             assert client.status()[0].state == "AVAILABLE"  # whatever is under way
             held.released.set()

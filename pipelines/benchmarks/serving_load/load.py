@@ -11,7 +11,8 @@ from typing import Any
 
 import grpc
 import numpy as np
-from c2al_serving.protocol import messages
+
+from c2al_tf.protocol import messages
 
 from .questions import Marker, Question
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from c2al_serving.protocol import messages
-from c2al_serving.protocol.tensors import fill_proto, from_proto
-from c2al_serving.servable.warmup import read_warmup_logs
+from c2al_serving.servable.loading import read_warmup_logs
 
+from c2al_tf.protocol import messages
+from c2al_tf.protocol.tensors import fill_proto, from_proto
 from c2al_tf.saved_model import SavedModel
 from c2al_tf.types import Array, Columns
 

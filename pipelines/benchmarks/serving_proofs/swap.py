@@ -18,7 +18,8 @@ from typing import Any
 import grpc
 import jsonargparse
 import numpy as np
-from c2al_serving.protocol import messages
+
+from c2al_tf.protocol import messages
 
 from ..serving_load.load import PREDICT
 from ..serving_load.questions import Question, read_outputs, read_questions

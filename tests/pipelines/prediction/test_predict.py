@@ -120,6 +120,8 @@ def test_rest_gives_the_same(served, rows, schema, expected) -> None:
         ("another name", (), r"rows.parquet: no column `ad_id`; present are \['ad', 'advertiser_id'"),
         ("another type", (), r"rows.parquet.*ad_id.*int64"),
         ("", ("--model", "other"), r"model 'other' at 127.0.0.1:\d+: NOT_FOUND: .*other"),
+        ("", ("--metadata", "token"), r"`--metadata` must be KEY=VALUE. Received: token"),
+        ("", ("--metadata", "Token=1=2"), r"`metadata` must have lower-case keys.*'Token' with '1=2'"),
         ("", ("--batch-size", "0"), r"`max_rows` must be at least 1. Received: max_rows=0"),
         ("", ("--server", "127.0.0.1:1"), r"model 'ads' at 127.0.0.1:1: UNAVAILABLE"),
         ("", ("--output", "out.txt"), r"`--output` must end in .parquet or .csv. Received: out.txt"),

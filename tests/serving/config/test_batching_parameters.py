@@ -16,7 +16,11 @@ def test_parameters_of_the_real_server(tmp_path) -> None:
         "max_batch_size { value: 512 } enable_large_batch_splitting { value: true } pad_variable_length_inputs: true\n"
         "max_execution_batch_size { value: 128 }"
     )
-    assert read_batching_parameters(path) == BatchingParameters(128)
+    assert read_batching_parameters(path) == BatchingParameters(
+        512, pad_variable_length_inputs=True, max_execution_batch_size=128
+    )
+    path.write_text("max_execution_batch_size { value: 128 }")
+    assert read_batching_parameters(path) == BatchingParameters()  # only where batches are split
 
 
 @pytest.mark.parametrize(
@@ -25,6 +29,10 @@ def test_parameters_of_the_real_server(tmp_path) -> None:
         ("max_batchsize { value: 3 }", 'batching.config: .*no field named "max_batchsize"'),
         ("max_batch_size { value: 0 }", "`max_batch_size` must be at least 1. Received: max_batch_size=0"),
         ("batch_timeout_micros { value: -1 }", "`batch_timeout_micros` must be at least 0"),
+        (
+            "enable_large_batch_splitting { value: true } max_execution_batch_size { value: 2000 }",
+            "`max_execution_batch_size` may be at most `max_batch_size`. Received: 2000, max_batch_size=1000",
+        ),
         ("allowed_batch_sizes: 8", r"must increase, and end in `max_batch_size`. Received: \[8\], max_batch_size=1000"),
     ],
 )

@@ -23,13 +23,18 @@ model_config_list {
     model_version_policy { specific { versions: 3 versions: 5 } }
     version_labels { key: "stable" value: 3 }
     version_labels { key: "canary" value: 5 }
-    logging_config { sampling_config { sampling_rate: 0.1 } }
   }
-  config { name: "feed" base_path: "/models/feed" }
-  config { name: "all" base_path: "/models/all" model_version_policy { all {} } }
-  config { name: "two" base_path: "/models/two" model_version_policy { latest { num_versions: 2 } } }
+  config { name: "feed" base_path: "/models/feed" model_type: TENSORFLOW }
+  config { name: "all" base_path: "/models/all" model_platform: "tensorflow" model_version_policy { all {} } }
+  config {
+    name: "two"
+    base_path: "/models/two"
+    model_platform: "tensorflow"
+    model_version_policy { latest { num_versions: 2 } }
+  }
 }
 """
+PLATFORM = 'model_platform: "tensorflow"'
 CONFIGS = [
     ModelConfig("ads", Path("/models/ads"), VersionPolicy(specific=(3, 5)), {"stable": 3, "canary": 5}),
     ModelConfig("feed", Path("/models/feed")),
@@ -43,7 +48,7 @@ def test_a_file_of_the_real_server(tmp_path) -> None:
     path = tmp_path / "models.config"
     path.write_text(FILE)
     assert read_model_configs(path) == CONFIGS
-    assert read_config(path).model_config_list.config[0].logging_config.sampling_config.sampling_rate == 0.1
+    assert from_proto(read_config(path)) == CONFIGS
 
 
 def test_what_is_sent_is_what_the_real_server_reads() -> None:
@@ -68,19 +73,28 @@ def test_policies(policy: VersionPolicy, chosen: set[int]) -> None:
     ("text", "message"),
     [
         ("model_config_list { config { nme: 'a' } }", 'models.config: 1:30 .* no field named "nme"'),
-        ("model_config_list { config { name: 'a' } }", "a `name` and a `base_path`. Received: name='a', base_path=''"),
+        ("model_config_list { config { base_path: '/a' } }", "Every model needs a `name`"),
+        (f"model_config_list {{ config {{ name: 'a' {PLATFORM} }} }}", "model a to have an absolute path; got"),
+        (f"model_config_list {{ config {{ name: 'a' base_path: 'b' {PLATFORM} }} }}", r"got base_path\(\)=b"),
+        ("model_config_list { config { name: 'a' base_path: '/a' } }", "neither model_type .* model name is a"),
+        (
+            f"model_config_list {{ config {{ name: 'a' base_path: '/a' {PLATFORM} logging_config {{}} }} }}",
+            "Model a has a `logging_config`: no request-logger-creator provided",
+        ),
         ("", "a `model_config_list` is wanted"),
         (
-            "model_config_list { config { name: 'a' base_path: '/a' } config { name: 'a' base_path: '/b' } }",
-            r"a name of its own. Received more than once: \['a'\]",
+            f"model_config_list {{ config {{ name: 'a' base_path: '/a' {PLATFORM} }} "
+            f"config {{ name: 'a' base_path: '/b' {PLATFORM} }} }}",
+            "Illegal to list model a multiple times in config list",
         ),
         (
-            "model_config_list { config { name: 'a' base_path: '/a' model_version_policy { specific {} } } }",
+            f"model_config_list {{ config {{ name: 'a' base_path: '/a' {PLATFORM} model_version_policy "
+            "{ specific {} } } }",
             "`specific` of model a must list `versions`",
         ),
         (
             "model_config_list { config { name: 'a' base_path: '/a' model_platform: 'onnx' } }",
-            "`model_platform` of model a must be 'tensorflow'. Received: 'onnx'",
+            "Model a requests unsupported platform onnx",
         ),
     ],
 )

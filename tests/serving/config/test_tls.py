@@ -9,9 +9,10 @@ import trustme
 from c2al_serving.async_client import AsyncPredictClient
 from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.config.tls import read_channel_credentials, read_server_credentials
-from c2al_serving.protocol.messages import SSLConfig
 from c2al_serving.server import Server
 from google.protobuf import text_format
+
+from c2al_tf.protocol.messages import SSLConfig
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,10 @@
 import base64
-import contextlib
 import http.client
 import json
-import socket
 
 import numpy as np
 import pytest
-from c2al_serving.interfaces import rest
-from c2al_serving.interfaces.json_memory import room_beside
-from c2al_serving.server import Server
+from c2al_serving.interfaces.json_memory import ARRAYS, EXAMPLES, check_body
 
 
 @pytest.fixture
@@ -79,6 +75,16 @@ def test_status_and_metadata(ask):
         ("other/metadata", 404, "Servable not found for request: Latest(other)"),
         ("default:predict", 400, "Malformed request: GET /v1/models/default:predict"),
         ("default/other", 400, "Malformed request"),
+        ("default/", 400, "Malformed request: GET /v1/models/default/"),
+        ("default?verbose=1", 404, "Could not find any versions of model default?verbose=1"),
+        (
+            "default/versions/9223372036854775808",
+            400,
+            "Failed to convert model 'default', version '9223372036854775808'",
+        ),
+        ("default/versions/" + "9" * 5000, 400, "Failed to convert model 'default', version '999"),
+        ("default/labels/none/metadata", 400, "Unrecognized servable version label: none"),
+        ("%ff", 404, "Could not find any versions of model \N{REPLACEMENT CHARACTER}"),
     ],
 )
 def test_get_refuses(ask, path, status, message):
@@ -88,6 +94,7 @@ def test_get_refuses(ask, path, status, message):
 
 
 GOOD = {"city": ["Oslo"], "user": [1], "price": [0.5], "tags": [["new"]]}
+ROW = {name: values[0] for name, values in GOOD.items()}
 
 
 @pytest.mark.parametrize(
@@ -103,17 +110,21 @@ GOOD = {"city": ["Oslo"], "user": [1], "price": [0.5], "tags": [["new"]]}
         ({"instances": {}}, "at least one row"),
         ({"instances": [1]}, "has 4 inputs, so each value needs its name"),
         ({"inputs": [1]}, "has 4 inputs, so each value needs its name"),
-        ({"instances": [{"city": "a"}, {"user": 1}]}, "row 1 must have the same inputs as row 0: city"),
-        ({"inputs": {"other": [1]}}, "does not have named input: other"),
-        ({"inputs": {"city": ["a"]}}, "Missing but required: {price, tags, user}"),
+        ({"instances": [ROW, {"user": 1}]}, "row 1 must have the keys city, price, tags, user. Received: {'user': 1}"),
+        ({"instances": [ROW | {"other": 1}]}, "row 0 must have the keys city, price, tags, user. Received: {"),
+        ({"instances": [ROW, 7]}, "row 1 must have the keys city, price, tags, user. Received: 7"),
+        ({"inputs": {"city": ["a"]}}, "Missing named input: price, tags, user in 'inputs' object."),
         ({"inputs": GOOD | {"user": [1.0]}}, "user: JSON Value: 1.0 is not of expected type: int64"),
         ({"inputs": GOOD | {"user": [True]}}, "user: JSON Value: True is not of expected type: int64"),
         ({"inputs": GOOD | {"user": [2**63]}}, "user: a value is out of the range of int64"),
         ({"inputs": GOOD | {"price": ["1"]}}, "price: JSON Value: '1' is not of expected type: float32"),
-        ({"inputs": GOOD | {"price": [None]}}, "price: JSON Value: None is not of expected type: float32"),
+        ({"inputs": GOOD | {"price": [None]}}, "null is not of expected type: float32. For what is not there send NaN"),
+        ({"inputs": GOOD | {"city": [None]}}, 'null is not of expected type: string. For what is not there send ""'),
+        ({"inputs": GOOD | {"user": [None]}}, "user: JSON Value: null is not of expected type: int64"),
         ({"inputs": GOOD | {"price": [1e39]}}, "price: a value is out of the range of float32"),
         ({"inputs": GOOD | {"price": [10**400]}}, "price: a value is out of the range of float32"),
         ({"inputs": GOOD | {"city": [1]}}, "city: JSON Value: 1 is not of expected type: string"),
+        ({"inputs": GOOD | {"city": [{"b64": 1}]}}, "city: JSON Value: {'b64': 1} is not of expected type: string"),
         ({"inputs": GOOD | {"city": [{"b64": "?"}]}}, "city: Unable to base64 decode"),
         ({"inputs": GOOD | {"city": [{"b64": "é"}]}}, "city: Unable to base64 decode"),
         ({"inputs": GOOD | {"tags": [["a"], ["b", "c"]]}}, "tags: lists at depth 1 must have one length"),
@@ -121,12 +132,33 @@ GOOD = {"city": ["Oslo"], "user": [1], "price": [0.5], "tags": [["new"]]}
         ({"inputs": GOOD | {"tags": ["a"]}}, "'tags' must have shape (?, ?)"),
         ({"inputs": GOOD, "signature_name": "other"}, 'Serving signature name: "other" not found'),
         ({"inputs": GOOD, "signature_name": 1}, "'signature_name' key must be a string"),
+        ({"inputs": GOOD, "signature_name": None}, "'signature_name' key must be a string value. Received: null"),
     ],
 )
 def test_predict_refuses(ask, body, message):
     status, answer = ask("default:predict", body)
-    assert status == 400
-    assert message in answer["error"]
+    assert (status, message in answer["error"]) == (400, True), answer
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": GOOD},
+        {"inputs": GOOD, "signature_name": ""},
+        {"inputs": GOOD | {"other": [None]}, "unknown": {}},  # as in the real server
+        {"inputs": GOOD | {"city": [{"b64": "T3Nsbw"}]}},  # without padding
+        {"inputs": GOOD | {"price": [1]}},  # JavaScript's 1.0
+    ],
+)
+def test_predict_takes(ask, body):
+    status, answer = ask("default:predict", body)
+    price = body["inputs"]["price"][0]
+    assert (status, answer["outputs"]["logits"]) == (200, [[3.375 - price]])
+
+
+def test_paths_match_in_either_case_but_methods_are_in_lower_case(ask):
+    assert ask("default/METADATA") == ask("default")  # both as in the real server
+    assert ask("default:PREDICT", {}) == (400, {"error": "Malformed request: POST /v1/models/default:PREDICT"})
 
 
 def test_nesting_has_an_end(ask):
@@ -146,98 +178,6 @@ def test_special_floats_and_shortest_decimals(ask):
     assert logits[1:] == [float("inf"), float(str(np.float32(3) - np.float32(2.8)))]
 
 
-def test_too_many_requests_are_refused_and_the_others_answered(export, until):
-    data = json.dumps({"inputs": as_json(export.columns)}).encode()
-    predict = "/v1/models/default:predict"
-    with Server(export.base_path, rest_port=0, max_requests=1) as server:
-        slow, other = (http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=300) for _ in range(2))
-        with contextlib.closing(slow), contextlib.closing(other):
-            slow.putrequest("POST", predict)
-            slow.putheader("Content-Length", str(len(data)))
-            slow.endheaders(data[:1])
-            until(lambda: not server._rest.room._value)  # it is under way, not whole yet
-            other.request("POST", predict, data)
-            answer = other.getresponse()
-            status, content = answer.status, json.loads(answer.read())
-            assert (status, content) == (429, {"error": "1 requests are under way, which is the bound."})
-            other.request("GET", "/v1/models/default")  # the refused body was read: the connection is still good
-            answer = other.getresponse()
-            assert (answer.status, b"AVAILABLE" in answer.read()) == (200, True)
-            slow.send(data[1:])
-            assert slow.getresponse().status == 200
-            other.request("POST", predict, data)  # there is room again
-            status = other.getresponse().status
-            assert status == 200
-
-
-def test_connections_beyond_the_bound_are_closed_and_the_others_answered(export, monkeypatch, until):
-    monkeypatch.setattr(rest, "_SPARE_CONNECTIONS", 1)
-
-    def status(connection):
-        connection.request("GET", "/v1/models/default")
-        with connection.getresponse() as answer:
-            answer.read()
-            return answer.status
-
-    with Server(export.base_path, rest_port=0, max_requests=1) as server, contextlib.ExitStack() as stack:
-        first, second, third, fourth = (
-            stack.enter_context(
-                contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=300))
-            )
-            for _ in range(4)
-        )
-        assert (status(first), status(second)) == (200, 200)
-        third.connect()
-        with http.client.HTTPResponse(third.sock) as answer:  # it is told before it asks
-            answer.begin()
-            assert (answer.status, answer.headers["Connection"]) == (503, "close")
-        assert status(first) == 200
-        first.close()
-        until(lambda: len(server._rest._open) < 2)
-        assert status(fourth) == 200
-
-
-def test_a_connection_whose_get_has_a_body_is_closed(server):
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=300)) as connection:
-        connection.request("GET", "/v1/models/default", b"GET /v1/models/other HTTP/1.1\r\n\r\n")
-        with connection.getresponse() as answer:
-            assert (answer.status, answer.headers["Connection"]) == (200, "close")
-
-
-PREDICT = b"POST /v1/models/default:predict HTTP/1.1\r\n"
-
-
-@pytest.mark.parametrize(
-    ("request_bytes", "status", "message"),
-    [
-        (PREDICT + b"\r\n", 411, "Content-Length must be given"),
-        (PREDICT + b"Content-Length: -1\r\n\r\n", 411, "Content-Length must be given"),
-        (PREDICT + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 413, "Content-Length may be at most 33554432"),
-        (
-            PREDICT + b"Content-Length: 9\r\n\r\n{}",
-            400,
-            "The body must have 9 bytes, as Content-Length says. Received: 2",
-        ),
-        (PREDICT + b"X: x\r\n" * 150 + b"\r\n", 431, "Too many headers"),
-        (b"PUT /v1/models/default HTTP/1.1\r\n\r\n", 501, "Unsupported method ('PUT')"),
-        (b"GET /v1/models/x HTTP/0.9\r\n\r\n", 404, "Could not find any versions of model x"),
-        (b"GET /v1/models/x\r\n\r\n", 404, "Could not find any versions of model x"),
-        (b"GET /v1/models/default HTTP/2.0\r\n\r\n", 505, "Invalid HTTP version (2.0)"),
-        (b"GET /v1/models/default HTTP/x\r\n\r\n", 400, "Bad request version ('HTTP/x')"),
-        (b"\x16\x03\x01\n", 400, "Bad request syntax"),
-    ],
-)
-def test_what_is_no_request_is_told_so(server, request_bytes, status, message):
-    with socket.create_connection(("127.0.0.1", server.rest_port), timeout=300) as connection:
-        connection.sendall(request_bytes)
-        connection.shutdown(socket.SHUT_WR)
-        with http.client.HTTPResponse(connection) as response:
-            response.begin()
-            answer = json.loads(response.read())
-    assert (response.status, response.headers["Content-Type"]) == (status, "application/json")
-    assert message in answer["error"]
-
-
 @pytest.mark.parametrize("piece", ["[]", "{}", '""', '{"b64": ""}', "[[[[]]]]"])
 @pytest.mark.parametrize("place", ['{"inputs": {"price": [%s]}}', '{"instances": [%s]}'])
 def test_json_that_takes_much_memory_is_refused_before_it_is_parsed(ask, piece, place):
@@ -251,8 +191,7 @@ def test_json_that_takes_much_memory_is_refused_before_it_is_parsed(ask, piece, 
 
 def test_a_body_of_many_strings_has_room_for_so_many_only(ask):
     status, answer = ask("default:predict", json.dumps({"inputs": {"city": ["ab"] * 300_000}}).encode())
-    assert status == 400
-    assert "Input 'city' of 300000 values takes too much memory" in answer["error"]
+    assert (status, "A body of 1800022 bytes takes too much memory" in answer["error"]) == (400, True)
 
 
 def test_messages_show_the_beginning_of_a_long_value(ask):
@@ -263,7 +202,25 @@ def test_messages_show_the_beginning_of_a_long_value(ask):
     assert (status, len(answer["error"]) < 400) == (400, True)
 
 
-def test_bodies_of_ordinary_requests_have_room():
-    row = {f"column_{number:02}": f"{number:08x}" if number < 26 else number / 7 for number in range(39)}
-    room = room_beside(json.dumps({"instances": [row] * 4096}).encode())
-    assert room.left > 4096 * (26 * (176 + 2 * 8) + 13 * 28 + 39 * 8)
+NUMBERS = {f"column_{number:02}": number / 7 for number in range(39)}
+CODES = {f"column_{number:02}": f"{number:08x}" for number in range(26)}
+
+
+@pytest.mark.parametrize(
+    ("body", "later"),
+    [
+        ({"instances": [NUMBERS] * 4096}, ARRAYS),
+        ({"instances": [NUMBERS | CODES] * 4096}, ARRAYS),
+        ({"inputs": {"x": [0.1] * 100_000}}, ARRAYS),
+        ({"examples": [NUMBERS] * 4096}, EXAMPLES),
+    ],
+)
+def test_bodies_of_ordinary_requests_have_room(body, later):
+    check_body(json.dumps(body).encode(), later)
+
+
+def test_a_body_that_takes_too_much_is_refused():
+    body = json.dumps({"instances": [NUMBERS] * 100}).encode()
+    check_body(body, ARRAYS, 40 * len(body))
+    with pytest.raises(ValueError, match="takes too much memory"):
+        check_body(body, ARRAYS, 5 * len(body))

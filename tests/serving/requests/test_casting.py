@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
-from c2al_serving.requests.casting import TensorSpec, cast_columns
+from c2al_serving.requests.casting import cast_columns
+
+from c2al_tf.protocol.tensors import TensorSpec
 
 
 def cast(column, dtype):

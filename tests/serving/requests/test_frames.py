@@ -5,8 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from c2al_serving.client import PredictClient
-from c2al_serving.requests.casting import as_array
-from c2al_serving.requests.frames import named_columns
+from c2al_serving.requests.casting import as_array, named_columns
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,7 @@ def test_other_columns_are_refused_by_name(client, frame):
     [
         (
             np.zeros((2, 3)),
-            "must be a dict of arrays or lists, a pandas DataFrame or a pyarrow Table. Received: ndarray",
+            "must be a dict of lists, a DataFrame or a Table. Received: ndarray",
         ),
         (pd.DataFrame(np.zeros((2, 2))), r"must have a string of its own as its name. Received: \[0, 1\]"),
         (pd.DataFrame(np.zeros((2, 2)), columns=["a", "a"]), r"Received: \['a', 'a'\]"),

@@ -1,17 +1,17 @@
 """Requests that are merged: each gets its own answer, whatever the others are."""
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
 import pytest
-import tensorflow as tf
 from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.config.batching_parameters import BatchingParameters
+from c2al_serving.metrics import Metrics
 from c2al_serving.protocol.errors import RequestError
 from c2al_serving.servable.batching import Batcher, deadline
-from c2al_serving.servable.decoding import Inputs
 from c2al_serving.server import Server
 
 from c2al_tf.saved_model import SavedModel, SavedModelError
@@ -25,9 +25,10 @@ class Watched(SavedModel):
 
     sizes: list[int]
 
-    def call(self, inputs, names, signature):
+    def call(self, inputs, names, signature, seconds=None):
+        self.seconds = seconds
         self.sizes = [*getattr(self, "sizes", []), next(iter(inputs.values())).shape[0]]
-        return super().call(inputs, names, signature)
+        return super().call(inputs, names, signature, seconds)
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def batched(export):
         made = []
 
         def make(**parameters):
-            made.append(Batcher(model, BatchingParameters(**parameters)))
+            made.append(Batcher(model, BatchingParameters(**parameters), Metrics()))
             return made[-1], model
 
         yield make
@@ -53,14 +54,14 @@ def ask_all(batcher, requests):
     """All at once; a request's outputs, or its error."""
 
     async def ask():
-        calls = [batcher.run(Inputs.of(inputs), *rest) for inputs, *rest in requests]
+        calls = [batcher.run(inputs, *rest) for inputs, *rest in requests]
         return await asyncio.gather(*calls, return_exceptions=True)
 
     return asyncio.run(ask())
 
 
 def ask_one(batcher, inputs, *rest):
-    return asyncio.run(batcher.run(Inputs.of(inputs), *rest))
+    return asyncio.run(batcher.run(inputs, *rest))
 
 
 def test_requests_become_one_call(batched, export) -> None:
@@ -87,60 +88,95 @@ def test_batches_are_filled_up_to_allowed_sizes(batched, export) -> None:
     assert model.sizes == [16, 16, 64]
 
 
-def test_rows_that_fill_a_batch_take_little_memory(batched, export) -> None:
-    batcher, _ = batched(max_batch_size=64, allowed_batch_sizes=(64,))
-    wide = piece(export.columns, 0, 2) | {"tags": np.full((2, 2**14), "", object)}
-    with pytest.raises(RequestError, match="fill a batch up to one of `allowed_batch_sizes` may take 33554432 bytes"):
+def test_padding_takes_little_memory(batched, export) -> None:
+    batcher, _ = batched(max_batch_size=4096, allowed_batch_sizes=(4096,))
+    wide = piece(export.columns, 0, 2) | {"tags": np.full((2, 2**10), "", object)}
+    with pytest.raises(RequestError, match="Padding of input 'tags' may take 16777216 bytes in a batch"):
         ask_one(batcher, wide, "serving_default", ["logits"])
 
 
-def test_what_cannot_be_merged_is_answered_by_itself(batched, export) -> None:
-    """Lists of another length, another signature, more rows than a batch, none."""
+def test_what_cannot_be_merged_is_called_by_itself(batched, export) -> None:
+    """Another signature; no rows."""
     batcher, model = batched(max_batch_size=40, batch_timeout_micros=10_000)
-    longer = {**export.columns, "tags": np.concatenate([export.columns["tags"], np.full((64, 2), "", object)], axis=1)}
     examples = {"examples": np.array(export.examples, object)}
     requests = [
         (piece(export.columns, 0, 8), "serving_default"),
-        (piece(longer, 0, 8), "serving_default"),
         (piece(examples, 0, 8), "serialized_examples"),
-        (export.columns, "serving_default"),
-        (piece(export.columns, 0, 0), "serving_default"),
+        (piece(examples, 0, 0), "serialized_examples"),
     ]
     answers = ask_all(batcher, requests)
-    for answer, rows in zip(answers, (8, 8, 8, 64, 0), strict=True):
+    for answer, rows in zip(answers, (8, 8, 0), strict=True):
         np.testing.assert_allclose(answer["logits"], export.logits[:rows], rtol=1e-6)
-    assert sorted(model.sizes) == [0, 8, 8, 8, 64]
+    assert sorted(model.sizes) == [8, 8]
 
 
-def test_what_is_declared_for_a_number_of_rows_is_called_with_that_many(tmp_path) -> None:
-    module = tf.Module()
-    module.double = tf.function(lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec([2], tf.float32, "x")])
-    tf.saved_model.save(module, tmp_path, signatures={"pairs": module.double})
-    with Watched(tmp_path) as model:
-        batcher = Batcher(model, BatchingParameters())
-        pairs = [np.float32([number, -number]) for number in range(3)]
-        answers = ask_all(batcher, [({"x": pair}, "pairs") for pair in pairs])
-        batcher.close()
-    assert [answer["y"].tolist() for answer in answers] == [(2 * pair).tolist() for pair in pairs]
-    assert model.sizes == [2, 2, 2]
+def longer(columns):
+    return columns | {"tags": np.concatenate([columns["tags"], np.full((len(columns["tags"]), 2), "", object)], axis=1)}
 
 
-def test_a_bad_request_spoils_no_other(batched, export) -> None:
+def test_rows_of_several_lengths_fail_their_batch(batched, export) -> None:
+    batcher, _ = batched(max_batch_size=16, batch_timeout_micros=LONG)
+    short, long = piece(export.columns, 0, 8), longer(piece(export.columns, 0, 8))
+    answers = ask_all(batcher, [(short, "serving_default"), (long, "serving_default")])
+    assert [answer.code for answer in answers] == [9, 9]  # FAILED_PRECONDITION
+    assert all("'tags' from different tasks have different shapes and padding is turned off" in str(a) for a in answers)
+
+
+def test_rows_of_several_lengths_are_padded_with_their_first_value(batched, export) -> None:
+    batcher, model = batched(max_batch_size=16, batch_timeout_micros=LONG, pad_variable_length_inputs=True)
+    short, long = piece(export.columns, 0, 8), longer(piece(export.columns, 8, 16))
+    first, second = ask_all(batcher, [(short, "serving_default"), (long, "serving_default")])
+    assert model.sizes == [16]
+    np.testing.assert_allclose(second["logits"], export.logits[8:16], rtol=1e-6)
+    filler = np.full((8, 2), short["tags"].flat[0], object)
+    filled = short | {"tags": np.concatenate([short["tags"], filler], axis=1)}
+    np.testing.assert_allclose(first["logits"], model.run(filled)["logits"], rtol=1e-6)
+
+
+def test_more_rows_than_a_batch_may_have_are_refused(batched, export) -> None:
+    for split in ({}, {"max_execution_batch_size": 10}):
+        batcher, _ = batched(max_batch_size=40, **split)
+        with pytest.raises(RequestError, match="Task size 64 is larger than maximum input batch size 40") as no:
+            ask_one(batcher, export.columns, "serving_default")
+        assert no.value.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+
+
+def test_large_requests_are_split_where_the_file_says_so(batched, export) -> None:
+    batcher, model = batched(max_batch_size=64, max_execution_batch_size=24, num_batch_threads=1)
+    outputs = ask_one(batcher, export.columns, "serving_default", ["logits"])
+    np.testing.assert_allclose(outputs["logits"], export.logits, rtol=1e-6)
+    assert model.sizes == [24, 24, 16]
+
+
+def test_a_bad_request_fails_its_batch(batched, export) -> None:
     batcher, model = batched(max_batch_size=24, batch_timeout_micros=LONG)
     good = [({"examples": np.array(export.examples[i : i + 8], object)}, "serialized_examples") for i in (0, 8)]
     bad = ({"examples": np.array([b"no example"] * 8, object)}, "serialized_examples")
-    first, error, second = ask_all(batcher, [good[0], bad, good[1]])
-    assert isinstance(error, SavedModelError)
-    assert "Could not parse example" in str(error)
-    np.testing.assert_allclose(np.concatenate([first["logits"], second["logits"]]), export.logits[:16], rtol=1e-6)
-    assert model.sizes == [24, 8, 16, 8, 8]  # halves, as one bad request among many must not cost a call for each
+    answers = ask_all(batcher, [good[0], bad, good[1]])
+    for error in answers:
+        assert isinstance(error, SavedModelError)
+        assert "Could not parse example" in str(error)
+    assert model.sizes == [24]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"price": np.zeros(7, np.float32)}, "input tensors must have equal 0th-dimension size"),
+        ({"price": np.float32(1).reshape(())}, r"Input 'price' must have shape \(\?\). Received: \(\)"),
+    ],
+)
+def test_rows_that_are_none(batched, export, change, message) -> None:
+    batcher, _ = batched(max_batch_size=40)
+    with pytest.raises(ValueError, match=message):
+        ask_one(batcher, piece(export.columns, 0, 8) | change, "serving_default")
 
 
 def test_wrong_inputs_are_refused_before_they_wait(batched, export) -> None:
     batcher, _ = batched(batch_timeout_micros=LONG)
     with pytest.raises(SavedModelError, match="Missing but required: {city}"):
         ask_one(batcher, {name: v for name, v in export.columns.items() if name != "city"}, "serving_default")
-    with pytest.raises(SavedModelError, match="Output 'score' not found"):
+    with pytest.raises(SavedModelError, match="output tensor alias not found in signature: score"):
         ask_one(batcher, export.columns, "serving_default", ["score"])
 
 
@@ -148,57 +184,38 @@ def test_a_full_queue(batched, export) -> None:
     batcher, _ = batched(max_batch_size=10, max_enqueued_batches=1, batch_timeout_micros=LONG)
 
     async def ask():
-        first = asyncio.create_task(batcher.run(Inputs.of(piece(export.columns, 0, 6)), "serving_default"))
+        first = asyncio.create_task(batcher.run(piece(export.columns, 0, 6), "serving_default"))
         await asyncio.sleep(0)
         with pytest.raises(RequestError, match="queue to which this task was submitted is full") as no:
-            await batcher.run(Inputs.of(piece(export.columns, 0, 6)), "serving_default")
+            await batcher.run(piece(export.columns, 0, 6), "serving_default")
         assert no.value.code == grpc.StatusCode.UNAVAILABLE.value[0]
-        second = await batcher.run(Inputs.of(piece(export.columns, 6, 10)), "serving_default")  # fills the batch
+        second = await batcher.run(piece(export.columns, 6, 10), "serving_default")  # fills the batch
         return await first, second
 
     answers = asyncio.run(ask())
     np.testing.assert_allclose(np.concatenate([a["logits"] for a in answers]), export.logits[:10], rtol=1e-6)
 
 
-def test_what_would_be_too_late_is_refused_at_once(batched, export) -> None:
-    batcher, model = batched(max_batch_size=1, max_enqueued_batches=1000, num_batch_threads=1)
-    rows = Inputs.of({name: np.repeat(values, 30, axis=0) for name, values in export.columns.items()})
+def test_a_batch_whose_deadlines_have_all_passed_is_not_run(batched, export) -> None:
+    batcher, model = batched(max_batch_size=16, batch_timeout_micros=LONG)
+    late, later = piece(export.columns, 0, 8), piece(export.columns, 8, 16)
 
-    async def ask(seconds):
-        deadline.set(asyncio.get_running_loop().time() + seconds)
-        return await batcher.run(rows, "serving_default")
+    async def ask(inputs, seconds):
+        deadline.set(time.monotonic() + seconds)
+        return await batcher.run(inputs, "serving_default")
 
-    async def ask_all():
-        for _ in range(5):
-            await ask(3600)  # it learns how long one takes
-        return await asyncio.gather(
-            *(ask(3600) for _ in range(40)), *(ask(1e-4) for _ in range(5)), return_exceptions=True
-        )
+    async def ask_both(*seconds):
+        calls = [ask(inputs, left) for inputs, left in zip((late, later), seconds, strict=True)]
+        return await asyncio.gather(*calls, return_exceptions=True)
 
-    answers = asyncio.run(ask_all())
-    assert len(model.sizes) == 45
-    for answer in answers[:40]:
-        np.testing.assert_allclose(answer["logits"], np.repeat(export.logits, 30, axis=0), rtol=1e-6)
-    for refusal in answers[40:]:
+    for refusal in asyncio.run(ask_both(-1, -2)):
         assert isinstance(refusal, RequestError)
         assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
-        assert "beyond the deadline" in str(refusal)
-
-
-def test_many_short_calls_wait_for_a_long_one(batched, export) -> None:
-    batcher, _ = batched(max_batch_size=2, max_enqueued_batches=2000, num_batch_threads=1)
-    long = Inputs.of({name: np.repeat(values, 300, axis=0) for name, values in export.columns.items()})
-    short = Inputs.of(piece(export.columns, 5, 6))
-
-    async def ask():
-        for _ in range(5):
-            await batcher.run(short, "serving_default")  # it learns that this takes no time
-        calls = [batcher.run(inputs, "serving_default") for inputs in (long, *[short] * 3000)]
-        return await asyncio.wait_for(asyncio.gather(*calls), 300)
-
-    answers = asyncio.run(ask())
-    assert len(answers[0]["logits"]) == 64 * 300
-    np.testing.assert_allclose([a["logits"][0] for a in answers[1:]], [export.logits[5]] * 3000, rtol=1e-6)
+        assert "Run() timeout exceeded while waiting in batching queue" in str(refusal)
+    assert not hasattr(model, "sizes")
+    for answer, rows in zip(asyncio.run(ask_both(-1, 3600)), (slice(0, 8), slice(8, 16)), strict=True):
+        np.testing.assert_allclose(answer["logits"], export.logits[rows], rtol=1e-6)
+    assert 3500 < model.seconds <= 3600  # the latest deadline bounds the call
 
 
 def test_a_request_that_is_given_up_is_not_begun(batched, export) -> None:
@@ -206,10 +223,8 @@ def test_a_request_that_is_given_up_is_not_begun(batched, export) -> None:
 
     async def ask():
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(batcher.run(Inputs.of(piece(export.columns, 0, 12)), "serving_default"), 0.01)
-        return await asyncio.gather(
-            *(batcher.run(Inputs.of(piece(export.columns, i, i + 8)), "serving_default") for i in (0, 8))
-        )
+            await asyncio.wait_for(batcher.run(piece(export.columns, 0, 12), "serving_default"), 0.01)
+        return await asyncio.gather(*(batcher.run(piece(export.columns, i, i + 8), "serving_default") for i in (0, 8)))
 
     answers = asyncio.run(ask())
     assert model.sizes == [16]

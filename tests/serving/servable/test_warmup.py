@@ -3,8 +3,7 @@ import shutil
 import pytest
 import tensorflow as tf
 from c2al_serving.protocol.errors import UNIMPLEMENTED, RequestError
-from c2al_serving.servable.loading import load_servable
-from c2al_serving.servable.warmup import WARMUP_FILE, read_warmup_logs
+from c2al_serving.servable.loading import WARMUP_FILE, load_servable, read_warmup_logs
 from tensorflow_serving.apis import prediction_log_pb2
 
 from c2al_tf.saved_model import SavedModel

@@ -3,8 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 from c2al_pipelines.benchmarks.serving_load.questions import Marker, read_questions
-from c2al_serving.protocol import messages
-from c2al_serving.protocol.tensors import fill_proto
+
+from c2al_tf.protocol import messages
+from c2al_tf.protocol.tensors import fill_proto
 
 
 def response(outputs):

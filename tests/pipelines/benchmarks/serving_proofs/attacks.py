@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from c2al_serving.protocol import messages
+from c2al_tf.protocol import messages
 
 _MODELS, _PREDICTION = messages.MODEL_SERVICE, messages.PREDICTION_SERVICE
 PREDICT = f"/{_PREDICTION}/Predict"
@@ -30,7 +30,7 @@ class Attack:
         name: What it is.
         method: The path of a gRPC method; REST: `POST` and a path.
         data: The message, or the body.
-        compressed: Whether gRPC compresses it on the way.
+        compressed: Whether gRPC, or gzip over REST, compresses it on the way.
         rows: Rows that it sends, none of which is expanded: what the model computes for them is its own.
     """
 
@@ -204,6 +204,9 @@ def _compressed() -> Iterator[Attack]:
     """Zeros that compress to a thousandth."""
     for size in (1 << 20, 30 << 20, 100 << 20):
         yield Attack(f"{size} zeros compressed", PREDICT, _spec() + field(20, bytes(size)), compressed=True)
+    for size in (1 << 20, 4 << 20, 10 << 20, 21 << 20, 22 << 20, 30 << 20, 100 << 20):
+        for what, body in {"spaces": b" " * size, "lists": b"[%s]" % b",".join([b"[]"] * (size // 3))}.items():
+            yield Attack(f"{size} bytes of {what} over REST", _ASK.format("predict"), body, compressed=True)
 
 
 _PIECES = {

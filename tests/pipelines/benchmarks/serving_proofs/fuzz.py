@@ -19,10 +19,11 @@ import grpc
 from c2al_pipelines.benchmarks.serving_load.load import PREDICT
 from c2al_pipelines.benchmarks.serving_load.questions import Marker, Question
 from c2al_pipelines.benchmarks.serving_load.server_process import ServerProcess
-from c2al_serving.protocol import messages
 from c2al_serving.requests.model_client import EXAMPLES_INPUT
 from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, Phase, given, seed, settings, strategies as st
+
+from c2al_tf.protocol import messages
 
 from . import mutations, rest_calls
 from .attacks import HEALTH, Attack, Inputs, attacks
@@ -157,9 +158,9 @@ class Fuzz:
             self._find(f"gRPC {name}: {code}: {details[:80]}", request)
         return code
 
-    def _post(self, method: str, body: bytes) -> str:
+    def _post(self, method: str, body: bytes, is_compressed: bool = False) -> str:
         """Sends a body to the path of a method `POST /...`."""
-        return self._send(method, rest_calls.post(method.removeprefix("POST "), body))
+        return self._send(method, rest_calls.post(method.removeprefix("POST "), body, is_compressed))
 
     def _send(self, _: str, request: bytes) -> str:
         """Sends bytes that may not be an HTTP request; returns the status."""

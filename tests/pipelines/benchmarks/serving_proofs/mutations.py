@@ -106,7 +106,9 @@ def http_requests(draw: _Draw, paths: Sequence[str], bodies: Sequence[Any]) -> b
     content: bytes = draw(_bodies(bodies))
     true_length = [b"Content-Length: %d" % len(content)]
     if draw(st.booleans()):
-        return b"\r\n".join([f"POST {paths[0]} HTTP/1.1".encode(), *true_length, b"Connection: close", b"", content])
+        return b"\r\n".join(
+            [f"POST {paths[0]} HTTP/1.1".encode(), b"Host: x", *true_length, b"Connection: close", b"", content]
+        )
     if not draw(st.integers(0, 9)):
         return draw(st.binary(min_size=1, max_size=200))
     method = draw(st.sampled_from(["POST"] * 8 + ["GET"] * 3 + ["PUT", "HEAD", "DELETE", "OPTIONS", "get", "", "\x00"]))

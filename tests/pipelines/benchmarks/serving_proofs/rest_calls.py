@@ -1,8 +1,11 @@
 """HTTP at the level of bytes: a question over REST, and the answer to bytes that may not be a request."""
 
 import base64
+import contextlib
+import gzip
 import http.client
 import json
+import select
 import socket
 from typing import Any
 
@@ -19,11 +22,12 @@ PATHS = [
     "/monitoring/prometheus/metrics",
 ]
 HALF_SENT = [
-    b"POST /v1/models/default:predict HTTP/1.1\r\nContent-Length: 1000\r\n\r\n{",
+    b"POST /v1/models/default:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{",
     b"GET /v1/mod",
     b"POST /v1/models/default:predict HTTP/1.1\r\nX:",
 ]
 """Requests that are never finished."""
+_PATIENCE = 1.0
 
 
 def to_json(question: Question, *, rows: bool) -> dict[str, Any]:
@@ -52,10 +56,12 @@ def ask(port: int, question: Question, seconds: float) -> str:
     return question.problem({name: np.float32(values) for name, values in content["outputs"].items()})
 
 
-def post(path: str, body: bytes) -> bytes:
-    """A request for inference, after which the connection ends."""
-    head = f"POST {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    return head.encode() + body
+def post(path: str, body: bytes, is_compressed: bool = False) -> bytes:
+    """A request for inference, after which the connection ends; compressed by gzip."""
+    sent = gzip.compress(body) if is_compressed else body
+    lines = ["Host: localhost", f"Content-Length: {len(sent)}", "Connection: close"]
+    lines += ["Content-Encoding: gzip"] if is_compressed else []
+    return "\r\n".join([f"POST {path} HTTP/1.1", *lines, "\r\n"]).encode() + sent
 
 
 def connect(port: int, seconds: float) -> socket.socket:
@@ -66,16 +72,20 @@ def connect(port: int, seconds: float) -> socket.socket:
 def exchange(port: int, request: bytes, seconds: float) -> tuple[str, str]:
     """Sends bytes and no more, and reads the first answer.
 
+    A server cannot know that no more will come: what it has not answered in a second it is told so, and may then close
+    the connection without an answer.
+
     Returns:
         Its status (`none`: the connection was closed without one), and what is wrong with it; nothing if it is proper.
     """
     with connect(port, seconds) as connection:
+        is_whole = True
         try:
-            try:
+            with contextlib.suppress(OSError):  # refused before it was sent to its end: the answer says why
                 connection.sendall(request)
-                connection.shutdown(socket.SHUT_WR)
-            except OSError:  # refused before it was sent to its end: the answer says why
-                pass
+                is_whole = bool(select.select([connection], [], [], _PATIENCE)[0])
+                if not is_whole:
+                    connection.shutdown(socket.SHUT_WR)
             response = http.client.HTTPResponse(connection, method=request.split(b" ", 1)[0].decode("latin-1"))
             response.begin()
             content = response.read()
@@ -83,7 +93,10 @@ def exchange(port: int, request: bytes, seconds: float) -> tuple[str, str]:
             return "none", f"no answer in {seconds:g} s"
         except http.client.RemoteDisconnected:
             line = request.split(b"\n", 1)[0].decode("latin-1")
-            return "none", "closed without an answer" if line.split() else ""  # an empty line is no request
+            # An empty line is no request, either.
+            return "none", "closed without an answer" if is_whole and line.split() else ""
+        except http.client.UnknownProtocol:  # `HTTP/2.0` is answered in kind
+            return "none", "" if b" HTTP/2.0\r\n" in request else "an unknown protocol"
         except (OSError, http.client.HTTPException) as error:
             return "none", f"no proper answer: {type(error).__name__}"
     return str(response.status), _problem(response, content)
@@ -93,7 +106,8 @@ def _problem(response: http.client.HTTPResponse, content: bytes) -> str:
     status = response.status
     if status >= 500 and status not in (501, 503, 505):
         return f"{status}: {content[:80]!r}"
-    if status >= 400 and response._method != "HEAD":  # type: ignore[attr-defined]
+    is_http = response.headers.get_content_type() == "text/plain" and status in (400, 404, 413, 417)
+    if status >= 400 and response._method != "HEAD" and not is_http:  # type: ignore[attr-defined]
         try:
             if isinstance(json.loads(content)["error"], str):
                 return ""

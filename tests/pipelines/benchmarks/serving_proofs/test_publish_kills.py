@@ -20,8 +20,8 @@ import pytest
 from c2al_pipelines.benchmarks.serving_load.load import PREDICT
 from c2al_pipelines.benchmarks.serving_load.questions import Question, read_outputs, read_questions
 from c2al_pipelines.benchmarks.serving_load.server_process import ServerProcess, serve
-from c2al_serving.protocol import messages
 
+from c2al_tf.protocol import messages
 from c2al_tf.saved_model import SavedModel
 
 _PUBLISHER = Path(__file__).with_name("publisher.py")

@@ -1,8 +1,12 @@
 """Our messages against the official ones, in one process: each has its own descriptor pool."""
 
+from types import SimpleNamespace
+
 import pytest
 from c2al_serving.interfaces import grpc_services
-from c2al_serving.protocol import messages
+from c2al_serving.interfaces.room import Room
+from c2al_serving.lifecycle.models import Models
+from c2al_serving.metrics import Metrics
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from tensorflow.core.example import example_pb2
 from tensorflow.core.framework import tensor_pb2
@@ -20,6 +24,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2,
     regression_pb2,
 )
+
+from c2al_tf.protocol import messages
 
 PAIRS = [
     (messages.TensorProto, tensor_pb2.TensorProto),
@@ -144,7 +150,13 @@ def test_fields_unknown_here_are_passed_on():
 )
 def test_services_have_the_methods_that_answer_as_theirs_are_declared(name, official):
     service = messages.POOL.FindServiceByName(name)
-    assert set(service.methods_by_name) == set(grpc_services._METHODS[name])
+    answered = {
+        handler.service_name(): handler for handler in grpc_services.handlers(Models([]), Room(1, Metrics()), True)
+    }
+    assert set(answered) == {messages.PREDICTION_SERVICE, messages.MODEL_SERVICE}
+    for method in service.methods_by_name:
+        details = SimpleNamespace(method=f"/{name}/{method}")
+        assert answered[name].service(details) is not None
     theirs = official.DESCRIPTOR.services_by_name[service.name].methods_by_name
     for method in service.methods:
         other = theirs[method.name]

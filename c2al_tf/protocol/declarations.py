@@ -1,4 +1,7 @@
-"""TensorFlow Serving's API, field for field as in its .proto files: messages, services, enumerations."""
+"""TensorFlow Serving's API, field for field as in its .proto files: messages, services, enumerations.
+
+A message has the fields that are used here. protobuf keeps the others when it passes a message on.
+"""
 
 TENSORFLOW = {
     "TensorShapeProto.Dim": ("int64 size = 1", "string name = 2"),
@@ -18,7 +21,6 @@ TENSORFLOW = {
         "repeated uint32 uint32_val = 16",
         "repeated uint64 uint64_val = 17",
     ),
-    "NamedTensorProto": ("string name = 1", "TensorProto tensor = 2"),
     "TensorInfo": ("oneof encoding string name = 1", "DataType dtype = 2", "TensorShapeProto tensor_shape = 3"),
     "SignatureDef": (
         "map<string, TensorInfo> inputs = 1",
@@ -36,6 +38,10 @@ TENSORFLOW = {
     ),
     "Features": ("map<string, Feature> feature = 1",),
     "Example": ("Features features = 1",),
+    # Of a SavedModel; the object graph is only asked whether it is there.
+    "MetaGraphDef": ("map<string, SignatureDef> signature_def = 5", "bytes object_graph_def = 7"),
+    "ConfigProto": ("int32 intra_op_parallelism_threads = 2", "int32 inter_op_parallelism_threads = 5"),
+    "RunOptions": ("int64 timeout_in_ms = 2",),
 }
 
 SERVING = {
@@ -50,9 +56,6 @@ SERVING = {
         "map<string, tensorflow.TensorProto> inputs = 2",
         "repeated string output_filter = 3",
     ),
-    # Two readings of PredictRequest's bytes: a map is a list of entries on the wire, and any message in it bytes.
-    "PredictEnvelope": ("ModelSpec model_spec = 1", "repeated bytes inputs = 2", "repeated string output_filter = 3"),
-    "NamedTensor": ("string key = 1", "tensorflow.TensorProto value = 2"),
     "PredictResponse": ("ModelSpec model_spec = 2", "map<string, tensorflow.TensorProto> outputs = 1"),
     "ExampleList": ("repeated bytes examples = 1",),
     "ExampleListWithContext": ("repeated bytes examples = 1", "bytes context = 2"),
@@ -135,27 +138,13 @@ SERVING = {
     "Metric": ("string name = 1", "oneof value_increase int64 int64_value_increase = 2"),
     "ReloadConfigRequest": ("ModelServerConfig config = 1", "repeated string metric_names = 2"),
     "ReloadConfigResponse": ("StatusProto status = 1", "repeated Metric metric = 2"),
-    "LogMetadata": (
-        "ModelSpec model_spec = 1",
-        "SamplingConfig sampling_config = 2",
-        "repeated string saved_model_tags = 3",
-    ),
     "ClassifyLog": ("ClassificationRequest request = 1", "ClassificationResponse response = 2"),
     "RegressLog": ("RegressionRequest request = 1", "RegressionResponse response = 2"),
     "PredictLog": ("PredictRequest request = 1", "PredictResponse response = 2"),
-    "PredictStreamedLog": ("repeated PredictRequest request = 1", "repeated PredictResponse response = 2"),
+    "PredictStreamedLog": (),
     "MultiInferenceLog": ("MultiInferenceRequest request = 1", "MultiInferenceResponse response = 2"),
-    "SessionRunRequest": (
-        "ModelSpec model_spec = 1",
-        "repeated tensorflow.NamedTensorProto feed = 2",
-        "repeated string fetch = 3",
-        "repeated string target = 4",
-        "bool tensor_name_is_alias = 6",
-    ),
-    "SessionRunResponse": ("ModelSpec model_spec = 3", "repeated tensorflow.NamedTensorProto tensor = 1"),
-    "SessionRunLog": ("SessionRunRequest request = 1", "SessionRunResponse response = 2"),
+    "SessionRunLog": (),
     "PredictionLog": (
-        "LogMetadata log_metadata = 1",
         "oneof log_type ClassifyLog classify_log = 2",
         "oneof log_type RegressLog regress_log = 3",
         "oneof log_type PredictLog predict_log = 6",

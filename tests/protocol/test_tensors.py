@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from c2al_serving.protocol.messages import TensorProto
-from c2al_serving.protocol.tensors import encode_strings, fill_proto, from_proto
+
+from c2al_tf.protocol.messages import TensorProto
+from c2al_tf.protocol.tensors import encode_strings, fill_proto, from_proto
 
 DTYPES = [
     "float16",
@@ -89,8 +90,8 @@ def test_integers_too_large_for_their_dtype_are_read_as_tensorflow_does(dtype, f
         ({"tensor_content": b"12345"}, r"must hold 3 values. Received: 1\.25"),
         ({"tensor_shape": {"dim": [{"size": -1}]}}, "known shape"),
         ({"tensor_shape": {"dim": [{"size": 2**40}, {"size": 2**40}]}}, "at most"),
-        ({"tensor_shape": {"dim": [{"size": 2**24}]}}, "at most 262144 values that are not sent"),
-        ({"tensor_shape": {"dim": [{"size": 2**40}, {"size": 0}]}}, "at most 262144 values that are not sent"),
+        ({"tensor_shape": {"dim": [{"size": 2**24}]}}, "at most 131072 values that are not sent"),
+        ({"tensor_shape": {"dim": [{"size": 2**40}, {"size": 0}]}}, "at most 131072 values that are not sent"),
     ],
 )
 def test_broken_tensors_are_refused(change, message):

@@ -1,12 +1,8 @@
 """The protobuf messages of TensorFlow Serving's API that are spoken here, made of the `declarations`.
 
 They are declared here because the official ones, `tensorflow_serving.apis`, import all of TensorFlow. They live in a
-descriptor pool of their own, so both can be used in one process. Fields left out are kept when a message is passed on,
-as protobuf does with every field that it does not know.
-
-Two things are declared otherwise. The `tf.Example`s of an `Input` are `bytes` here, which is the same on the wire: the
-model wants them serialized, so they need not be parsed and serialized again on the way. And `PredictEnvelope` and
-`NamedTensor` are ours: two readings of a PredictRequest's bytes.
+descriptor pool of their own, so both can be used in one process. The `tf.Example`s of an `Input` are `bytes` here, the
+same on the wire: the model wants them serialized.
 """
 
 import re
@@ -14,7 +10,7 @@ from typing import Any
 
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 
-from .declarations import CODES, DATA_TYPES, MODEL_TYPES, SERVICES, SERVING, STATES, TENSORFLOW
+from .declarations import CODES, DATA_TYPES, MODEL_TYPES, SERVICES as SERVICES, SERVING, STATES, TENSORFLOW
 
 _FIELD = re.compile(r"(?:oneof (?P<oneof>\w+) )?(?P<repeated>repeated )?(?P<type>map<string, .+>|\S+) (\w+) = (\d+)")
 _FieldType = descriptor_pb2.FieldDescriptorProto
@@ -71,8 +67,8 @@ def _file(package: str, messages: dict[str, tuple[str, ...]], *imports: str) -> 
     return file
 
 
-def _pool() -> descriptor_pool.DescriptorPool:
-    tensorflow = _file("tensorflow", TENSORFLOW)
+def _pool(tensorflow_messages: dict[str, tuple[str, ...]]) -> descriptor_pool.DescriptorPool:
+    tensorflow = _file("tensorflow", tensorflow_messages)
     _add_enum(tensorflow.enum_type, "DataType", DATA_TYPES)
     error = _file("tensorflow.error", {})
     _add_enum(error.enum_type, "Code", CODES)
@@ -90,40 +86,24 @@ def _pool() -> descriptor_pool.DescriptorPool:
     return pool
 
 
-POOL = _pool()
+def _class(pool: descriptor_pool.DescriptorPool, name: str) -> Any:
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
 
 
-def _message(name: str) -> Any:
-    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(name))
-
-
-TensorProto = _message("tensorflow.TensorProto")
-SignatureDef = _message("tensorflow.SignatureDef")
-ModelSpec = _message("tensorflow.serving.ModelSpec")
-PredictRequest = _message("tensorflow.serving.PredictRequest")
-PredictEnvelope = _message("tensorflow.serving.PredictEnvelope")
-NamedTensor = _message("tensorflow.serving.NamedTensor")
-PredictResponse = _message("tensorflow.serving.PredictResponse")
-Example = _message("tensorflow.Example")
-ClassificationRequest = _message("tensorflow.serving.ClassificationRequest")
-ClassificationResponse = _message("tensorflow.serving.ClassificationResponse")
-RegressionRequest = _message("tensorflow.serving.RegressionRequest")
-RegressionResponse = _message("tensorflow.serving.RegressionResponse")
-MultiInferenceRequest = _message("tensorflow.serving.MultiInferenceRequest")
-MultiInferenceResponse = _message("tensorflow.serving.MultiInferenceResponse")
-SignatureDefMap = _message("tensorflow.serving.SignatureDefMap")
-GetModelMetadataRequest = _message("tensorflow.serving.GetModelMetadataRequest")
-GetModelMetadataResponse = _message("tensorflow.serving.GetModelMetadataResponse")
-GetModelStatusRequest = _message("tensorflow.serving.GetModelStatusRequest")
-GetModelStatusResponse = _message("tensorflow.serving.GetModelStatusResponse")
-ModelVersionStatus = _message("tensorflow.serving.ModelVersionStatus")
-PredictionLog = _message("tensorflow.serving.PredictionLog")
-ModelServerConfig = _message("tensorflow.serving.ModelServerConfig")
-BatchingParameters = _message("tensorflow.serving.BatchingParameters")
-SSLConfig = _message("tensorflow.serving.SSLConfig")
-MonitoringConfig = _message("tensorflow.serving.MonitoringConfig")
-ReloadConfigRequest = _message("tensorflow.serving.ReloadConfigRequest")
-ReloadConfigResponse = _message("tensorflow.serving.ReloadConfigResponse")
+POOL = _pool(TENSORFLOW)
+_shape_as_bytes = tuple(field.replace("TensorShapeProto", "bytes") for field in TENSORFLOW["TensorProto"])
+WirePredictRequest = _class(_pool({**TENSORFLOW, "TensorProto": _shape_as_bytes}), "tensorflow.serving.PredictRequest")
+"""A PredictRequest as a server reads it: the shapes of its tensors stay bytes, most of which the server has seen."""
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
+
+
+def __getattr__(name: str) -> Any:
+    """The class of the message of that name."""
+    package = "tensorflow" if name in TENSORFLOW else "tensorflow.serving"
+    try:
+        message = _class(POOL, f"{package}.{name}")
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no message {name!r}") from None
+    return globals().setdefault(name, message)

@@ -12,11 +12,12 @@ from c2al_serving.client import PredictClient, PredictError
 from c2al_serving.config.batching_parameters import BatchingParameters
 from c2al_serving.config.model_config import ModelConfig
 from c2al_serving.config.monitoring import PATH
-from c2al_serving.lifecycle.metrics import Metrics
-from c2al_serving.protocol import messages
-from c2al_serving.protocol.tensors import fill_proto
+from c2al_serving.metrics import Metrics
 from c2al_serving.server import Server
 from prometheus_client.parser import text_string_to_metric_families
+
+from c2al_tf.protocol import messages
+from c2al_tf.protocol.tensors import fill_proto
 
 LATENCY = ":tensorflow:serving:request_latency"
 
@@ -37,14 +38,14 @@ def scrape(server) -> list:
 def samples(server) -> dict[tuple, float]:
     """Values by name and labels; the histogram's buckets left out."""
     return {
-        (sample.name, *sorted(sample.labels.values())): sample.value
+        (sample.name.removesuffix("_total"), *sorted(sample.labels.values())): sample.value
         for sample in scrape(server)
         if "le" not in sample.labels
     }
 
 
 def test_requests_are_counted_by_model_and_status(server, export) -> None:
-    assert not [key for key in samples(server) if key[0].startswith(":tensorflow:serving:")]
+    assert not [key for key in samples(server) if key[0].startswith(":tensorflow:serving:request")]
     target = f"127.0.0.1:{server.grpc_port}"
     with PredictClient(target, cast=False) as client:
         for _ in range(3):
@@ -65,7 +66,7 @@ def test_requests_are_counted_by_model_and_status(server, export) -> None:
         (name, "NOT_FOUND", "other"): 2,  # a client could make up any number of names
     }
     assert found[f"{LATENCY}_count", "GRPC", "Predict", "default"] == 3  # of those that succeeded
-    assert (f"{LATENCY}_count", "Predict", "REST", "default") not in found
+    assert (f"{LATENCY}_count", "predict", "REST", "default") not in found
     assert found[f"{LATENCY}_sum", "GRPC", "Predict", "default"] > 0
 
 
@@ -78,16 +79,63 @@ def test_latency_has_the_buckets_of_the_real_server(server, export) -> None:
     assert (len(bounds), bounds[-1]) == (34, "+Inf")
 
 
+def test_batches_versions_and_what_is_under_way(export, hold_model, until) -> None:
+    waits = BatchingParameters(max_batch_size=4, batch_timeout_micros=300_000_000)
+    with (
+        Server(export.base_path, batching=waits) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+        hold_model() as held,
+    ):
+        ask = channel.unary_unary(f"/{messages.PREDICTION_SERVICE}/Predict").future
+        first = ask(request(export.columns, rows=3), timeout=300)
+        until(lambda: value(server, ":c2al:serving:queued_rows") == 3)
+        assert value(server, ":c2al:serving:requests_in_flight", entrypoint="GRPC") == 1
+        second = ask(request(export.columns, rows=1), timeout=300)
+        until(lambda: held.calls == [4])
+        held.released.set()
+        first.result(), second.result()
+        until(lambda: value(server, ":c2al:serving:requests_in_flight", entrypoint="GRPC") == 0)
+        assert value(server, ":c2al:serving:queued_rows") == 0
+        batching = ":tensorflow:serving:batching_session"
+        assert value(server, f"{batching}:processed_batch_size_sum") == 4
+        assert value(server, f"{batching}:queuing_latency_count") == 2
+        labels = {"model_name": "default", "API": "Predict"}
+        assert value(server, ":c2al:serving:version_request_count", version="2", **labels) == 2
+        assert value(server, ":tensorflow:serving:runtime_latency_count", runtime="TF1", **labels) == 2
+
+
+def value(server: Server, name: str, **labels: str) -> float | None:
+    """One figure; None if there is none."""
+    for family in text_string_to_metric_families(server.models.metrics.text().decode()):
+        for sample in family.samples:
+            if (sample.name.removesuffix("_total"), sample.labels) == (name, labels):
+                return sample.value
+    return None
+
+
+def test_counters_have_the_real_servers_names_and_types() -> None:
+    metrics = Metrics()
+    with metrics.request("a_total", "Predict", "GRPC"):
+        pass
+    lines = metrics.text().decode().splitlines()
+    assert "# TYPE :tensorflow:serving:request_count counter" in lines
+    assert ':tensorflow:serving:request_count{model_name="a_total",status="OK"} 1.0' in lines
+    assert not [line for line in lines if "_created" in line]
+
+
 def test_versions_that_are_loaded_and_those_that_cannot_be(export, tmp_path) -> None:
     shutil.copytree(export.latest, tmp_path / "1")
-    with Server(tmp_path, rest_port=0, poll_seconds=None) as server:
+    with Server(tmp_path, rest_port=0, poll_seconds=None, retries=0) as server:
         (tmp_path / "2").mkdir()
         server.models.reload([ModelConfig("default", tmp_path)])
         found = samples(server)
     count, latency = (f":tensorflow:cc:saved_model:load_{what}" for what in ("attempt_count", "latency"))
     one, two = str(tmp_path / "1"), str(tmp_path / "2")
-    assert found.pop((latency, one)) > 0
-    assert found == {(count, one, "success"): 1, (count, two, "fail"): 1}
+    assert found[latency, one] > 0
+    assert {key: value for key, value in found.items() if key[0] == count} == {
+        (count, one, "success"): 1,
+        (count, two, "fail"): 1,
+    }
 
 
 def test_a_version_that_fails_in_any_way_is_counted(tmp_path) -> None:
@@ -100,7 +148,7 @@ def test_a_version_that_fails_in_any_way_is_counted(tmp_path) -> None:
 
 def test_latencies_are_in_microseconds(tmp_path, monkeypatch) -> None:
     clock = iter([10.0, 10.25, 20.0, 22.0])
-    monkeypatch.setattr("c2al_serving.lifecycle.metrics.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr("c2al_serving.metrics.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     metrics = Metrics()
     with metrics.request("ads", "Predict", "GRPC"):
         pass
@@ -113,7 +161,7 @@ def test_latencies_are_in_microseconds(tmp_path, monkeypatch) -> None:
 
 def test_a_request_past_its_deadline_is_not_begun(export, hold_model, batcher_of, until) -> None:
     """What waits behind a long call until its deadline is no answer, to nobody."""
-    one_by_one = BatchingParameters(max_batch_size=1, max_enqueued_batches=100, num_batch_threads=1)
+    one_by_one = BatchingParameters(max_batch_size=3, max_enqueued_batches=100, num_batch_threads=1)
     with (
         Server(export.base_path, batching=one_by_one) as server,
         grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
@@ -150,6 +198,6 @@ def counted(server: Server) -> Counter[str]:
     counts: Counter[str] = Counter()
     for family in text_string_to_metric_families(server.models.metrics.text().decode()):
         for sample in family.samples:
-            if sample.name == ":tensorflow:serving:request_count":
+            if sample.name == ":tensorflow:serving:request_count_total":  # the parser adds the suffix
                 counts[sample.labels["status"]] += sample.value
     return counts
