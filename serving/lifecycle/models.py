@@ -305,7 +305,7 @@ class Models:
             return model_spec.version.value if kind == "version" else None
         of_model = self._labels.get(model_spec.name, {})
         if model_spec.version_label not in of_model:
-            known = ", ".join(of_model) or "none"
+            known = ", ".join(sorted(of_model)) or "none"
             raise RequestError(f"Unrecognized servable version label: {model_spec.version_label}. Labels: {known}")
         return of_model[model_spec.version_label]
 
