@@ -28,7 +28,7 @@ conformance.yaml asks about a model of its own. Write it, serve it by both serve
   c2al serve --model-config-file /tmp/conformance/models.config --allow-version-labels-for-unavailable-models \\
       --grpc-port 8500 --rest-port 8501 &
   docker run --rm -d -p 8510:8500 -p 8511:8501 -v /tmp/conformance:/tmp/conformance \\
-      -v $PWD/serving/model_server/monitoring.config:/monitoring.config tensorflow/serving:latest \\
+      -v $PWD/serving/model_server/monitoring.config:/monitoring.config tensorflow/serving:2.21.0 \\
       --model_config_file=/tmp/conformance/models.config --allow_version_labels_for_unavailable_models \\
       --enable_grpc_healthcheck_service --monitoring_config_file=/monitoring.config
   python serving/model_server/conformance.py --ours localhost:8500,localhost:8501 --theirs localhost:8510,localhost:8511
@@ -76,7 +76,7 @@ def _ask_grpc(target: str, asked: Mapping[str, Any]) -> dict[str, Any]:
             return {"code": error.code().name, "text": error.details()}
     found = json_format.MessageToDict(response, preserving_proto_field_name=True, descriptor_pool=messages.POOL)
     if answer_kind is messages.PredictResponse:
-        found["outputs"] = {name: _output(response.outputs[name]) for name in sorted(response.outputs)}
+        found["outputs"] = {name: _output(tensor) for name, tensor in response.outputs.items()}
     return {"code": "OK", "response": found}
 
 
@@ -155,7 +155,7 @@ def differences(ours: Any, theirs: Any, place: str = "") -> Iterator[str]:
 
 def _read_answers(path: Path) -> dict[str, Any]:
     lines = map(json.loads, path.read_text().splitlines() if path.is_file() else [])
-    return {line["name"]: line["answer"] for line in lines}
+    return {line["name"]: line["ours"] for line in lines}
 
 
 def main() -> int:
@@ -171,8 +171,8 @@ def main() -> int:
     answers = [ask(values.ours, asked) for asked in corpus]
     if values.write is not None:
         pairs = zip(corpus, answers, strict=True)
-        lines = [{"name": asked["name"], "real": asked["real"], "answer": answer} for asked, answer in pairs]
-        values.write.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        lines = [{"name": asked["name"], "ours": answer, "real": asked["real"]} for asked, answer in pairs]
+        values.write.write_text("".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines))
     if values.theirs is None:
         return 0
     known, counts = _read_answers(Path(values.theirs)), {"DIFFERENT": 0, "note": 0}
