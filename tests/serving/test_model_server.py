@@ -109,10 +109,10 @@ def test_images_are_at_least_as_new_as_the_tensorflow_that_exports() -> None:
 
 
 def test_the_guide_names_files_that_are_there() -> None:
-    files = r"[\w.-]+\.(?:config|sh|yaml)\b|Dockerfile(?:\.dockerignore)?"
+    files = r"[\w.-]+\.(?:config|jsonl|py|sh|yaml)\b|Dockerfile(?:\.dockerignore)?"
     named = set(re.findall(files, (KIT / "README.md").read_text()))
     made = {"ssl.config", "promoted.config", "stable-2.config"}
-    assert named - made == {path.name for path in KIT.iterdir() if path.suffix != ".md"}
+    assert named - made == {path.name for path in KIT.iterdir() if path.is_file() and path.suffix != ".md"}
 
 
 def test_the_health_check_of_the_compose_file(server) -> None:
