@@ -15,9 +15,12 @@ from .. import metrics
 from ..lifecycle.models import Models
 from ..protocol.errors import HTTP_STATUS, INTERNAL, RequestError
 from ..protocol.memory import MAX_MEMORY
+from ..servable.batching import deadline
 from .rest import answer
 from .room import Room
 
+ANSWER_SECONDS = 30.0
+"""How long the model may take for a request, its wait included: the real server's default."""
 _MAX_BODY, _MAX_UNZIPPED = MAX_MEMORY // 2, MAX_MEMORY // 3  # zlib has twice what it unzips
 _MAX_MESSAGE = 2000
 _SECONDS, _LAST_SECONDS = 60.0, 1.0
@@ -93,6 +96,7 @@ class RestServer:
 
     async def _respond(self, request: web.Request) -> web.Response:
         url = request.rel_url
+        deadline.set(time.monotonic() + ANSWER_SECONDS)
         if url.raw_path == self._metrics_path:
             return web.Response(body=self._models.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
         with contextlib.ExitStack() as stack:

@@ -114,7 +114,7 @@ class Batcher:
         assert self._parameters is not None
         if not self._waiting or self._num_running == self._num_threads:
             return
-        if self._num_rows >= self._parameters.max_batch_size:
+        if self._num_rows >= (self._parameters.max_execution_batch_size or self._parameters.max_batch_size):
             self._dispatch(loop)
         elif self._next is None:
             if self._parameters.batch_timeout_micros:

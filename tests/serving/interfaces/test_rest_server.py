@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from c2al_serving.config.model_config import ModelConfig
 from c2al_serving.interfaces import rest, rest_server
+from c2al_serving.interfaces.rest_server import ANSWER_SECONDS
 from c2al_serving.server import Server
+
+from c2al_tf.saved_model import SavedModel, SavedModelError
 
 PREDICT = "/v1/models/default:predict"
 STATUS = "/v1/models/default"
@@ -360,3 +363,27 @@ def test_stop_writes_large_answers_to_their_end(export, until):
             content = json.loads(answer.read())
         assert left.result() == 0
     assert len(content["outputs"]["logits"]) == ROWS
+
+
+def test_the_model_has_thirty_seconds(export, monkeypatch):
+    seconds, call = [], SavedModel.call
+
+    def timed(model, inputs, names, signature, limit=None):
+        seconds.append(limit)
+        return call(model, inputs, names, signature, limit)
+
+    monkeypatch.setattr(SavedModel, "call", timed)
+    with Server(export.base_path, rest_port=0) as server, connected(server) as connection:
+        for _ in range(2):  # a connection's requests have thirty seconds each
+            assert_predicts(asked(connection, "POST", PREDICT, body_of(export)), export)
+    assert [0 < limit <= ANSWER_SECONDS for limit in seconds] == [True, True]
+
+
+def test_a_deadline_that_has_passed_is_504(export, monkeypatch):
+    def late(*_):
+        raise SavedModelError("Timed out waiting for notification", 4)
+
+    monkeypatch.setattr(SavedModel, "call", late)
+    with Server(export.base_path, rest_port=0) as server, connected(server) as connection:
+        status, content = asked(connection, "POST", PREDICT, body_of(export))
+    assert (status, json.loads(content)) == (504, {"error": "Timed out waiting for notification"})

@@ -148,6 +148,13 @@ def test_large_requests_are_split_where_the_file_says_so(batched, export) -> Non
     assert model.sizes == [24, 24, 16]
 
 
+def test_a_batch_that_is_full_goes_at_once_where_requests_are_split(batched, export) -> None:
+    batcher, model = batched(max_batch_size=64, max_execution_batch_size=16, batch_timeout_micros=LONG)
+    answers = ask_all(batcher, [(piece(export.columns, i, i + 8), "serving_default") for i in (0, 8)])
+    np.testing.assert_allclose(np.concatenate([a["logits"] for a in answers]), export.logits[:16], rtol=1e-6)
+    assert model.sizes == [16]
+
+
 def test_a_bad_request_fails_its_batch(batched, export) -> None:
     batcher, model = batched(max_batch_size=24, batch_timeout_micros=LONG)
     good = [({"examples": np.array(export.examples[i : i + 8], object)}, "serialized_examples") for i in (0, 8)]
