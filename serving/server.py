@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -217,17 +218,27 @@ def _stop_signals() -> Iterator[threading.Event]:
     """Catches SIGTERM and SIGINT: the event is set when one has come.
 
     The kernel may hand a signal to any thread, TensorFlow's and gRPC's too, and then nothing wakes a main thread that
-    waits: so they are blocked in all threads, and one waits for them.
+    waits. So a thread waits for the byte that Python's C handler writes, in whichever thread it runs.
     """
-    stop, stopping = {signal.SIGTERM, signal.SIGINT}, threading.Event()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop)
+    stop, stopping = (signal.SIGTERM, signal.SIGINT), threading.Event()
+    receive, send = socket.socketpair()
+    send.setblocking(False)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in stop}
+    descriptor = signal.set_wakeup_fd(send.fileno())
 
     def watch() -> None:
-        signal.sigwait(stop)
+        while (byte := receive.recv(1)) and byte[0] not in stop:
+            pass
         stopping.set()
 
-    threading.Thread(target=watch, name="signals", daemon=True).start()
+    watcher = threading.Thread(target=watch, name="signals", daemon=True)
+    watcher.start()
     try:
         yield stopping
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.set_wakeup_fd(descriptor)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        send.close()
+        watcher.join()
+        receive.close()
