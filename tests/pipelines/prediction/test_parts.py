@@ -152,7 +152,9 @@ def test_versions_are_not_mixed(target, base_path, versions, file, predicting, c
         process.kill()
     assert finished(output).items() > done.items()
 
-    with Server([ModelConfig("default", versions, VersionPolicy(None), {"canary": 2})]) as server:
+    with Server(
+        [ModelConfig("default", versions, VersionPolicy(None), {"canary": 2})], allow_unavailable_labels=True
+    ) as server:
         there = ("--server", f"127.0.0.1:{server.grpc_port}", "--label", "canary")
         refused = c2al("predict", *words, *there)
         assert refused.status == 1

@@ -182,7 +182,7 @@ def test_labels(publish, tmp_path) -> None:
     with Models([config(tmp_path, versions=both)], poll_seconds=None) as models:
         models.reload([config(tmp_path, versions=both, labels={"stable": 1, "canary": 2})])
         assert [answering(models, label=label) for label in ("stable", "canary")] == [1, 2]
-        with pytest.raises(RequestError, match="Unrecognized servable version label: beta. Labels: stable, canary"):
+        with pytest.raises(RequestError, match="Unrecognized servable version label: beta. Labels: canary, stable"):
             answering(models, label="beta")
         assert len(models.status(spec(label="stable")).model_version_status) == 2  # no label is looked at, as there
         with pytest.raises(RequestError, match="label to version 7 of model ads, which is not currently") as no:
