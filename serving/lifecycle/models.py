@@ -80,11 +80,11 @@ class Models:
         try:
             with self._updating:
                 self._labels = self._checked_labels(self._configs)
-                waiting = self._update_until_loaded(self._configs)
+                waiting = self._update_until_loaded()
                 while waiting:
                     if self._stopping.wait(waiting):
                         raise InterruptedError
-                    waiting = self._update_until_loaded(self._configs)
+                    waiting = self._update_until_loaded()
         except BaseException:
             self.close()
             raise
@@ -194,14 +194,14 @@ class Models:
     ) -> None:
         self.close()
 
-    def _update_until_loaded(self, configs: Mapping[str, ModelConfig]) -> float:
+    def _update_until_loaded(self) -> float:
         """Looks at all base paths; the seconds to wait before the next look, 0 if every model answers.
 
         Raises:
             ValueError: If the largest version that is wanted of a model cannot be loaded, or nobody would look again.
         """
         is_done = True
-        for config in configs.values():
+        for config in self._configs.values():
             self._update(config)
             latest = self._latest(config)
             if latest is None and self.poll_seconds is None:

@@ -142,7 +142,7 @@ class Batcher:
                 running: asyncio.Future[list[Arrays]] = loop.create_future()
                 try:
                     running.set_result(self._answers(batch))
-                except ValueError as error:
+                except Exception as error:  # as of a thread: whoever waits must hear of it
                     running.set_exception(error)
             else:
                 running = loop.run_in_executor(self._threads, self._answers, batch)

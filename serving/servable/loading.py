@@ -13,8 +13,6 @@ from c2al_tf.protocol.messages import PredictionLog
 from c2al_tf.protocol.tensors import from_proto
 from c2al_tf.saved_model import DEFAULT_SIGNATURE
 
-from ..config.batching_parameters import BatchingParameters
-from ..metrics import Metrics
 from ..protocol.errors import UNIMPLEMENTED, RequestError
 from .inference import READERS
 from .servable import Servable
@@ -26,14 +24,7 @@ MAX_REQUESTS = 1000
 _log = logging.getLogger(__name__)
 
 
-def load_servable(
-    name: str,
-    version: int,
-    directory: Path,
-    batching: BatchingParameters | None = None,
-    num_threads: int = 1,
-    metrics: Metrics | None = None,
-) -> Servable:
+def load_servable(name: str, version: int, directory: Path, **options: Any) -> Servable:
     """Loads a version folder and replays its `assets.extra/tf_serving_warmup_requests`; the arguments are `Servable`'s.
 
     Raises:
@@ -41,7 +32,7 @@ def load_servable(
             of its requests.
     """
     started = time.monotonic()
-    servable = Servable(name, version, directory, batching, num_threads, metrics)
+    servable = Servable(name, version, directory, **options)
     try:
         num_requests = 0
         for log in read_warmup_logs(directory):

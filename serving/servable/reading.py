@@ -68,7 +68,10 @@ class Reader:
         return request, inputs
 
     def _remember(self, data: bytes, request: Any, inputs: Arrays) -> None:
-        places = _find(data, inputs)
+        try:
+            places = _find(data, inputs)
+        except (DecodeError, UnicodeDecodeError):  # fields of another kind than theirs, which protobuf passes over
+            return
         ends = [0, *itertools.chain.from_iterable(place[:2] for place in places), len(data)]
         constant = [(slice(a, b), data[a:b]) for a, b in zip(ends[::2], ends[1::2], strict=True)]
         if len(places) < len(inputs) or sum(len(part) for _, part in constant) > _MAX_CONSTANT:

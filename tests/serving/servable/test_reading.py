@@ -1,5 +1,6 @@
 """Inputs are read as TensorFlow reads them, within the memory that a request may take."""
 
+import contextlib
 import re
 
 import numpy as np
@@ -187,3 +188,20 @@ def test_what_is_sent_in_an_odd_form_is_read_each_time(odd):
         changed = bytes([*data[:place], data[place] ^ 1, *data[place + 1 :]])
         if place > 20:
             assert repr(read_by(reader, changed)) == repr(read_by(Reader(), changed))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"\x12\x07\x08\xff\x01\x12\x02\x08\x01",  # a name that is a number
+        b"\x12\x05\x0a\x01x\x10\x01",  # a tensor that is a number
+        b"\x0b\x0c",  # a group
+    ],
+)
+def test_fields_of_another_kind_are_passed_over_as_protobuf_does(odd):
+    data = request(a=numbers([1, 2])) + odd
+    WirePredictRequest.FromString(data)  # protobuf takes it
+    reader = Reader()
+    for _ in range(2):
+        with contextlib.suppress(RequestError):  # an input without a tensor is refused, with a status of its own
+            assert read(a=np.array([1, 2]))["a"].tolist() == reader.read(data)[1]["a"].tolist()
