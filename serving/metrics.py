@@ -1,15 +1,19 @@
 """What a server counts, for Prometheus, under the names of tensorflow_model_server where it has them."""
 
 import asyncio
+import bisect
 import contextlib
 import functools
 import re
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import grpc
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import HistogramMetricFamily
 
 from .protocol.errors import GRPC_STATUS, INTERNAL
 
@@ -25,6 +29,45 @@ _SUFFIX = re.compile(rb"^((?:# \w+ )?[\w:]+)_total\b", re.MULTILINE)
 _CREATED = re.compile(rb"^(?:# \w+ )?[\w:]+_created\b.*\n", re.MULTILINE)
 
 
+class Histogram:
+    """Values by labels, for Prometheus. Its own histogram takes as long as several requests' other counts together.
+
+    Args:
+        name: Its name.
+        help: What the values are.
+        limits: The largest value of each bucket but the last.
+        labels: Names of the labels.
+        registry: What collects it.
+    """
+
+    def __init__(
+        self, name: str, help: str, limits: Sequence[float], labels: Sequence[str], registry: CollectorRegistry
+    ) -> None:
+        self._family, self._limits = (name, help, labels), limits
+        self._counts: dict[tuple[str, ...], list[int]] = {} if labels else {(): [0] * (len(limits) + 1)}
+        self._sums: dict[tuple[str, ...], float] = {} if labels else {(): 0.0}
+        self._lock = threading.Lock()
+        registry.register(self)
+
+    def observe(self, value: float, *labels: str) -> None:
+        """Counts a value."""
+        with self._lock:
+            if labels not in self._counts:
+                self._counts[labels], self._sums[labels] = [0] * (len(self._limits) + 1), 0.0
+            self._counts[labels][bisect.bisect_left(self._limits, value)] += 1
+            self._sums[labels] += value
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        """What `CollectorRegistry` asks for."""
+        name, help, labels = self._family
+        family = HistogramMetricFamily(name, help, labels=labels)
+        limits = [*map(str, self._limits), "+Inf"]
+        with self._lock:
+            for key, counts in self._counts.items():
+                family.add_metric(key, list(zip(limits, accumulate(counts), strict=True)), self._sums[key])
+        return [family]
+
+
 class Metrics:
     """Requests by model, version and status, their times, batches, and the versions that were loaded.
 
@@ -35,53 +78,39 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        serving = ":tensorflow:serving:"
-        by_api = ("model_name", "API", "entrypoint")
-        self._requests = Counter(f"{serving}request_count", "Requests.", ("model_name", "status"), registry=registry)
-        self._latency = Histogram(
+        serving, loading = ":tensorflow:serving:", ":tensorflow:cc:saved_model:"
+        counter, gauge = functools.partial(Counter, registry=registry), functools.partial(Gauge, registry=registry)
+        histogram = functools.partial(Histogram, registry=registry)
+        self._requests = counter(f"{serving}request_count", "Requests.", ("model_name", "status"))
+        self._latency = histogram(
             f"{serving}request_latency",
             "Microseconds from a request's message to its answer, of the requests that succeeded.",
-            by_api,
-            buckets=_MICROSECONDS,
-            registry=registry,
+            _MICROSECONDS,
+            ("model_name", "API", "entrypoint"),
         )
-        self._runtime = Histogram(
+        self._runtime = histogram(
             f"{serving}runtime_latency",
             "Microseconds that the model took for a request, its wait in a queue included.",
+            _MICROSECONDS,
             ("model_name", "API", "runtime"),
-            buckets=_MICROSECONDS,
-            registry=registry,
         )
-        self._queuing = Histogram(
-            f"{serving}batching_session:queuing_latency",
-            "Microseconds that a request waited to be merged.",
-            buckets=_QUEUING,
-            registry=registry,
+        batching = f"{serving}batching_session:"
+        self._queuing = histogram(
+            f"{batching}queuing_latency", "Microseconds that a request waited to be merged.", _QUEUING, ()
         )
-        self._batches = Histogram(
-            f"{serving}batching_session:processed_batch_size",
-            "Rows of a batch, padding included.",
-            buckets=_ROWS,
-            registry=registry,
+        self._batches = histogram(f"{batching}processed_batch_size", "Rows of a batch, padding included.", _ROWS, ())
+        self._loads = counter(f"{loading}load_attempt_count", "Versions loaded or not.", ("model_path", "status"))
+        self._load_latency = counter(
+            f"{loading}load_latency", "Microseconds to load and warm a version.", ("model_path",)
         )
-        loading = ":tensorflow:cc:saved_model:"
-        self._loads = Counter(
-            f"{loading}load_attempt_count", "Versions loaded or not.", ("model_path", "status"), registry=registry
-        )
-        self._load_latency = Counter(
-            f"{loading}load_latency", "Microseconds to load and warm a version.", ("model_path",), registry=registry
-        )
-        self._versions = Counter(
-            ":c2al:serving:version_request_count",
+        own = ":c2al:serving:"
+        self._versions = counter(
+            f"{own}version_request_count",
             "Inferences that succeeded, by the version that answered.",
             ("model_name", "version", "API"),
-            registry=registry,
         )
-        self.in_flight = Gauge(
-            ":c2al:serving:requests_in_flight", "Inferences under way.", ("entrypoint",), registry=registry
-        )
-        self.queued_rows = Gauge(":c2al:serving:queued_rows", "Rows that wait to be merged.", registry=registry)
-
+        self.in_flight = gauge(f"{own}requests_in_flight", "Inferences under way.", ("entrypoint",))
+        self.queued_rows = gauge(f"{own}queued_rows", "Rows that wait to be merged.")
         self._of = functools.lru_cache(4096)(lambda metric, *labels: metric.labels(*labels))
 
     @contextlib.contextmanager
@@ -93,25 +122,22 @@ class Metrics:
             api: The method, such as `Predict`.
             entrypoint: `GRPC` or `REST`.
         """
-        start = time.perf_counter()
+        start, status = time.perf_counter(), "OK"
         try:
             yield
         except ValueError as error:
-            status = GRPC_STATUS.get(getattr(error, "code", INTERNAL), grpc.StatusCode.UNKNOWN)
-            self._of(self._requests, model, status.name).inc()
+            status = GRPC_STATUS.get(getattr(error, "code", INTERNAL), grpc.StatusCode.UNKNOWN).name
             raise
         except asyncio.CancelledError:  # its deadline has passed, or its client has gone
-            self._of(self._requests, model, "CANCELLED").inc()
+            status = "CANCELLED"
             raise
-        self._of(self._requests, model, "OK").inc()
-        self._of(self._latency, model, api, entrypoint).observe(_microseconds_since(start))
+        finally:
+            self._of(self._requests, model, status).inc()
+        self._latency.observe(_microseconds_since(start), model, api, entrypoint)
 
-    @contextlib.contextmanager
-    def inference(self, model: str, version: int, api: str) -> Iterator[None]:
-        """Counts what is done meanwhile as the model's part of a request, unless it fails."""
-        start = time.perf_counter()
-        yield
-        self._of(self._runtime, model, api, "TF1").observe(_microseconds_since(start))
+    def inference(self, model: str, version: int, api: str, start: float) -> None:
+        """Counts the model's part of a request, which began at a time of `time.perf_counter`."""
+        self._runtime.observe(_microseconds_since(start), model, api, "TF1")
         self._of(self._versions, model, version, api).inc()
 
     def batch(self, size: int, waits: Sequence[float]) -> None:

@@ -112,7 +112,7 @@ class Server:
         self.models = Models(configs, poll_seconds, load, **lifecycle).start()
         # By default gRPC shares its port, and a second server would get half of the requests instead of an error.
         options = [*_OPTIONS, ("grpc.so_reuseport", int(reuse_port)), *channel_arguments.items()]
-        self._room = Room(max_requests, self.models.metrics)
+        self._room = Room(max_requests, self.models.metrics, "GRPC")
         self._rest = None
         try:
             if rest_port is not None:

@@ -146,7 +146,7 @@ def _infer(models: Models, room: Room, name: str, answer: Callable[..., Any], re
         request, inputs = read(data)
         is_counted = name != _UNCOUNTED
         counted = models.counted(request.model_spec.name, name, "GRPC") if is_counted else contextlib.nullcontext()
-        with counted, room.enter(len(data), "GRPC"):
+        with counted, room.enter(len(data)):
             return await answer(models, request, inputs)
 
     return call

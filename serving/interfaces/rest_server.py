@@ -51,7 +51,7 @@ class RestServer:
     """
 
     def __init__(self, host: str, port: int, models: Models, max_requests: int, metrics_path: str | None) -> None:
-        self._models, self._metrics_path, self._room = models, metrics_path, Room(max_requests, models.metrics)
+        self._models, self._metrics_path, self._room = models, metrics_path, Room(max_requests, models.metrics, "REST")
         self._max_connections = max_requests + _SPARE_CONNECTIONS
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, dualstack_ipv6=":" in host, backlog=128)
@@ -113,7 +113,7 @@ class RestServer:
     async def _read(self, request: web.Request, stack: contextlib.ExitStack) -> tuple[bytes | RequestError, int]:
         """The body, or why it is refused, and the memory left beside it; it is under way until `stack` is closed."""
         try:
-            stack.enter_context(self._room.enter(request.content_length or 0, "REST"))
+            stack.enter_context(self._room.enter(request.content_length or 0))
             async with asyncio.timeout(_SECONDS):
                 body = await request.read()
             if "gzip" not in request.headers.get("Content-Encoding", ""):

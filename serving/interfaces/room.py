@@ -19,16 +19,18 @@ class Room:
 
     Args:
         size: Requests.
-        metrics: Knows how many are under way.
+        metrics: Is told how many are under way.
+        entrypoint: Where they come in, `GRPC` or `REST`.
     """
 
-    def __init__(self, size: int, metrics: Metrics) -> None:
-        self._size, self._in_flight = size, metrics.in_flight
+    def __init__(self, size: int, metrics: Metrics, entrypoint: str) -> None:
+        self._size = size
+        metrics.in_flight.labels(entrypoint).set_function(lambda: self._count)
         self._count = self._bytes = 0
         self._closed, self._last_exit = False, -math.inf
 
     @contextlib.contextmanager
-    def enter(self, num_bytes: int, entrypoint: str) -> Iterator[None]:
+    def enter(self, num_bytes: int) -> Iterator[None]:
         """Takes room for a request meanwhile.
 
         Raises:
@@ -43,14 +45,11 @@ class Room:
                 RESOURCE_EXHAUSTED,
             )
         self._count, self._bytes = self._count + 1, self._bytes + num_bytes
-        in_flight = self._in_flight.labels(entrypoint)
-        in_flight.inc()
         try:
             yield
         finally:
             self._count, self._bytes = self._count - 1, self._bytes - num_bytes
             self._last_exit = time.monotonic()
-            in_flight.dec()
 
     async def close(self, seconds: float) -> None:
         """Lets no more in, and waits until all have left and their answers been read, so many seconds at most."""

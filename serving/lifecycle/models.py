@@ -141,11 +141,14 @@ class Models:
             loaded = self._loaded.get(name, [])
             wanted = loaded[-1] if number is None and loaded else number
             if wanted in loaded:
-                with self._versions[name][wanted].use() as servable:
-                    if servable is not None:
-                        yield servable
-                        return
-                continue  # it has just gone
+                version = self._versions[name][wanted]
+                if (servable := version.acquire()) is None:
+                    continue  # it has just gone
+                try:
+                    yield servable
+                finally:
+                    version.release()
+                return
             what = f"Latest({name})" if number is None else f"Specific({name}, {number})"
             known = (
                 f"Versions: {', '.join(map(str, loaded))}"

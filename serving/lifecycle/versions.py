@@ -1,10 +1,9 @@
 """The versions of a model: how they are found, and what becomes of each."""
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from ..config.model_config import ModelConfig
@@ -75,17 +74,19 @@ class Version:
                 _log.warning("%s cannot be loaded; again in %g s: %s", self.directory, self._retry_seconds, error)
         return self.state == "AVAILABLE"
 
-    @contextlib.contextmanager
-    def use(self) -> Iterator[Servable | None]:
-        """The servable, which stays loaded meanwhile; None if it is not available."""
+    def acquire(self) -> Servable | None:
+        """The servable, which stays loaded until `release`; None if it is not available, and then nothing is held."""
         with self._changed:
-            servable = self._servable if self.state == "AVAILABLE" else None
+            if self.state != "AVAILABLE":
+                return None
             self._num_users += 1
-        try:
-            yield servable
-        finally:
-            with self._changed:
-                self._num_users -= 1
+            return self._servable
+
+    def release(self) -> None:
+        """Says that a request is answered."""
+        with self._changed:
+            self._num_users -= 1
+            if self._num_users == 0:
                 self._changed.notify_all()
 
     def unload(self) -> None:

@@ -223,13 +223,14 @@ def _rows(arrays: Arrays, rows: slice) -> dict[str, NDArray[Any]]:
 
 
 def _num_rows(arrays: Arrays) -> int:
-    sizes = {values.shape[:1] for values in arrays.values()}
-    if not sizes or () in sizes:
-        what = "input tensors must have at least one dimension" if sizes else "must have at least one input tensor"
-        raise RequestError(f"Batching Run() {what}")
-    if len(sizes) > 1:
-        raise RequestError("Batching Run() input tensors must have equal 0th-dimension size")
-    return next(iter(sizes))[0]
+    try:
+        sizes = set(map(len, arrays.values()))
+    except TypeError:
+        raise RequestError("Batching Run() input tensors must have at least one dimension") from None
+    if len(sizes) == 1:
+        return sizes.pop()
+    what = "input tensors must have equal 0th-dimension size" if sizes else "must have at least one input tensor"
+    raise RequestError(f"Batching Run() {what}")
 
 
 def _merge(batch: Sequence[Arrays], num_padding: int, pad: bool) -> Arrays:

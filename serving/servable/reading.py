@@ -5,6 +5,7 @@ Most requests differ from an earlier one in their numbers alone: those are compa
 
 import functools
 import itertools
+import struct
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -42,11 +43,20 @@ class _Place(NamedTuple):
     shape: tuple[int, ...]
 
 
+class _Template(NamedTuple):
+    """A request that was read: where its numbers are, and the bytes between them."""
+
+    request: Any
+    places: list[_Place]
+    form: struct.Struct
+    constant: tuple[Any, ...]
+
+
 class Reader:
     """Reads requests, and remembers those that it has seen: as many as differ in more than their numbers."""
 
     def __init__(self) -> None:
-        self._templates: dict[int, list[tuple[Any, list[_Place], list[tuple[slice, bytes]]]]] = {}
+        self._templates: dict[int, list[_Template]] = {}
 
     def read(self, data: bytes) -> tuple[Any, Arrays]:
         """The request, whose inputs may be those of another, and its own inputs.
@@ -55,8 +65,8 @@ class Reader:
             DecodeError: If it is no PredictRequest.
             RequestError: If it takes too much memory, or an input is not valid; the message names it.
         """
-        for request, places, constant in self._templates.get(len(data), ()):
-            if all(data[part] == known for part, known in constant):
+        for request, places, form, constant in self._templates.get(len(data), ()):
+            if form.unpack(data) == constant:
                 inputs = {}
                 for start, _, name, dtype, shape in places:
                     inputs[name] = np.ndarray(shape, dtype, data, start)
@@ -73,16 +83,17 @@ class Reader:
         except (DecodeError, UnicodeDecodeError):  # fields of another kind than theirs, which protobuf passes over
             return
         ends = [0, *itertools.chain.from_iterable(place[:2] for place in places), len(data)]
-        constant = [(slice(a, b), data[a:b]) for a, b in zip(ends[::2], ends[1::2], strict=True)]
-        if len(places) < len(inputs) or sum(len(part) for _, part in constant) > _MAX_CONSTANT:
+        sizes = [stop - start for start, stop in itertools.pairwise(ends)]  # of constants and numbers in turn
+        if len(places) < len(inputs) or sum(sizes[::2]) > _MAX_CONSTANT:
             return
+        form = struct.Struct("".join(f"{size}{kind}" for size, kind in zip(sizes, itertools.cycle("sx"), strict=False)))
         for name in inputs:
             del request.inputs[name]  # who asks has its own
         if len(self._templates) >= _MAX_SIZES:
             self._templates.clear()
         of_size = self._templates.setdefault(len(data), [])
         del of_size[: 1 - _MAX_OF_SIZE]
-        of_size.append((request, places, constant))
+        of_size.append(_Template(request, places, form, form.unpack(data)))
 
 
 def _find(data: bytes, inputs: Arrays) -> list[_Place]:

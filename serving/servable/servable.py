@@ -1,5 +1,6 @@
 """One loaded version of a model, which answers requests."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -55,8 +56,10 @@ class Servable:
         api: str = "Predict",
     ) -> dict[str, NDArray[Any]]:
         """What `SavedModel.run` gives, batched with other requests where the server batches."""
-        with self.metrics.inference(self.name, self.version, api):
-            return await self._batcher.run(inputs, signature, outputs)
+        start = time.perf_counter()
+        answers = await self._batcher.run(inputs, signature, outputs)
+        self.metrics.inference(self.name, self.version, api, start)
+        return answers
 
     def response(self, outputs: Mapping[str, NDArray[Any]], signature: str) -> Any:
         """The PredictResponse of some outputs."""
