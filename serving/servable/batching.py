@@ -65,8 +65,11 @@ class Batcher:
         """
         arrays, names = self._model.check(inputs, signature, outputs)
         if self._parameters is None:
-            call = functools.partial(self._model.call, arrays, names, signature, seconds_left())
-            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+            # All outputs: TensorFlow would prepare each set of outputs anew, within the first request for it.
+            every = list(self._model.signatures[signature].outputs)
+            call = functools.partial(self._model.call, arrays, every, signature, seconds_left())
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, call)
+            return {name: answer[name] for name in names}
         size, limit = _num_rows(arrays), self._parameters.max_batch_size
         if size > limit:
             raise RequestError(f"Task size {size} is larger than maximum input batch size {limit}")

@@ -1,12 +1,15 @@
+import asyncio
 import shutil
 
 import pytest
 import tensorflow as tf
+from c2al_serving.config.batching_parameters import BatchingParameters
 from c2al_serving.protocol.errors import UNIMPLEMENTED, RequestError
 from c2al_serving.servable.loading import WARMUP_FILE, load_servable, read_warmup_logs
 from tensorflow_serving.apis import prediction_log_pb2
 
 from c2al_tf.saved_model import SavedModel
+from c2al_tf.saved_model.session import Session
 
 
 def write(path, *records):
@@ -44,6 +47,14 @@ def test_requests_are_replayed_before_serving(export, folder, monkeypatch):
     monkeypatch.setattr(SavedModel, "run", recorded)
     with load_servable("default", 1, folder):
         assert calls == [("serving_default", 64)]
+
+
+@pytest.mark.parametrize("batching", [None, BatchingParameters()])
+def test_a_request_for_one_output_finds_the_model_warm(export, monkeypatch, batching):
+    with load_servable("default", 1, export.latest, batching=batching) as servable:
+        monkeypatch.delattr(Session, "call")  # what prepares a set of outputs, which takes TensorFlow long
+        answer = asyncio.run(servable.run(export.columns, "serving_default", ["logits"]))
+    assert list(answer) == ["logits"]
 
 
 def test_a_request_that_fails_fails_the_load(folder):
