@@ -12,6 +12,7 @@ MODULES = {
     "report": ("jinja2", "matplotlib"),
     "experiments": ("optuna", "sklearn", "tensorboard"),
     "tfrs": ("tensorflow_recommenders", "tf_keras"),
+    "beam": ("apache_beam",),
 }
 """Extra to the modules that it adds to those of the extras that it includes."""
 

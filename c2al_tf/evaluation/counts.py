@@ -33,8 +33,8 @@ class ArmCounts:
         block_rows: Rows per block, int64 of shape (blocks,).
         losses: Sums of the weighted log losses, of shape (arms, seeds, slices, blocks).
         predictions: Sums of the weighted predictions, of shape (arms, seeds, slices).
-        scores: Weights by label and score bucket, of shape (arms, seeds, slices, 2, `NUM_SCORES`); (..., 0) where AUCs
-            are exact.
+        scores: Weights by label and score bucket, of shape (arms, seeds, slices, 2, buckets); (..., 0) where AUCs are
+            exact.
         aucs: Exact AUCs (arms, seeds, slices), NaN where all labels are equal; None where rows are in several shards.
     """
 
@@ -91,6 +91,7 @@ def count_arms(
     num_blocks: int = NUM_BLOCKS,
     seed: int = 0,
     exact: bool = False,
+    num_scores: int = NUM_SCORES,
     progress: bool = True,
 ) -> ArmCounts:
     """Sums up what `compare_arms` needs of a shard's rows.
@@ -106,6 +107,8 @@ def count_arms(
         num_blocks: Number of blocks that the rows are dealt into for resampling.
         seed: Of the dealing and the resampling.
         exact: Whether these are all rows: AUCs are then exact, and the counts do not add up.
+        num_scores: Buckets of scores otherwise: eight bytes for each, by arm, seed, slice and label. The fewer, the
+            larger the error of an AUC (`scoring.histogram_auc`).
         progress: Whether to show a progress bar.
 
     Raises:
@@ -124,7 +127,7 @@ def count_arms(
     places = [np.flatnonzero(mask) for mask in masks.values()]
     shape = (len(arms), len(next(iter(arms.values()))), len(masks))
     losses, predictions = np.zeros((*shape, num_blocks)), np.zeros(shape)
-    scores = np.zeros((*shape, 2, 0 if exact else NUM_SCORES))
+    scores = np.zeros((*shape, 2, 0 if exact else num_scores))
     aucs = np.full(shape, np.nan)
     todo = [(a, k, z) for a, seeds in enumerate(arms.values()) for k, z in enumerate(seeds)]
     for a, k, z in tqdm(todo, desc="evaluate", unit="model", disable=not progress, delay=2):
@@ -135,7 +138,7 @@ def count_arms(
         if exact:
             aucs[a, k] = _exact_aucs(z, rows, masks)
         else:
-            scores[a, k] = _count_scores(z, rows, places)
+            scores[a, k] = _count_scores(z, rows, places, num_scores)
     return ArmCounts(
         arms=tuple(arms),
         slices=tuple(masks),
@@ -241,11 +244,11 @@ def _side_by_side(parts: Sequence[ArmCounts]) -> dict[str, Array]:
     }
 
 
-def _count_scores(z: Array, rows: Rows, places: Sequence[Array]) -> Array:
-    """Weights by slice, label and score bucket, (slices, 2, `NUM_SCORES`)."""
-    cells = score_buckets(z) + NUM_SCORES * rows.labels.astype(np.int64)
-    weights = [np.bincount(cells[at], rows.weights[at], minlength=2 * NUM_SCORES) for at in places]
-    return np.stack(weights).reshape(-1, 2, NUM_SCORES)
+def _count_scores(z: Array, rows: Rows, places: Sequence[Array], num_scores: int) -> Array:
+    """Weights by slice, label and score bucket, (slices, 2, buckets)."""
+    cells = score_buckets(z, num_scores) + num_scores * rows.labels.astype(np.int64)
+    weights = [np.bincount(cells[at], rows.weights[at], minlength=2 * num_scores) for at in places]
+    return np.stack(weights).reshape(-1, 2, num_scores)
 
 
 def _exact_aucs(z: Array, rows: Rows, masks: Mapping[str, Array]) -> Array:

@@ -143,10 +143,10 @@ def auc(logits: Array, labels: Array, weights: Array) -> float | None:
     return histogram_auc(negatives, positives)[0]
 
 
-def score_buckets(logits: Array) -> Array:
-    """Maps logits (rows,) to buckets in [0, NUM_SCORES) of width 1/512; those beyond -16 and 16 share the last ones."""
-    scaled = (logits + _MAX_SCORE) * (NUM_SCORES / (2 * _MAX_SCORE))
-    return np.clip(scaled, 0, NUM_SCORES - 1).astype(np.int64)
+def score_buckets(logits: Array, num_scores: int = NUM_SCORES) -> Array:
+    """Maps logits (rows,) to `num_scores` buckets of equal width; those beyond -16 and 16 share the last ones."""
+    scaled = (logits + _MAX_SCORE) * (num_scores / (2 * _MAX_SCORE))
+    return np.clip(scaled, 0, num_scores - 1).astype(np.int64)
 
 
 def histogram_auc(negatives: Array, positives: Array) -> tuple[float | None, float]:

@@ -9,12 +9,13 @@ from c2al_tf.cohorts import Cohort
 from c2al_tf.training.distribution import Strategy, make_strategy
 
 from ..report.evidence import brief, label
+from ..report.terminal import console
 from ..run.arms import BASELINE
 from ..run.evaluation import TestRows, evaluate_arm, read_test_rows
 from ..run.folder import RunFolder
 from ..run.recipe import describe_training
 from ..run.representation import probe_model
-from ..run.run import console, print_discovery
+from ..run.run import print_discovery
 from ..run.steps import prepare_run
 from ..run.targets import arm_cohorts, arm_divergence, discover_run
 from ..run.training import train_arm

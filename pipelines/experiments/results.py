@@ -16,9 +16,9 @@ from c2al_tf.files import replace_file, write_json
 from ..report.drawing import Drawing
 from ..report.evidence import slice_labels
 from ..report.page import HEADLINES
+from ..report.terminal import console
 from ..run.evaluation import label_slices
 from ..run.folder import RunFolder
-from ..run.run import console
 from .figures import draw_figures
 from .report import write_experiment_report
 from .result import Result, corrected

@@ -20,11 +20,11 @@ from c2al_tf.files import read_json, replace_file, write_json
 
 from ..datasets.synthetic_ads import SyntheticAds, planted_cohorts
 from ..native_log import hide_native_notes
+from ..report.terminal import console
 from ..run.arms import C2AL
 from ..run.config import RunConfig, load_config
 from ..run.folder import RunFolder
 from ..run.rows import read_split
-from ..run.run import console
 from .experiment import run_experiment
 
 _SLICES = (ALL, "head", "tail", REST)

@@ -16,11 +16,10 @@ from tqdm import tqdm
 from c2al_tf.data.columns.formats import as_paths
 from c2al_tf.data.columns.raw import num_rows
 from c2al_tf.data.columns.readers import count_rows, read_columns
-from c2al_tf.protocol.tensors import TensorSpec
 from c2al_tf.saved_model.conformance import difference
-from c2al_tf.schema import Column
 from c2al_tf.types import Columns
 
+from .inputs import input_column
 from .parts import Job, Parts, open_parts
 
 _PART_SECONDS, _PART_ROWS = 1.0, 1 << 20
@@ -96,7 +95,9 @@ def _predict_rest(
         with bar:
             if not parts.rows:
                 parts.begin(job, client.pin())
-            columns = {name: _column(name, spec) for name, spec in client.metadata()["serving_default"].inputs.items()}
+            columns = {
+                name: input_column(name, spec) for name, spec in client.metadata()["serving_default"].inputs.items()
+            }
             batches = read_columns(files, columns, client.max_rows, first_row=parts.rows)
 
             def predict(batch: Columns) -> pa.Table:
@@ -140,15 +141,3 @@ def _in_parts(tables: Iterable[pa.Table], on_rows: Callable[[int], Any]) -> Iter
             held, began = [], time.monotonic()
     if held:
         yield pa.concat_tables(held)
-
-
-def _column(name: str, spec: TensorSpec) -> Column:
-    """What to read for an input: the client casts it to the input's own dtype."""
-    dtypes: dict[str, Any] = {"O": "string", "i": "int64", "u": "int64", "f": "float32"}
-    shape = spec.shape
-    if spec.dtype.kind not in dtypes or shape is None or len(shape) not in (1, 2) or None in shape[1:]:
-        raise ValueError(
-            f"a file can fill inputs of strings, integers or floats of shape (batch,) or (batch, length). "
-            f"Received: input {name!r} of {spec.dtype}, shape {shape}"
-        )
-    return Column(name, dtypes[spec.dtype.kind], None if len(shape) == 1 else shape[1])

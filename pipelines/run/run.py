@@ -1,17 +1,15 @@
 """The whole run: prepare, baselines, discovery, C2AL models, evaluation, export, server, predictions, report."""
 
 import dataclasses
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from c2al_serving.server import Server
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from c2al_tf.cohorts import GIVEN, RULES, STABLE, UNSTABLE, Discovery, Pair
+from c2al_tf.cohorts import GIVEN, STABLE, UNSTABLE, Discovery
 from c2al_tf.data.columns.readers import count_rows
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.packing import primary_tasks
@@ -25,6 +23,7 @@ from ..report.diagnosis import diagnose, not_judged
 from ..report.findings import sampled_rows, yardstick_rows, yardstick_warning
 from ..report.page import HEADLINES
 from ..report.report import write_report
+from ..report.terminal import console, difference_text, number_text, print_pairs
 from .arms import BASELINE, C2AL
 from .details import read_evidence, write_details
 from .exporting import is_exported
@@ -34,9 +33,6 @@ from .rows import sample_rows
 from .steps import evaluate_run, export_best, prepare_run
 from .targets import discover_run
 from .training import train_arm
-
-# Where the output is no terminal, Rich would take it for one of 80 columns. Data may hold ":fire:".
-console = Console(width=None if sys.stdout.isatty() else 120, emoji=False)
 
 
 def run_all(run: RunFolder) -> None:
@@ -97,19 +93,7 @@ def serve_once(run: RunFolder) -> dict[str, float]:
 def print_discovery(run: RunFolder, most: int = 8) -> None:
     """Prints the accepted pairs, the most divergent first, how many were refused for what, and the choice."""
     discovery = run.discovery
-    accepted = [pair for pair in discovery.pairs if pair.accepted]
-    table = Table(title=f"Pairs of cohorts that pass the guard: {len(accepted):,} of {len(discovery.pairs):,}")
-    for name in ("head cohort", "tail cohort", f"{discovery.divergence} [95 % interval]", "positive rates"):
-        table.add_column(name)
-    for pair in accepted[:most]:
-        rates = " / ".join("-" if s.positive_rate is None else f"{s.positive_rate:.3%}" for s in (pair.head, pair.tail))
-        names = (pair.head.cohort.name, pair.tail.cohort.name)
-        table.add_row(*names, escape(_divergence(pair, discovery.divergence)), rates)
-    console.print(table)
-    refused = len(discovery.pairs) - len(accepted)
-    if refused:
-        reasons = "; ".join(f"{count:,} {RULES[rule]}" for rule, count in discovery.refusals.most_common())
-        console.print(f"Refused: {refused:,} pairs ({reasons})")
+    print_pairs(discovery, most)
     if discovery.given:
         _print_given(discovery)
     else:
@@ -155,9 +139,9 @@ def print_metrics(run: RunFolder, truth: Mapping[str, float | None] | None = Non
         table.add_column("NE of the truth", justify="right")
     for name in [ALL, *(cohort.name for cohort in run.cohorts), REST, *metrics.get("labels", ())]:
         cells = [name, f"{metrics['baseline'][name]['positives']:,}"]
-        cells += [_number(metrics[arm][name]["ne"]) for arm in (BASELINE, C2AL)]
-        cells.append(escape(_interval(metrics["ne_diff"][name])))
-        table.add_row(*cells, *([_number(truth.get(name))] if truth else []))
+        cells += [number_text(metrics[arm][name]["ne"]) for arm in (BASELINE, C2AL)]
+        cells.append(escape(difference_text(metrics["ne_diff"][name])))
+        table.add_row(*cells, *([number_text(truth.get(name))] if truth else []))
     if run.config.data.negative_sampling:
         rows = count_rows(split_files(run.path, "train"))
         console.print(f"Trained on {rows:,} rows: {sampled_rows(run.config.data.negative_sampling)}")
@@ -179,7 +163,7 @@ def _print_yardstick(yardstick: Mapping[str, Any], baseline: Mapping[str, Any]) 
         table.add_column(f"{name} baseline", justify="right")
         table.add_column(f"{name} boosting", justify="right")
     for name, boosting in yardstick["metrics"].items():
-        table.add_row(name, *(_number(model[key]) for key in figures for model in (baseline[name], boosting)))
+        table.add_row(name, *(number_text(model[key]) for key in figures for model in (baseline[name], boosting)))
     console.print(table)
     if warning := yardstick_warning(yardstick, baseline[ALL]):
         console.print(f"[red]{warning}[/]")
@@ -212,18 +196,3 @@ def print_summary(run: RunFolder, details: Mapping[str, Any]) -> None:
         f"Served over gRPC: {served['rows']:,} rows, largest difference to the model's logits "
         f"{served['max_logit_difference']:.1e}"
     )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _divergence(pair: Pair, name: str) -> str:
-    interval = "-" if pair.interval is None else "[{:.4f}, {:.4f}]".format(*pair.interval)
-    return f"{pair.divergences[name]:.4f} {interval}"
-
-
-def _interval(difference: dict[str, float | None]) -> str:
-    if difference["percent"] is None or difference["low"] is None:
-        return "-"
-    return f"{difference['percent']:+.3f} % [{difference['low']:+.3f}, {difference['high']:+.3f}]"

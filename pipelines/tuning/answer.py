@@ -15,10 +15,10 @@ from c2al_tf.files import replace_file, write_json
 from ..experiments.report import write_experiment_report
 from ..experiments.result import Result
 from ..report.evidence import slice_labels
+from ..report.terminal import console
 from ..run.arms import BASELINE, C2AL, Arm, Choice
 from ..run.config import GivenCohort, RunConfig
 from ..run.folder import RunFolder
-from ..run.run import console
 from .search import Candidate
 from .tune import Tuned, with_arms, with_seeds
 

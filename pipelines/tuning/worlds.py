@@ -24,11 +24,11 @@ from ..datasets.ads_truth import measure_truth
 from ..datasets.synthetic_ads import SyntheticAds, true_probabilities
 from ..experiments.worlds import remove_models
 from ..native_log import hide_native_notes
+from ..report.terminal import console
 from ..run.arms import BASELINE, C2AL
 from ..run.config import RunConfig, load_config
 from ..run.folder import RunFolder
 from ..run.logits import split_logits
-from ..run.run import console
 from ..run.training import train_arm
 from .answer import weights_of
 from .tune import Tuned, evaluate_tuned, tune_run, with_arms, with_seeds

@@ -1,0 +1,102 @@
+"""Files of rows as pieces that one worker reads after another, each with the numbers of its rows among all rows."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from c2al_tf.data.columns.formats import Paths, as_paths, format_of
+from c2al_tf.data.columns.raw import Coded, num_rows, rebatch
+from c2al_tf.data.columns.readers import count_rows, no_rows, read_chunks
+from c2al_tf.feature import Column
+from c2al_tf.types import Array, Columns
+
+PIECE_ROWS = 1 << 20
+"""Rows of a piece at most, unless a row group is larger or the file is no Parquet file: that is one piece."""
+BATCH_ROWS = 1 << 18
+"""Rows that are held at a time."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive rows of a file.
+
+    Args:
+        path: The file.
+        start: Number of the first row in its file.
+        stop: Number of the row after the last one.
+        first_row: Number of the first row among the rows of all files.
+    """
+
+    path: Path
+    start: int
+    stop: int
+    first_row: int
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
+
+def split_files(paths: Paths, rows: int = PIECE_ROWS) -> list[Piece]:
+    """The pieces of files, in order: of Parquet files row groups, as many as have at most so many rows; others whole.
+
+    Raises:
+        ValueError: If a file is absent or corrupt, or all are empty.
+
+    Warns:
+        UserWarning: Of an empty file among others, which is skipped.
+    """
+    pieces: list[Piece] = []
+    files, first_row = as_paths(paths), 0
+    for path in files:
+        in_file = count_rows(path)
+        if not in_file:
+            warnings.warn(f"{path}: the file has no rows; it is skipped", stacklevel=2)
+        for start, stop in _bounds(path, in_file, rows) if in_file else ():
+            pieces.append(Piece(path, start, stop, first_row + start))
+        first_row += in_file
+    if not pieces:
+        raise no_rows(files[0])
+    return pieces
+
+
+def _bounds(path: Path, in_file: int, rows: int) -> Iterator[tuple[int, int]]:
+    if format_of(path) != "parquet":
+        yield 0, in_file
+        return
+    metadata = pq.read_metadata(path)
+    start = stop = 0
+    for group in range(metadata.num_row_groups):
+        of_group = metadata.row_group(group).num_rows
+        if stop > start and stop + of_group - start > rows:
+            yield start, stop
+            start = stop
+        stop += of_group
+    yield start, stop
+
+
+def read_piece(piece: Piece, columns: Mapping[str, Column], rows: int = BATCH_ROWS) -> Iterator[tuple[Array, Columns]]:
+    """Yields batches of a piece: the numbers of the rows among all rows (rows,), and their raw columns.
+
+    Raises:
+        ValueError: If the file lacks a column, holds a value of a wrong type, or has changed.
+    """
+    chunks = (c for c in read_chunks(piece.path, columns, rows) if piece.start <= c.first_row < piece.stop)
+    loaded = (
+        {name: values.decode() if isinstance(values, Coded) else values for name, values in chunk.load().items()}
+        for chunk in chunks
+    )
+    first_row = piece.first_row
+    for batch in rebatch(loaded, rows):
+        yield np.arange(first_row, first_row + num_rows(batch)), batch
+        first_row += num_rows(batch)
+    if first_row - piece.first_row != piece.num_rows:
+        raise ValueError(
+            f"{piece.path}: the file must stay as it is meanwhile. Received: {first_row - piece.first_row:,} rows, "
+            f"where there were {piece.num_rows:,}"
+        )

@@ -1,0 +1,79 @@
+"""The sum of what is counted in each piece: in this process, or by a runner of Apache Beam."""
+
+import pickle
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from .pieces import Piece
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What runs a pipeline.
+
+    Args:
+        name: Beam's runner, such as `DirectRunner`, `PortableRunner`, `FlinkRunner` or `DataflowRunner`. None: this
+            process, one piece after another.
+        options: Its options as on a command line, such as `--direct_num_workers=2`.
+        scratch: Folder or URL that this process and all workers can write to and read; what is there for a moment is
+            the sum.
+    """
+
+    name: str | None = None
+    options: tuple[str, ...] = ()
+    scratch: str = ""
+
+
+def total(pieces: Sequence[Piece], count: Callable[[Piece], T], runner: Runner, description: str) -> T:
+    """The sum of `count(piece)` over pieces.
+
+    Args:
+        pieces: At least one.
+        count: What is counted in a piece, a value that adds up with `+`; it is sent to the workers.
+        runner: What runs it.
+        description: What the progress bar calls it.
+    """
+    if runner.name is not None:
+        return _total_by_beam(pieces, count, runner, description)
+    found: Any = 0
+    with tqdm(total=sum(p.num_rows for p in pieces), desc=description, unit=" rows", unit_scale=True, delay=1) as bar:
+        for piece in pieces:
+            found = found + count(piece)
+            bar.update(piece.num_rows)
+    return found
+
+
+def _total_by_beam(pieces: Sequence[Piece], count: Callable[[Piece], T], runner: Runner, description: str) -> T:
+    import apache_beam as beam
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    path = FileSystems.join(runner.scratch, f"total-{secrets.token_hex(8)}.pickle")
+    try:
+        with beam.Pipeline(runner=runner.name, options=PipelineOptions(list(runner.options))) as pipeline:
+            (
+                pipeline
+                | "pieces" >> beam.Create(list(pieces))
+                | "to all workers" >> beam.Reshuffle()
+                | description >> beam.Map(count)
+                | "add up" >> beam.CombineGlobally(sum).without_defaults()
+                | "save" >> beam.Map(_save, path)
+            )
+        with FileSystems.open(path) as file:
+            return pickle.loads(file.read())
+    finally:
+        if FileSystems.exists(path):
+            FileSystems.delete([path])
+
+
+def _save(value: Any, path: str) -> None:
+    from apache_beam.io.filesystems import FileSystems
+
+    with FileSystems.create(path) as file:
+        file.write(pickle.dumps(value))
