@@ -61,6 +61,14 @@ def _add_evaluate(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("metrics.json"), help="the file to be written")
 
 
+def _add_gate(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("metrics", type=Path, help="metrics.json of a run or of `c2al evaluate-logs`")
+    parser.add_argument(
+        "--max-worse", type=float, default=0.0, help="NE_diff in percent that a cohort may get worse by"
+    )
+    parser.add_argument("--slices", nargs="+", type=str, default=[], help="those that are looked at; by default all")
+
+
 def _log(values: Any) -> "Log":
     from ..beam.log import Log
 
@@ -127,6 +135,26 @@ def _evaluate(values: Any) -> None:
     print(values.output)
 
 
+def _gate(values: Any) -> None:
+    import sys
+
+    from c2al_tf.evaluation.gate import worse_slices
+    from c2al_tf.files import read_json
+
+    metrics = read_json(values.metrics)
+    found = metrics["arms"] if "arms" in metrics else {"c2al": metrics}
+    refused = False
+    for arm, figures in found.items():
+        for name, difference in worse_slices(figures["ne_diff"], values.max_worse, values.slices).items():
+            refused = True
+            low, high = difference["low"], difference["high"]
+            print(f"{arm}: {name}: NE_diff {difference['percent']:+.3f} % [{low:+.3f}, {high:+.3f}]")
+    bound = f"worse than {values.max_worse:+g} % beyond chance"
+    print(f"Refused: the slices above got {bound}." if refused else f"Passed: no slice got {bound}.")
+    if refused:
+        sys.exit(REFUSED)
+
+
 def _print(found: dict[str, Any], reference: str) -> None:
     from rich.markup import escape
     from rich.table import Table
@@ -144,6 +172,9 @@ def _print(found: dict[str, Any], reference: str) -> None:
         console.print(table)
         console.print(escape(metrics["claims"]))
 
+
+REFUSED = 3
+"""Exit status of a gate that refuses: 1 and 2 are for what could not be done, and wrong arguments."""
 
 _RUN_BY = "[--runner NAME] [--runner-options KEY=VALUE ...] [--scratch URL]"
 LOG_COMMANDS = {
@@ -172,6 +203,15 @@ LOG_COMMANDS = {
         "c2al evaluate-logs scored --label click --arms.baseline '[old]' --arms.c2al '[new]' --cohorts cohorts.json",
         _add_evaluate,
         _evaluate,
+        ("cohorts",),
+    ),
+    "gate": Command(
+        "Says whether a model may be published: not if the NE_diff interval of any slice lies above a bound. It ends "
+        "with status 0 if it may, 3 if not, 1 or 2 if that could not be found out.",
+        "METRICS [--max-worse PERCENT] [--slices NAME ...]",
+        "c2al gate runs/today/metrics.json --max-worse 0.5 && cp -r runs/today/export/2 /models/ranker/",
+        _add_gate,
+        _gate,
         ("cohorts",),
     ),
 }
