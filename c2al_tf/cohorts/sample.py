@@ -32,14 +32,22 @@ class RowSample:
     columns: Columns
 
     def __add__(self, other: "RowSample") -> "RowSample":
-        mine, theirs = ((s.size, s.seed, sorted(s.columns)) for s in (self, other))
-        if mine != theirs:
+        form, others = ((s.size, s.seed, sorted(s.columns)) for s in (self, other))
+        if form != others:
             raise ValueError(
                 "Samples add up only if size, seed and columns are the same. "
-                f"Received: size, seed, columns = {mine} and {theirs}"
+                f"Received: size, seed, columns = {form} and {others}"
             )
         hashes = np.concatenate([self.hashes, other.hashes])
-        columns = {name: np.concatenate([column, other.columns[name]]) for name, column in self.columns.items()}
+        if len(hashes) > self.size:  # of each sample a first part stays, mostly little of the smaller one
+            last = np.partition(hashes, self.size - 1)[self.size - 1]
+            mine, theirs = (np.searchsorted(s.hashes, last, "right") for s in (self, other))
+            hashes = np.concatenate([self.hashes[:mine], other.hashes[:theirs]])
+        else:
+            mine, theirs = len(self.hashes), len(other.hashes)
+        columns = {
+            name: np.concatenate([column[:mine], other.columns[name][:theirs]]) for name, column in self.columns.items()
+        }
         return _lowest(dataclasses.replace(self, hashes=hashes, columns=columns))
 
     def __radd__(self, other: int) -> "RowSample":

@@ -142,7 +142,7 @@ def _gate(values: Any) -> None:
     from c2al_tf.files import read_json
 
     metrics = read_json(values.metrics)
-    found = metrics["arms"] if "arms" in metrics else {"c2al": metrics}
+    found = metrics.get("arms", {"c2al": metrics})
     refused = False
     for arm, figures in found.items():
         for name, difference in worse_slices(figures["ne_diff"], values.max_worse, values.slices).items():
