@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -17,7 +17,7 @@ from ..metrics import Metrics
 from .batching import Batcher
 
 
-class Servable:
+class Servable(AbstractContextManager["Servable"]):
     """A version that is loaded and answers requests; `load_servable` also warms it up.
 
     Args:
@@ -49,11 +49,7 @@ class Servable:
         return self.response(await self.run(inputs, signature, request.output_filter), signature)
 
     async def run(
-        self,
-        inputs: Mapping[str, NDArray[Any]],
-        signature: str,
-        outputs: Sequence[str] = (),
-        api: str = "Predict",
+        self, inputs: Mapping[str, NDArray[Any]], signature: str, outputs: Sequence[str] = (), api: str = "Predict"
     ) -> dict[str, NDArray[Any]]:
         """What `SavedModel.run` gives, batched with other requests where the server batches."""
         start = time.perf_counter()
@@ -71,18 +67,12 @@ class Servable:
 
     def fill_model_spec(self, spec: Any, signature: str) -> None:
         """Says which version and signature have answered."""
-        spec.name, spec.signature_name = self.name, signature
-        spec.version.value = self.version
+        spec.name, spec.signature_name, spec.version.value = self.name, signature, self.version
 
     def close(self) -> None:
         """Finishes the calls under way and releases the model."""
         self._batcher.close()
         self.model.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
