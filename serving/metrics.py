@@ -78,37 +78,23 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        serving, loading = ":tensorflow:serving:", ":tensorflow:cc:saved_model:"
+        serving, loading, own = ":tensorflow:serving:", ":tensorflow:cc:saved_model:", ":c2al:serving:"
         counter, gauge = functools.partial(Counter, registry=registry), functools.partial(Gauge, registry=registry)
         histogram = functools.partial(Histogram, registry=registry)
         self._requests = counter(f"{serving}request_count", "Requests.", ("model_name", "status"))
-        self._latency = histogram(
-            f"{serving}request_latency",
-            "Microseconds from a request's message to its answer, of the requests that succeeded.",
-            _MICROSECONDS,
-            ("model_name", "API", "entrypoint"),
-        )
-        self._runtime = histogram(
-            f"{serving}runtime_latency",
-            "Microseconds that the model took for a request, its wait in a queue included.",
-            _MICROSECONDS,
-            ("model_name", "API", "runtime"),
-        )
-        batching = f"{serving}batching_session:"
-        self._queuing = histogram(
-            f"{batching}queuing_latency", "Microseconds that a request waited to be merged.", _QUEUING, ()
-        )
+        help = "Microseconds from a request's message to its answer, of the requests that succeeded."
+        method = ("model_name", "API")
+        self._latency = histogram(f"{serving}request_latency", help, _MICROSECONDS, (*method, "entrypoint"))
+        help = "Microseconds that the model took for a request, its wait in a queue included."
+        self._runtime = histogram(f"{serving}runtime_latency", help, _MICROSECONDS, (*method, "runtime"))
+        help, batching = "Microseconds that a request waited to be merged.", f"{serving}batching_session:"
+        self._queuing = histogram(f"{batching}queuing_latency", help, _QUEUING, ())
         self._batches = histogram(f"{batching}processed_batch_size", "Rows of a batch, padding included.", _ROWS, ())
         self._loads = counter(f"{loading}load_attempt_count", "Versions loaded or not.", ("model_path", "status"))
-        self._load_latency = counter(
-            f"{loading}load_latency", "Microseconds to load and warm a version.", ("model_path",)
-        )
-        own = ":c2al:serving:"
-        self._versions = counter(
-            f"{own}version_request_count",
-            "Inferences that succeeded, by the version that answered.",
-            ("model_name", "version", "API"),
-        )
+        help = "Microseconds to load and warm a version."
+        self._load_latency = counter(f"{loading}load_latency", help, ("model_path",))
+        help = "Inferences that succeeded, by the version that answered."
+        self._versions = counter(f"{own}version_request_count", help, ("model_name", "version", "API"))
         self.in_flight = gauge(f"{own}requests_in_flight", "Inferences under way.", ("entrypoint",))
         self.queued_rows = gauge(f"{own}queued_rows", "Rows that wait to be merged.")
         self._of = functools.lru_cache(4096)(lambda metric, *labels: metric.labels(*labels))

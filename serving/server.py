@@ -178,7 +178,8 @@ class Server:
 
     def __str__(self) -> str:
         rest = "" if self.rest_port is None else f", REST on {self.host}:{self.rest_port}"
-        served = "; ".join(f"model {name}, version {_listed(v)}" for name, v in self.models.available().items())
+        listed = ((name, ", ".join(map(str, numbers)) or "none") for name, numbers in self.models.available().items())
+        served = "; ".join(f"model {name}, version {numbers}" for name, numbers in listed)
         return f"{served}: gRPC on {self.host}:{self.grpc_port}{rest}"
 
 
@@ -205,10 +206,6 @@ def serve(
         if on_ready is not None:
             on_ready(server)
         stopping.wait()
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers)) or "none"
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
-from c2al_tf.protocol.messages import GetModelStatusResponse, ModelVersionStatus
+from c2al_tf.protocol.messages import GetModelStatusResponse
 
 from ..config.model_config import ModelConfig
 from ..metrics import OTHER, Metrics
@@ -172,11 +172,10 @@ class Models:
         response = GetModelStatusResponse()
         for number in chosen:
             version = versions[number]
-            added = response.model_version_status.add(version=number, state=getattr(ModelVersionStatus, version.state))
-            added.status.SetInParent()
-            if version.error is not None:
-                added.status.error_code = getattr(version.error, "code", INTERNAL)
-                added.status.error_message = str(version.error)
+            status, error = {}, version.error
+            if error is not None:
+                status = {"error_code": getattr(error, "code", INTERNAL), "error_message": str(error)}
+            response.model_version_status.add(version=number, state=version.state, status=status)
         return response
 
     def available(self) -> dict[str, list[int]]:
