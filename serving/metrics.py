@@ -32,12 +32,7 @@ _CREATED = re.compile(rb"^(?:# \w+ )?[\w:]+_created\b.*\n", re.MULTILINE)
 class Histogram:
     """Values by labels, for Prometheus. Its own histogram takes as long as several requests' other counts together.
 
-    Args:
-        name: Its name.
-        help: What the values are.
-        limits: The largest value of each bucket but the last.
-        labels: Names of the labels.
-        registry: What collects it.
+    `limits` are the largest values of each bucket but the last.
     """
 
     def __init__(
@@ -103,10 +98,7 @@ class Metrics:
     def request(self, model: str, api: str, entrypoint: str) -> Iterator[None]:
         """Counts what is done meanwhile as one request, with the status of the ValueError that it ends in, if any.
 
-        Args:
-            model: The model's name.
-            api: The method, such as `Predict`.
-            entrypoint: `GRPC` or `REST`.
+        Its `api` is a method, such as `Predict`, its `entrypoint` `GRPC` or `REST`.
         """
         start, status = time.perf_counter(), "OK"
         try:

@@ -112,13 +112,7 @@ _INFERENCES: dict[str, tuple[Callable[..., Any], Callable[[bytes], Any]]] = {
 
 
 def handlers(models: Models, room: Room, reloads: bool) -> list[grpc.GenericRpcHandler]:
-    """The two services as handlers for a gRPC server of an event loop.
-
-    Args:
-        models: What answers.
-        room: Bounds the requests for inference.
-        reloads: Whether HandleReloadConfigRequest is answered.
-    """
+    """The two services as handlers for a gRPC server of an event loop; with `reloads`, requests may change models."""
     plain: dict[str, tuple[Callable[..., Any], Any]] = {
         "GetModelMetadata": (get_model_metadata, messages.GetModelMetadataRequest),
         "GetModelStatus": (get_model_status, messages.GetModelStatusRequest),

@@ -12,12 +12,7 @@ HTTP_STATUS |= {9: 400, 10: 409, 11: 400, 12: 501, 14: 503, 16: 401}
 
 
 class RequestError(ValueError):
-    """A request that cannot be answered.
-
-    Args:
-        message: What is wrong, and what would be right.
-        code: Canonical status code, the same numbers in gRPC and TensorFlow.
-    """
+    """A request that cannot be answered; `code` is the canonical status code (gRPC's and TensorFlow's numbers)."""
 
     def __init__(self, message: str, code: int = INVALID_ARGUMENT) -> None:
         super().__init__(message)

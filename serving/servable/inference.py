@@ -96,9 +96,6 @@ def read_examples(given: Any) -> NDArray[Any]:
 
     In protobuf, two concatenated messages are merged; if both have a feature, the example's wins.
 
-    Args:
-        given: The Input.
-
     Raises:
         RequestError: If there are no examples, or they would take too much memory.
     """

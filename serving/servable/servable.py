@@ -18,15 +18,9 @@ from .batching import Batcher
 
 
 class Servable(AbstractContextManager["Servable"]):
-    """A version that is loaded and answers requests; `load_servable` also warms it up.
+    """A version folder that is loaded and answers requests; `load_servable` also warms it up.
 
-    Args:
-        name: Name that requests call it by.
-        version: Its number.
-        directory: The version folder.
-        batching: How requests are merged; None: they are not.
-        num_threads: Threads that work on one call of the model.
-        metrics: Counts inferences.
+    Without `batching` requests are not merged; `num_threads` work on one call of the model.
     """
 
     def __init__(
@@ -46,7 +40,12 @@ class Servable(AbstractContextManager["Servable"]):
     async def predict(self, request: Any, inputs: Mapping[str, NDArray[Any]]) -> Any:
         """Answers a PredictRequest with these inputs; those in the message are not looked at."""
         signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        return self.response(await self.run(inputs, signature, request.output_filter), signature)
+        outputs = await self.run(inputs, signature, request.output_filter)
+        response = PredictResponse()
+        self.fill_model_spec(response.model_spec, signature)
+        for name, array in outputs.items():
+            fill_proto(response.outputs[name], array, as_fields=True)
+        return response
 
     async def run(
         self, inputs: Mapping[str, NDArray[Any]], signature: str, outputs: Sequence[str] = (), api: str = "Predict"
@@ -56,14 +55,6 @@ class Servable(AbstractContextManager["Servable"]):
         answers = await self._batcher.run(inputs, signature, outputs)
         self.metrics.inference(self.name, self.version, api, start)
         return answers
-
-    def response(self, outputs: Mapping[str, NDArray[Any]], signature: str) -> Any:
-        """The PredictResponse of some outputs."""
-        response = PredictResponse()
-        self.fill_model_spec(response.model_spec, signature)
-        for name, array in outputs.items():
-            fill_proto(response.outputs[name], array, as_fields=True)
-        return response
 
     def fill_model_spec(self, spec: Any, signature: str) -> None:
         """Says which version and signature have answered."""
