@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from ..protocol.tensors import read_signature
+from ..protocol.tensors import read_signatures
 from ..saved_model import DEFAULT_SIGNATURE, SavedModel
 from ..saved_model.conformance import MAX_ERROR
 from ..types import Array
@@ -157,10 +157,9 @@ def check_signature(export: SavedModel, reference: str | Path) -> None:
     if not file.exists():
         raise ValueError(f"`reference` must be a model, or the folder of a SavedModel. Received: no {file}")
     stored = saved_model_pb2.SavedModel.FromString(file.read_bytes())
-    definitions = stored.meta_graphs[0].signature_def
-    if DEFAULT_SIGNATURE not in definitions:
+    today = read_signatures(stored.meta_graphs[0].signature_def).get(DEFAULT_SIGNATURE)
+    if today is None:
         raise ValueError(f"`reference` must have the signature `{DEFAULT_SIGNATURE}`. Received: {file} without it")
-    today = read_signature(definitions[DEFAULT_SIGNATURE])
     ours = export.signatures[DEFAULT_SIGNATURE]
     for what in ("inputs", "outputs"):
         has, had = ({name: str(spec) for name, spec in getattr(each, what).items()} for each in (ours, today))

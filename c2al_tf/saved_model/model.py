@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..protocol.messages import MetaGraphDef
-from ..protocol.tensors import TensorSpec, dtype_name, read_signature, shape_text
+from ..protocol.tensors import DEFAULT_SIGNATURE, TensorSpec, dtype_name, read_signatures, shape_text
 from ..types import Array
 from .native import FAILED_PRECONDITION, NOT_FOUND, SavedModelError, set_xla
 from .session import Call, load_session
 
-DEFAULT_SIGNATURE = "serving_default"
-_INIT_OP = "__saved_model_init_op"
 _VARIABLES = "variables/variables.index"
 
 
@@ -61,8 +59,7 @@ class SavedModel(contextlib.AbstractContextManager["SavedModel"]):
                 raise SavedModelError(f"{self.directory}: incomplete SavedModel: it has no {_VARIABLES}.", NOT_FOUND)
             self._undo = undo.pop_all()
         self.signature_defs: dict[str, Any] = dict(sorted(meta_graph.signature_def.items()))
-        defined = self.signature_defs.items()
-        self.signatures = {name: read_signature(definition) for name, definition in defined if name != _INIT_OP}
+        self.signatures = read_signatures(self.signature_defs)
         self._calls: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Call] = {}
 
     def run(
