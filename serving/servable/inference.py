@@ -139,17 +139,19 @@ def _signature(servable: Servable, name: str, otherwise: str) -> Signature:
 def _wanted_outputs(form: "_Form", name: str, signature: Signature) -> list[str]:
     """The outputs that are wanted of a signature, which must have the form."""
     chosen = [output for output in form.outputs if output in signature.outputs]
-    for is_right, wrong in (
-        (len(signature.inputs) == 1, "Expected one input Tensor."),
-        (INPUTS in signature.inputs, f'No "{INPUTS}" found in SignatureDef:'),
-        (1 <= len(signature.outputs) <= len(form.outputs), form.wrong_number.format(len(signature.outputs))),
-        (chosen, form.wrong_names),
-    ):
-        if not is_right:
-            inputs, outputs = ", ".join(signature.inputs), ", ".join(signature.outputs)
-            has = f"has inputs {{{inputs}}}, outputs {{{outputs}}}, method_name {signature.method_name}"
-            raise RequestError(f"{wrong} Signature {name} {has}")
-    return chosen
+    if len(signature.inputs) != 1:
+        wrong = "Expected one input Tensor."
+    elif INPUTS not in signature.inputs:
+        wrong = f'No "{INPUTS}" found in SignatureDef:'
+    elif not 1 <= len(signature.outputs) <= len(form.outputs):
+        wrong = form.wrong_number.format(len(signature.outputs))
+    elif not chosen:
+        wrong = form.wrong_names
+    else:
+        return chosen
+    inputs, outputs = ", ".join(signature.inputs), ", ".join(signature.outputs)
+    has = f"inputs {{{inputs}}}, outputs {{{outputs}}}, method_name {signature.method_name}"
+    raise RequestError(f"{wrong} Signature {name} has {has}")
 
 
 def _fill_classes(result: Any, outputs: _Outputs, num_rows: int) -> None:
