@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from c2al_tf.protocol import messages
-from c2al_tf.protocol.tensors import Signature, fill_proto, from_proto
+from c2al_tf.protocol.tensors import DEFAULT_SIGNATURE, Signature, fill_proto, from_proto
 
 from .requests import pieces
 from .requests.casting import Rows, as_array, cast_columns, named_columns
 from .requests.model_client import EXAMPLES_INPUT, EXAMPLES_SIGNATURE, Call, ModelClient, PredictError as PredictError
 
-DEFAULT_SIGNATURE = "serving_default"
 _CONCURRENCY = 4  # pieces of one batch that are under way at a time
 
 

@@ -32,12 +32,7 @@ _CREATED = re.compile(rb"^(?:# \w+ )?[\w:]+_created\b.*\n", re.MULTILINE)
 class Histogram:
     """Values by labels, for Prometheus. Its own histogram takes as long as several requests' other counts together.
 
-    Args:
-        name: Its name.
-        help: What the values are.
-        limits: The largest value of each bucket but the last.
-        labels: Names of the labels.
-        registry: What collects it.
+    `limits` are the largest values of each bucket but the last.
     """
 
     def __init__(
@@ -78,37 +73,23 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        serving, loading = ":tensorflow:serving:", ":tensorflow:cc:saved_model:"
+        serving, loading, own = ":tensorflow:serving:", ":tensorflow:cc:saved_model:", ":c2al:serving:"
         counter, gauge = functools.partial(Counter, registry=registry), functools.partial(Gauge, registry=registry)
         histogram = functools.partial(Histogram, registry=registry)
         self._requests = counter(f"{serving}request_count", "Requests.", ("model_name", "status"))
-        self._latency = histogram(
-            f"{serving}request_latency",
-            "Microseconds from a request's message to its answer, of the requests that succeeded.",
-            _MICROSECONDS,
-            ("model_name", "API", "entrypoint"),
-        )
-        self._runtime = histogram(
-            f"{serving}runtime_latency",
-            "Microseconds that the model took for a request, its wait in a queue included.",
-            _MICROSECONDS,
-            ("model_name", "API", "runtime"),
-        )
-        batching = f"{serving}batching_session:"
-        self._queuing = histogram(
-            f"{batching}queuing_latency", "Microseconds that a request waited to be merged.", _QUEUING, ()
-        )
+        help = "Microseconds from a request's message to its answer, of the requests that succeeded."
+        method = ("model_name", "API")
+        self._latency = histogram(f"{serving}request_latency", help, _MICROSECONDS, (*method, "entrypoint"))
+        help = "Microseconds that the model took for a request, its wait in a queue included."
+        self._runtime = histogram(f"{serving}runtime_latency", help, _MICROSECONDS, (*method, "runtime"))
+        help, batching = "Microseconds that a request waited to be merged.", f"{serving}batching_session:"
+        self._queuing = histogram(f"{batching}queuing_latency", help, _QUEUING, ())
         self._batches = histogram(f"{batching}processed_batch_size", "Rows of a batch, padding included.", _ROWS, ())
         self._loads = counter(f"{loading}load_attempt_count", "Versions loaded or not.", ("model_path", "status"))
-        self._load_latency = counter(
-            f"{loading}load_latency", "Microseconds to load and warm a version.", ("model_path",)
-        )
-        own = ":c2al:serving:"
-        self._versions = counter(
-            f"{own}version_request_count",
-            "Inferences that succeeded, by the version that answered.",
-            ("model_name", "version", "API"),
-        )
+        help = "Microseconds to load and warm a version."
+        self._load_latency = counter(f"{loading}load_latency", help, ("model_path",))
+        help = "Inferences that succeeded, by the version that answered."
+        self._versions = counter(f"{own}version_request_count", help, ("model_name", "version", "API"))
         self.in_flight = gauge(f"{own}requests_in_flight", "Inferences under way.", ("entrypoint",))
         self.queued_rows = gauge(f"{own}queued_rows", "Rows that wait to be merged.")
         self._of = functools.lru_cache(4096)(lambda metric, *labels: metric.labels(*labels))
@@ -117,10 +98,7 @@ class Metrics:
     def request(self, model: str, api: str, entrypoint: str) -> Iterator[None]:
         """Counts what is done meanwhile as one request, with the status of the ValueError that it ends in, if any.
 
-        Args:
-            model: The model's name.
-            api: The method, such as `Predict`.
-            entrypoint: `GRPC` or `REST`.
+        Its `api` is a method, such as `Predict`, its `entrypoint` `GRPC` or `REST`.
         """
         start, status = time.perf_counter(), "OK"
         try:

@@ -9,11 +9,11 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, Self
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 from c2al_tf.protocol import messages
 
@@ -22,8 +22,7 @@ from .config.model_config import ModelConfig
 from .config.monitoring import PATH
 from .interfaces import grpc_services
 from .interfaces.event_loop import wait_for
-from .interfaces.plain_services import PlainServices
-from .interfaces.reflection import add_reflection
+from .interfaces.plain_services import add_plain_services
 from .interfaces.rest_server import RestServer
 from .interfaces.room import Room
 from .lifecycle.models import Models
@@ -114,18 +113,16 @@ class Server:
         options = [*_OPTIONS, ("grpc.so_reuseport", int(reuse_port)), *channel_arguments.items()]
         self._room = Room(max_requests, self.models.metrics, "GRPC")
         self._rest = None
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.models.close)
             if rest_port is not None:
                 self._rest = RestServer(host, rest_port, self.models, max_requests, metrics_path)
-                self.rest_port = self._rest.port
-            wait_for(self._listen(options, credentials, reloads))
-        except BaseException as error:
-            if self._rest is not None:
-                self._rest.close()
-            self.models.close()
-            if isinstance(error, RuntimeError):
-                raise OSError(f"cannot listen on gRPC port {self.grpc_port} of {self.host}: {error}") from error
-            raise
+                self.rest_port = undo.enter_context(contextlib.closing(self._rest)).port
+            try:
+                wait_for(self._listen(options, credentials, reloads))
+            except RuntimeError as error:
+                raise OSError(f"cannot listen on gRPC port {grpc_port} of {host}: {error}") from error
+            undo.pop_all()
 
     async def _listen(
         self, options: Sequence[tuple[str, Any]], credentials: grpc.ServerCredentials | None, reloads: bool
@@ -133,8 +130,7 @@ class Server:
         handlers = grpc_services.handlers(self.models, self._room, reloads)
         self._grpc = grpc.aio.server(handlers=handlers, options=options)
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, PlainServices(self._grpc))
-        add_reflection(PlainServices(self._grpc))
+        add_plain_services(self._grpc, self._health)
         address = f"[{self.host}]:{self.grpc_port}" if ":" in self.host else f"{self.host}:{self.grpc_port}"
         if credentials is None:
             self.grpc_port = self._grpc.add_insecure_port(address)
@@ -173,14 +169,13 @@ class Server:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def __str__(self) -> str:
         rest = "" if self.rest_port is None else f", REST on {self.host}:{self.rest_port}"
-        served = "; ".join(f"model {name}, version {_listed(v)}" for name, v in self.models.available().items())
+        listed = ((name, ", ".join(map(str, numbers)) or "none") for name, numbers in self.models.available().items())
+        served = "; ".join(f"model {name}, version {numbers}" for name, numbers in listed)
         return f"{served}: gRPC on {self.host}:{self.grpc_port}{rest}"
 
 
@@ -207,10 +202,6 @@ def serve(
         if on_ready is not None:
             on_ready(server)
         stopping.wait()
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers)) or "none"
 
 
 @contextlib.contextmanager

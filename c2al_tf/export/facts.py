@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from ..protocol.tensors import read_signatures
 from ..saved_model import DEFAULT_SIGNATURE, SavedModel
 from ..saved_model.conformance import MAX_ERROR
-from ..saved_model.model import read_meta_graph
 from ..types import Array
 
 MAX_SIZE_RATIO = 0.01
@@ -157,7 +157,7 @@ def check_signature(export: SavedModel, reference: str | Path) -> None:
     if not file.exists():
         raise ValueError(f"`reference` must be a model, or the folder of a SavedModel. Received: no {file}")
     stored = saved_model_pb2.SavedModel.FromString(file.read_bytes())
-    today = read_meta_graph(stored.meta_graphs[0].SerializeToString()).signatures.get(DEFAULT_SIGNATURE)
+    today = read_signatures(stored.meta_graphs[0].signature_def).get(DEFAULT_SIGNATURE)
     if today is None:
         raise ValueError(f"`reference` must have the signature `{DEFAULT_SIGNATURE}`. Received: {file} without it")
     ours = export.signatures[DEFAULT_SIGNATURE]

@@ -10,8 +10,9 @@ from typing import Any
 
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 
-from .declarations import CODES, DATA_TYPES, MODEL_TYPES, SERVICES as SERVICES, SERVING, STATES, TENSORFLOW
+from .declarations import ERROR, SERVICES as SERVICES, SERVING, TENSORFLOW
 
+_DECLARATION = re.compile(r"(message|enum) (\S+) \{([^}]*)\}")
 _FIELD = re.compile(r"(?:oneof (?P<oneof>\w+) )?(?P<repeated>repeated )?(?P<type>map<string, .+>|\S+) (\w+) = (\d+)")
 _FieldType = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {"bool", "bytes", "double", "float", "int32", "int64", "string", "uint32", "uint64"}
@@ -42,42 +43,32 @@ def _add_field(message: descriptor_pb2.DescriptorProto, text: str) -> None:
         field.oneof_index = oneofs.index(match["oneof"])
 
 
-def _add_enum(enums: Any, name: str, values: dict[str, int]) -> None:
-    enum = enums.add(name=name)
-    for value, number in values.items():
-        enum.value.add(name=value, number=number)
-
-
-def _add_services(file: descriptor_pb2.FileDescriptorProto, services: dict[str, dict[str, tuple[str, str]]]) -> None:
-    for name, methods in services.items():
-        service = file.service.add(name=name)
-        for method, (request, response) in methods.items():
-            service.method.add(name=method, input_type=request, output_type=response)
-
-
-def _file(package: str, messages: dict[str, tuple[str, ...]], *imports: str) -> descriptor_pb2.FileDescriptorProto:
+def _file(package: str, declarations: str, *imports: str) -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
     file.dependency.extend(imports)
-    added: dict[str, descriptor_pb2.DescriptorProto] = {}
-    for name in sorted(messages, key=lambda name: name.count(".")):
-        outer, _, last = name.rpartition(".")
-        added[name] = (added[outer].nested_type if outer else file.message_type).add(name=last)
-        for field in messages[name]:
-            _add_field(added[name], field)
+    added: dict[str, Any] = {}
+    for kind, path, body in _DECLARATION.findall(declarations):
+        outer, _, name = path.rpartition(".")
+        parent: Any = added[outer] if outer else file
+        parts = [" ".join(part.split()) for part in body.split(";")[:-1]]
+        if kind == "message":
+            added[path] = (parent.nested_type if outer else parent.message_type).add(name=name)
+            for part in parts:
+                _add_field(added[path], part)
+        else:
+            values = (part.split(" = ") for part in parts)
+            parent.enum_type.add(name=name, value=[{"name": value, "number": int(number)} for value, number in values])
     return file
 
 
-def _pool(tensorflow_messages: dict[str, tuple[str, ...]]) -> descriptor_pool.DescriptorPool:
-    tensorflow = _file("tensorflow", tensorflow_messages)
-    _add_enum(tensorflow.enum_type, "DataType", DATA_TYPES)
-    error = _file("tensorflow.error", {})
-    _add_enum(error.enum_type, "Code", CODES)
+def _pool(tensorflow_declarations: str) -> descriptor_pool.DescriptorPool:
     known = any_pb2.DESCRIPTOR, wrappers_pb2.DESCRIPTOR
+    tensorflow, error = _file("tensorflow", tensorflow_declarations), _file("tensorflow.error", ERROR)
     serving = _file("tensorflow.serving", SERVING, tensorflow.name, error.name, *(file.name for file in known))
-    status = next(message for message in serving.message_type if message.name == "ModelVersionStatus")
-    _add_enum(status.enum_type, "State", STATES)
-    _add_enum(serving.enum_type, "ModelType", MODEL_TYPES)
-    _add_services(serving, SERVICES)
+    for name, methods in SERVICES.items():
+        service = serving.service.add(name=name)
+        for method, (request, response) in methods.items():
+            service.method.add(name=method, input_type=request, output_type=response)
     pool = descriptor_pool.DescriptorPool()
     for file in known:
         pool.AddSerializedFile(file.serialized_pb)
@@ -91,8 +82,8 @@ def _class(pool: descriptor_pool.DescriptorPool, name: str) -> Any:
 
 
 POOL = _pool(TENSORFLOW)
-_shape_as_bytes = tuple(field.replace("TensorShapeProto", "bytes") for field in TENSORFLOW["TensorProto"])
-WirePredictRequest = _class(_pool({**TENSORFLOW, "TensorProto": _shape_as_bytes}), "tensorflow.serving.PredictRequest")
+_shape_as_bytes = TENSORFLOW.replace("TensorShapeProto tensor_shape", "bytes tensor_shape")
+WirePredictRequest = _class(_pool(_shape_as_bytes), "tensorflow.serving.PredictRequest")
 """A PredictRequest as a server reads it: the shapes of its tensors stay bytes, most of which the server has seen."""
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
@@ -101,7 +92,7 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 
 def __getattr__(name: str) -> Any:
     """The class of the message of that name."""
-    package = "tensorflow" if name in TENSORFLOW else "tensorflow.serving"
+    package = "tensorflow" if f"message {name} {{" in TENSORFLOW else "tensorflow.serving"
     try:
         message = _class(POOL, f"{package}.{name}")
     except KeyError:

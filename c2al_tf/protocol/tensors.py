@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+DEFAULT_SIGNATURE = "serving_default"
+_INIT_OP = "__saved_model_init_op"
+
 STRING = np.dtype(object)
 """Strings are arrays of objects: `str` or `bytes` are sent, `bytes` received."""
 
@@ -62,8 +65,12 @@ class Signature:
     defaults: Mapping[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
 
 
-def read_signature(definition: Any) -> Signature:
-    """A SignatureDef as a value."""
+def read_signatures(definitions: Mapping[str, Any]) -> dict[str, Signature]:
+    """SignatureDefs by name as values, in order, without the init op: it is stored among them, but nothing to call."""
+    return {name: _read_signature(definitions[name]) for name in sorted(definitions) if name != _INIT_OP}
+
+
+def _read_signature(definition: Any) -> Signature:
     inputs, outputs = (
         {name: _read_spec(entries[name]) for name in sorted(entries)}
         for entries in (definition.inputs, definition.outputs)

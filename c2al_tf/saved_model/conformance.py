@@ -108,14 +108,12 @@ def _check_refusals(
     ask anew.
     """
     unsure = [key for key, spec in signature.inputs.items() if spec.shape is None or not model.must_be_fed(key, name)]
-    dtypes = {key: _but(rows, key) | {key: _of_another_dtype(values)} for key, values in rows.items()}
     ranked = [key for key, spec in signature.inputs.items() if spec.shape is not None]
-    ranks = {key: _but(rows, key) | {key: rows[key][..., np.newaxis]} for key in ranked}
     nothing: dict[str, dict[str, Array]] = {"no input at all": {}} if asks_anew else {}
     for what, spoilt in {
-        "without an input": nothing | {key: _but(rows, key) for key in unsure},
-        "with another dtype of an input": dtypes,
-        "with another rank of an input": ranks,
+        "without an input": nothing | {key: {k: rows[k] for k in rows if k != key} for key in unsure},
+        "with another dtype of an input": {key: {**rows, key: _of_another_dtype(rows[key])} for key in rows},
+        "with another rank of an input": {key: {**rows, key: rows[key][..., np.newaxis]} for key in ranked},
     }.items():
         if not spoilt:
             continue
@@ -131,10 +129,6 @@ def _check_refusals(
                     answered.append(f"{key} ({found})")
         said = f"TensorFlow answers in spite of {', '.join(answered)}" if answered else found
         yield Check(f"{name}: refuses a call {what}, tried with {len(spoilt)}", not answered, said)
-
-
-def _but(rows: Mapping[str, Array], key: str) -> dict[str, Array]:
-    return {other: values for other, values in rows.items() if other != key}
 
 
 def _of_another_dtype(values: Array) -> Array:

@@ -5,45 +5,24 @@ in the server.
 """
 
 import contextlib
-import dataclasses
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from ..protocol.messages import MetaGraphDef
-from ..protocol.tensors import Signature, TensorSpec, dtype_name, read_signature, shape_text
+from ..protocol.tensors import DEFAULT_SIGNATURE, TensorSpec, dtype_name, read_signatures, shape_text
 from ..types import Array
-from .native import FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, SavedModelError, set_xla
+from .native import FAILED_PRECONDITION, NOT_FOUND, SavedModelError, set_xla
 from .session import Call, load_session
 
-DEFAULT_SIGNATURE = "serving_default"
-_TAG = "serve"
-_INIT_OP = "__saved_model_init_op"
+_VARIABLES = "variables/variables.index"
 
 
-@dataclasses.dataclass(frozen=True)
-class MetaGraph:
-    """The parts of a MetaGraphDef used here: signatures, parsed and as stored, and whether TensorFlow 2 wrote it."""
-
-    signatures: Mapping[str, Signature]
-    signature_defs: Mapping[str, Any]
-    is_tensorflow_2: bool
-
-
-def read_meta_graph(serialized: bytes) -> MetaGraph:
-    """Parses a MetaGraphDef. The init op, which is stored among the signatures, is left out of `signatures`."""
-    meta_graph = MetaGraphDef.FromString(serialized)
-    stored = dict(sorted(meta_graph.signature_def.items()))
-    signatures = {name: read_signature(value) for name, value in stored.items() if name != _INIT_OP}
-    return MetaGraph(signatures, stored, bool(meta_graph.object_graph_def))
-
-
-class SavedModel:
+class SavedModel(contextlib.AbstractContextManager["SavedModel"]):
     """A loaded SavedModel, whose signatures are called with NumPy arrays. A context manager.
 
     Calls may come from many threads. Strings go in as arrays of `str` or `bytes` and come out as `bytes`.
@@ -57,7 +36,7 @@ class SavedModel:
 
     Attributes:
         signatures: The signatures that can be called, by name.
-        signature_defs: Every SignatureDef as stored, by name.
+        signature_defs: Every SignatureDef as stored, by name, and the init op, which is stored among them.
 
     Raises:
         SavedModelError: If files are missing or TensorFlow cannot load them.
@@ -72,20 +51,19 @@ class SavedModel:
         with contextlib.ExitStack() as undo:
             if disable_xla:
                 undo.enter_context(_without_xla())
-            self._session, serialized = load_session(str(self.directory), _TAG, num_threads)
+            self._session, serialized = load_session(str(self.directory), num_threads)
             undo.callback(self._session.close)
-            meta_graph = read_meta_graph(serialized)
-            if meta_graph.is_tensorflow_2:
-                _check_variables(self.directory)
+            meta_graph = MetaGraphDef.FromString(serialized)
+            # TensorFlow loads a model without its variables, and fails at the first call; TensorFlow 2 has always some.
+            if meta_graph.object_graph_def and not (self.directory / _VARIABLES).is_file():
+                raise SavedModelError(f"{self.directory}: incomplete SavedModel: it has no {_VARIABLES}.", NOT_FOUND)
             self._undo = undo.pop_all()
-        self.signatures, self.signature_defs = meta_graph.signatures, meta_graph.signature_defs
+        self.signature_defs: dict[str, Any] = dict(sorted(meta_graph.signature_def.items()))
+        self.signatures = read_signatures(self.signature_defs)
         self._calls: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Call] = {}
 
     def run(
-        self,
-        inputs: Mapping[str, Any],
-        signature: str = DEFAULT_SIGNATURE,
-        outputs: Sequence[str] | None = None,
+        self, inputs: Mapping[str, Any], signature: str = DEFAULT_SIGNATURE, outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
         """Calls a signature. Nothing is cast: dtypes must be the declared ones.
 
@@ -121,12 +99,8 @@ class SavedModel:
         """
         called = self.signatures[signature]
         if unknown := inputs.keys() - called.inputs.keys():
-            raise SavedModelError(f"The signature has no input {_names(unknown)}.", INVALID_ARGUMENT)
-        with self._call():
-            call = self._session.call(
-                [called.inputs[name].tensor for name in inputs], [spec.tensor for spec in called.outputs.values()]
-            )
-            return dict(zip(called.outputs, self._session.run(call, list(inputs.values())), strict=True))
+            raise SavedModelError(f"The signature has no input {_names(unknown)}.")
+        return self.call(inputs, list(called.outputs), signature)
 
     def must_be_fed(self, name: str, signature: str = DEFAULT_SIGNATURE) -> bool:
         """Whether an input is a placeholder: without a value TensorFlow refuses every call that reads it."""
@@ -164,18 +138,15 @@ class SavedModel:
         Strings must be arrays of objects that are `str` or `bytes`, which is not looked at.
         """
         if signature not in self.signatures:
-            raise SavedModelError(
-                f'Serving signature key "{signature}" not found. The model has: {_names(self.signatures)}.',
-                FAILED_PRECONDITION,
-            )
+            what = f'Serving signature key "{signature}" not found. The model has: {_names(self.signatures)}.'
+            raise SavedModelError(what, FAILED_PRECONDITION)
         called = self.signatures[signature]
         given = inputs if len(inputs) == len(called.inputs) else {**called.defaults, **inputs}
         if given.keys() != called.inputs.keys():
             raise SavedModelError(
                 f"input size does not match signature. Sent extra: {_names(given.keys() - called.inputs.keys())}. "
                 f"Missing but required: {_names(called.inputs.keys() - given.keys())}. "
-                f"Declared: {_names(called.inputs)}.",
-                INVALID_ARGUMENT,
+                f"Declared: {_names(called.inputs)}."
             )
         arrays = {}
         for name, spec in called.inputs.items():
@@ -185,13 +156,10 @@ class SavedModel:
         chosen = list(outputs) if outputs else list(called.outputs)
         for name in chosen:
             if name not in called.outputs:
-                raise SavedModelError(
-                    f"output tensor alias not found in signature: {name} Outputs expected to be in the set "
-                    f"{_names(called.outputs)}.",
-                    INVALID_ARGUMENT,
-                )
+                known = f"Outputs expected to be in the set {_names(called.outputs)}."
+                raise SavedModelError(f"output tensor alias not found in signature: {name} {known}")
         if len(set(chosen)) < len(chosen):
-            raise SavedModelError(f"duplicate output tensor alias among {_names(chosen)}", INVALID_ARGUMENT)
+            raise SavedModelError(f"duplicate output tensor alias among {_names(chosen)}")
         return arrays, chosen
 
     def close(self) -> None:
@@ -203,12 +171,7 @@ class SavedModel:
             self._idle.wait_for(lambda: self._running == 0)
         self._undo.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @contextlib.contextmanager
@@ -235,28 +198,21 @@ def _arrays(inputs: Mapping[str, Any]) -> dict[str, Array]:
             array = np.asarray(values, object)
             for kind in set(map(type, array.flat)):
                 if not issubclass(kind, (str, bytes)):
-                    raise SavedModelError(
-                        f"Input {name!r} must hold strings (str or bytes). Received: {kind.__name__}", INVALID_ARGUMENT
-                    )
+                    raise SavedModelError(f"Input {name!r} must hold strings (str or bytes). Received: {kind.__name__}")
         arrays[name] = array
     return arrays
 
 
 def _check_form(name: str, array: Array, spec: TensorSpec) -> None:
     if array.dtype != spec.dtype:
-        raise SavedModelError(
-            f"Input {name!r} must have dtype {dtype_name(spec.dtype)}. Received: {dtype_name(array.dtype)}",
-            INVALID_ARGUMENT,
-        )
-    declared = spec.shape
-    fits = declared is None or len(declared) == array.ndim
-    for size, wanted in zip(array.shape, declared or (), strict=False):
-        fits = fits and wanted in (None, size)
+        wanted, received = dtype_name(spec.dtype), dtype_name(array.dtype)
+        raise SavedModelError(f"Input {name!r} must have dtype {wanted}. Received: {received}")
+    fits = spec.shape is None or len(spec.shape) == array.ndim
+    for size, declared in zip(array.shape, spec.shape or (), strict=False):
+        fits = fits and declared in (None, size)
     if not fits:
-        raise SavedModelError(
-            f"Input {name!r} must have shape {shape_text(declared)}. Received: {shape_text(array.shape)}",
-            INVALID_ARGUMENT,
-        )
+        wanted, received = shape_text(spec.shape), shape_text(array.shape)
+        raise SavedModelError(f"Input {name!r} must have shape {wanted}. Received: {received}")
 
 
 def _names(names: Any) -> str:
@@ -270,12 +226,6 @@ def _check_folder(directory: Path) -> None:
         versions = sorted(path.parent.name for path in directory.glob("*/saved_model.pb"))
         hint = f" Its folders {_names(versions)} have one: load one of them." if versions else ""
         raise SavedModelError(f"{directory}: not a SavedModel: it has no saved_model.pb.{hint}", NOT_FOUND)
-
-
-def _check_variables(directory: Path) -> None:
-    """TensorFlow loads a model without its variables and fails at the first call; TensorFlow 2 always writes them."""
-    if not (directory / "variables" / "variables.index").is_file():
-        raise SavedModelError(f"{directory}: incomplete SavedModel: it has no variables/variables.index.", NOT_FOUND)
 
 
 _xla_lock = threading.Lock()

@@ -6,14 +6,13 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION = 3, 5, 9
-"""Codes of `TF_Status` that our own checks use; gRPC has the same numbers."""
+INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION = 3, 5, 9  # of `TF_Status`, and the same in gRPC
 
 
 class SavedModelError(ValueError):
     """An error of TensorFlow, or of a check before the call; `code` is the canonical status code (gRPC's numbers)."""
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, code: int = INVALID_ARGUMENT) -> None:
         super().__init__(message)
         self.code = code
 
@@ -54,10 +53,7 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "TF_NumDims": (_int, [_void]),
     "TF_OperationNumOutputs": (_int, [_void]),
     "TF_OperationOpType": (_text, [_void]),
-    "TF_SessionRun": (
-        None,
-        [_void, _void, _void, _void, _int, _void, _void, _int, _void, _int, _void, _void],
-    ),
+    "TF_SessionRun": (None, [_void, _void, _void, _void, _int, _void, _void, _int, _void, _int, _void, _void]),
     "TF_SetConfig": (None, [_void, _text, _size, _void]),
     "TF_StringCopy": (None, [_void, _text, _size]),
     "TF_StringDealloc": (None, [_void]),

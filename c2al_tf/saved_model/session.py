@@ -3,7 +3,7 @@
 import ctypes
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from ..protocol.messages import ConfigProto, RunOptions
 from ..types import Array
@@ -11,30 +11,27 @@ from .native import NOT_FOUND, Buffer, Output, SavedModelError, Status, librarie
 from .tensors import new_tensor, read_tensor
 
 
-def load_session(directory: str, tag: str, num_threads: int | None = None) -> tuple["Session", bytes]:
+def load_session(directory: str, num_threads: int | None = None) -> tuple["Session", bytes]:
     """Loads a SavedModel: variables restored, init op run with the assets' paths; also its MetaGraphDef, serialized.
 
     Args:
         directory: Folder with `saved_model.pb`.
-        tag: Tag of the meta graph.
-        num_threads: Threads for one call of the session; 1: the caller's own. None: TensorFlow's pools.
+        num_threads: As in `SavedModel`.
     """
     slow, quick = libraries()
     options, buffer, graph = quick.TF_NewSessionOptions(), quick.TF_NewBuffer(), quick.TF_NewGraph()
-    tags = (ctypes.c_char_p * 1)(tag.encode())
+    tags = (ctypes.c_char_p * 1)(b"serve")
     try:
         if num_threads is not None:
             # One thread: -1 runs operations in the caller's thread, and 1 does not split an operation.
             outer = -1 if num_threads == 1 else num_threads
-            config = ConfigProto(
-                inter_op_parallelism_threads=outer, intra_op_parallelism_threads=num_threads
-            ).SerializeToString()
+            config = ConfigProto(inter_op_parallelism_threads=outer, intra_op_parallelism_threads=num_threads)
+            serialized = config.SerializeToString()
             with Status() as status:
-                slow.TF_SetConfig(options, config, len(config), status)
+                slow.TF_SetConfig(options, serialized, len(serialized), status)
         with Status() as status:
-            handle = slow.TF_LoadSessionFromSavedModel(
-                options, None, os.fsencode(directory), tags, 1, graph, buffer, status
-            )
+            path = os.fsencode(directory)
+            handle = slow.TF_LoadSessionFromSavedModel(options, None, path, tags, 1, graph, buffer, status)
         return Session(handle, graph), ctypes.string_at(buffer.contents.data, buffer.contents.length)
     except SavedModelError:
         quick.TF_DeleteGraph(graph)
@@ -44,11 +41,8 @@ def load_session(directory: str, tag: str, num_threads: int | None = None) -> tu
         quick.TF_DeleteBuffer(buffer)
 
 
-class Call(NamedTuple):
-    """Arrays of `TF_Output`: the tensors that a call of the session feeds, and those that it fetches."""
-
-    inputs: Any
-    outputs: Any
+Call: TypeAlias = tuple[Any, Any]
+"""Arrays of `TF_Output`: the tensors that a call of the session feeds, and those that it fetches."""
 
 
 class Session:
@@ -58,9 +52,10 @@ class Session:
         self._slow, self._quick = libraries()
         self._handle, self._graph = handle, graph
 
-    def call(self, inputs: Sequence[str], outputs: Sequence[str]) -> "Call":
+    def call(self, inputs: Sequence[str], outputs: Sequence[str]) -> Call:
         """Prepares feeding some tensors of the graph and fetching others, each named `operation:index`."""
-        return Call(*((Output * len(names))(*map(self._output, names)) for names in (inputs, outputs)))
+        fed, fetched = ((Output * len(names))(*map(self._output, names)) for names in (inputs, outputs))
+        return fed, fetched
 
     def _output(self, name: str) -> Output:
         operation, _, index = name.partition(":")
@@ -74,7 +69,7 @@ class Session:
         kind: bytes = self._quick.TF_OperationOpType(self._output(name).operation)
         return kind.decode()
 
-    def run(self, call: "Call", feeds: Sequence[Array], seconds: float | None = None) -> list[Array]:
+    def run(self, call: Call, feeds: Sequence[Array], seconds: float | None = None) -> list[Array]:
         """Feeds tensors and returns the fetched ones; TensorFlow checks the dtypes.
 
         Args:

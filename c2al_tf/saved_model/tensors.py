@@ -8,7 +8,7 @@ import numpy as np
 
 from ..protocol.tensors import CODES, DTYPES
 from ..types import Array
-from .native import INVALID_ARGUMENT, Deallocator, SavedModelError, libraries
+from .native import Deallocator, SavedModelError, libraries
 
 _STRING = 7
 _CELL, _INLINE = 24, 22
@@ -67,7 +67,7 @@ def read_tensor(tensor: int) -> Array:
     shape = tuple(quick.TF_Dim(tensor, axis) for axis in range(quick.TF_NumDims(tensor)))
     code = quick.TF_TensorType(tensor)
     if code not in DTYPES:
-        raise SavedModelError(f"An output has TensorFlow data type {code}, which NumPy lacks.", INVALID_ARGUMENT)
+        raise SavedModelError(f"An output has TensorFlow data type {code}, which NumPy lacks.")
     array = np.empty(shape, DTYPES[code])
     address = quick.TF_TensorData(tensor)
     if code == _STRING:

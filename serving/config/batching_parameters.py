@@ -3,11 +3,10 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from c2al_tf.protocol import messages
 
-from .text import read_text
+from .text import parsed
 
 
 @dataclass(frozen=True)
@@ -37,21 +36,15 @@ class BatchingParameters:
         for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads", "max_execution_batch_size"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
-        if self.batch_timeout_micros < 0:
-            raise ValueError(
-                f"`batch_timeout_micros` must be at least 0. Received: batch_timeout_micros={self.batch_timeout_micros}"
-            )
-        if (self.max_execution_batch_size or 0) > self.max_batch_size:
-            raise ValueError(
-                "`max_execution_batch_size` may be at most `max_batch_size`. "
-                f"Received: {self.max_execution_batch_size}, max_batch_size={self.max_batch_size}"
-            )
-        sizes = self.allowed_batch_sizes
-        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != self.max_batch_size):
-            raise ValueError(
-                "`allowed_batch_sizes` must increase, and end in `max_batch_size`. "
-                f"Received: {list(sizes)}, max_batch_size={self.max_batch_size}"
-            )
+        sizes, largest, timeout = self.allowed_batch_sizes, self.max_batch_size, self.batch_timeout_micros
+        if timeout < 0:
+            raise ValueError(f"`batch_timeout_micros` must be at least 0. Received: batch_timeout_micros={timeout}")
+        if (self.max_execution_batch_size or 0) > largest:
+            rule = "`max_execution_batch_size` may be at most `max_batch_size`"
+            raise ValueError(f"{rule}. Received: {self.max_execution_batch_size}, max_batch_size={largest}")
+        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != largest):
+            rule = "`allowed_batch_sizes` must increase, and end in `max_batch_size`"
+            raise ValueError(f"{rule}. Received: {list(sizes)}, max_batch_size={largest}")
 
 
 def read_batching_parameters(path: Path) -> BatchingParameters:
@@ -62,12 +55,9 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
     Raises:
         ValueError: If it is none; the message names file, line and field.
     """
-    return read_text(path, messages.BatchingParameters(), _from_proto)
-
-
-def _from_proto(read: Any) -> BatchingParameters:
-    given = {field.name: getattr(value, "value", value) for field, value in read.ListFields()}
-    given.pop("thread_pool_name", None)
-    if not given.pop("enable_large_batch_splitting", False):
-        given.pop("max_execution_batch_size", None)
-    return BatchingParameters(**given | {"allowed_batch_sizes": tuple(read.allowed_batch_sizes)})
+    with parsed(path, messages.BatchingParameters()) as read:
+        given = {field.name: getattr(value, "value", value) for field, value in read.ListFields()}
+        given.pop("thread_pool_name", None)
+        if not given.pop("enable_large_batch_splitting", False):
+            given.pop("max_execution_batch_size", None)
+        return BatchingParameters(**given | {"allowed_batch_sizes": tuple(read.allowed_batch_sizes)})

@@ -7,10 +7,9 @@ from typing import Any
 
 from c2al_tf.protocol import messages
 
-from .text import read_text
+from .text import parsed
 
-_TENSORFLOW = 1
-"""`ModelType`'s number of it."""
+_TENSORFLOW = 1  # its number as a `ModelType`
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def read_model_configs(path: Path) -> list[ModelConfig]:
     Raises:
         ValueError: If it is none; the message names file, line and field.
     """
-    return read_text(path, messages.ModelServerConfig(), from_proto)
+    return from_proto(read_config(path))
 
 
 def read_config(path: Path) -> Any:
@@ -65,12 +64,9 @@ def read_config(path: Path) -> Any:
     Raises:
         ValueError: As `read_model_configs`.
     """
-
-    def check(config: Any) -> Any:
+    with parsed(path, messages.ModelServerConfig()) as config:
         from_proto(config)
         return config
-
-    return read_text(path, messages.ModelServerConfig(), check)
 
 
 def from_proto(config: Any) -> list[ModelConfig]:
@@ -83,9 +79,8 @@ def from_proto(config: Any) -> list[ModelConfig]:
         raise ValueError("a `model_config_list` is wanted: model_config_list { config { name: ... base_path: ... } }")
     models = [_model(model) for model in config.model_config_list.config]
     names = [model.name for model in models]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"Illegal to list model {repeated[0]} multiple times in config list")
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"Illegal to list model {min(repeated)} multiple times in config list")
     return models
 
 
@@ -112,21 +107,15 @@ def _model(model: Any) -> ModelConfig:
     if not name:
         raise ValueError(f"Every model needs a `name`. Received: name='', base_path={model.base_path!r}")
     if bool(model.model_platform) == bool(model.model_type):
-        which = "both" if model.model_platform else "neither"
-        raise ValueError(
-            f"Illegal setting {which} model_type (deprecated) {'and' if which == 'both' else 'nor'} model_platform, "
-            f'model name is {name}: give model_platform: "tensorflow"'
-        )
+        which, link = ("both", "and") if model.model_platform else ("neither", "nor")
+        what = f"{which} model_type (deprecated) {link} model_platform, model name is {name}"
+        raise ValueError(f'Illegal setting {what}: give model_platform: "tensorflow"')
     if model.model_platform not in ("", "tensorflow") or model.model_type not in (0, _TENSORFLOW):
-        raise ValueError(
-            f"Model {name} requests unsupported platform {model.model_platform or model.model_type}; 'tensorflow' is "
-            "supported"
-        )
+        platform = model.model_platform or model.model_type
+        raise ValueError(f"Model {name} requests unsupported platform {platform}; 'tensorflow' is supported")
     if not Path(model.base_path).is_absolute():
-        raise ValueError(
-            f"Expected model {name} to have an absolute path; got base_path()={model.base_path}. "
-            "Folders of this machine are served"
-        )
+        wanted = f"Expected model {name} to have an absolute path"
+        raise ValueError(f"{wanted}; got base_path()={model.base_path}. Folders of this machine are served")
     if model.HasField("logging_config"):
         raise ValueError(f"Model {name} has a `logging_config`: no request-logger-creator provided. Remove it")
     return ModelConfig(name, Path(model.base_path), _policy(model), dict(model.version_labels))

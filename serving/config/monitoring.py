@@ -1,11 +1,10 @@
 """What Prometheus may read, from tensorflow_model_server's `--monitoring_config_file`."""
 
 from pathlib import Path
-from typing import Any
 
 from c2al_tf.protocol import messages
 
-from .text import read_text
+from .text import parsed
 
 PATH = "/monitoring/prometheus/metrics"
 
@@ -16,11 +15,8 @@ def read_metrics_path(path: Path) -> str | None:
     Raises:
         ValueError: If it is none, or `path` does not begin with a slash; the message names file, line and field.
     """
-    return read_text(path, messages.MonitoringConfig(), _metrics_path)
-
-
-def _metrics_path(config: Any) -> str | None:
-    prometheus = config.prometheus_config
-    if prometheus.path and not prometheus.path.startswith("/"):
-        raise ValueError(f"`path` must begin with a slash, such as {PATH}. Received: {prometheus.path!r}")
-    return (prometheus.path or PATH) if prometheus.enable else None
+    with parsed(path, messages.MonitoringConfig()) as config:
+        prometheus = config.prometheus_config
+        if prometheus.path and not prometheus.path.startswith("/"):
+            raise ValueError(f"`path` must begin with a slash, such as {PATH}. Received: {prometheus.path!r}")
+        return (prometheus.path or PATH) if prometheus.enable else None

@@ -7,7 +7,7 @@ import grpc
 
 from c2al_tf.protocol import messages
 
-from .text import read_text
+from .text import parsed
 
 
 def read_server_credentials(path: Path) -> grpc.ServerCredentials:
@@ -16,13 +16,10 @@ def read_server_credentials(path: Path) -> grpc.ServerCredentials:
     Raises:
         ValueError: If it is none, or a field does not hold a PEM block.
     """
-    return read_text(path, messages.SSLConfig(), _server_credentials)
-
-
-def _server_credentials(config: Any) -> grpc.ServerCredentials:
-    key, certificate = _pem(config, "server_key"), _pem(config, "server_cert")
-    authorities = _pem(config, "custom_ca") if config.custom_ca or config.client_verify else None
-    return grpc.ssl_server_credentials([(key, certificate)], authorities, config.client_verify)
+    with parsed(path, messages.SSLConfig()) as config:
+        key, certificate = _pem(config, "server_key"), _pem(config, "server_cert")
+        authorities = _pem(config, "custom_ca") if config.custom_ca or config.client_verify else None
+        return grpc.ssl_server_credentials([(key, certificate)], authorities, config.client_verify)
 
 
 def read_channel_credentials(
@@ -44,7 +41,6 @@ def read_channel_credentials(
 def _pem(config: Any, name: str) -> bytes:
     content = getattr(config, name)
     if "-----BEGIN" not in content:
-        raise ValueError(
-            f"`{name}` must hold the text of a PEM file, -----BEGIN and so on, not its name. Received: {content[:40]!r}"
-        )
+        wanted = "the text of a PEM file, -----BEGIN and so on, not its name"
+        raise ValueError(f"`{name}` must hold {wanted}. Received: {content[:40]!r}")
     return content.encode()

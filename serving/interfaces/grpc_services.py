@@ -64,13 +64,10 @@ def get_model_metadata(models: Models, request: Any) -> Any:
     for field in request.metadata_field:
         if field != SIGNATURE_DEF:
             raise RequestError(f"Metadata field {field} is not supported. Supported: {SIGNATURE_DEF}")
-    response = messages.GetModelMetadataResponse()
-    signatures = messages.SignatureDefMap()
     with models.use(spec) as servable:
-        response.model_spec.name = servable.name
-        response.model_spec.version.value = servable.version
-        for name, definition in servable.model.signature_defs.items():
-            signatures.signature_def[name].CopyFrom(definition)
+        answering = {"name": servable.name, "version": {"value": servable.version}}
+        signatures = messages.SignatureDefMap(signature_def=servable.model.signature_defs)
+    response = messages.GetModelMetadataResponse(model_spec=answering)
     response.metadata[SIGNATURE_DEF].Pack(signatures)
     return response
 
@@ -87,9 +84,7 @@ async def reload_config(models: Models, request: Any) -> Any:
         await asyncio.get_running_loop().run_in_executor(_reloading, models.reload, configs)
     except ValueError as error:
         raise RequestError(str(error), getattr(error, "code", INVALID_ARGUMENT)) from error
-    response = messages.ReloadConfigResponse()
-    response.status.SetInParent()
-    return response
+    return messages.ReloadConfigResponse(status={})
 
 
 def _refuse_reload(models: Models, request: Any) -> Any:
@@ -114,18 +109,10 @@ _INFERENCES: dict[str, tuple[Callable[..., Any], Callable[[bytes], Any]]] = {
         partial(_parse, messages.MultiInferenceRequest),
     ),
 }
-_UNCOUNTED = "MultiInference"
-"""The real server does not count it."""
 
 
 def handlers(models: Models, room: Room, reloads: bool) -> list[grpc.GenericRpcHandler]:
-    """The two services as handlers for a gRPC server of an event loop.
-
-    Args:
-        models: What answers.
-        room: Bounds the requests for inference.
-        reloads: Whether HandleReloadConfigRequest is answered.
-    """
+    """The two services as handlers for a gRPC server of an event loop; with `reloads`, requests may change models."""
     plain: dict[str, tuple[Callable[..., Any], Any]] = {
         "GetModelMetadata": (get_model_metadata, messages.GetModelMetadataRequest),
         "GetModelStatus": (get_model_status, messages.GetModelStatusRequest),
@@ -144,7 +131,7 @@ def handlers(models: Models, room: Room, reloads: bool) -> list[grpc.GenericRpcH
 def _infer(models: Models, room: Room, name: str, answer: Callable[..., Any], read: Callable[[bytes], Any]) -> Any:
     async def call(data: bytes) -> Any:
         request, inputs = read(data)
-        is_counted = name != _UNCOUNTED
+        is_counted = name != "MultiInference"  # as in the real server
         counted = models.counted(request.model_spec.name, name, "GRPC") if is_counted else contextlib.nullcontext()
         with counted, room.enter(len(data)):
             return await answer(models, request, inputs)

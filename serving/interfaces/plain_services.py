@@ -1,20 +1,45 @@
-"""Health and reflection beside the services of models: their requests are short, and bounded before they are parsed."""
+"""Health and reflection beside the services of models: their requests are short, and bounded before they are parsed.
+
+By reflection `grpcurl` and the like list the services of a server, and learn their messages from it. They learn what
+`messages` declares: the examples of Classify and Regress are `bytes`.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc.aio
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+
+from c2al_tf.protocol import messages
 
 from .grpc_services import MAX_PLAIN_MESSAGE
 
+_SERVICES = (messages.PREDICTION_SERVICE, messages.MODEL_SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
 
-class PlainServices:
-    """Takes the handlers of services as a server does, and adds them to one with a bound on their requests.
 
-    Args:
-        server: The server.
-    """
+def add_plain_services(server: grpc.aio.Server, health: Any) -> None:
+    """Adds a health servicer, and reflection, to a server that has PredictionService and ModelService."""
+    pool, bounded = DescriptorPool(), _BoundedServer(server)
+    serving = messages.POOL.FindFileContainingSymbol(messages.PREDICTION_SERVICE)
+    for file in (serving, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
+        _add(pool, file)
+    health_pb2_grpc.add_HealthServicer_to_server(health, bounded)
+    servicer = reflection.aio.ReflectionServicer(_SERVICES, pool=pool)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, bounded)
+
+
+def _add(pool: DescriptorPool, file: FileDescriptor) -> None:
+    for needed in file.dependencies:
+        _add(pool, needed)
+    pool.AddSerializedFile(file.serialized_pb)
+
+
+class _BoundedServer:
+    """Takes the handlers of services as a server does, and adds them to one with a bound on their requests."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server

@@ -67,7 +67,7 @@ async def answer(models: Models, method: str, path: str, body: bytes | RequestEr
             return await _INFERENCES[api](models, spec, body, room)
         if not name:
             raise RequestError("Missing model name in request.")
-        return _dump(_metadata if parts["part"] == "metadata" else _status, models, spec)
+        return _dump(_metadata, models, spec) if parts["part"] == "metadata" else _dump(_to_dict, models.status(spec))
 
 
 def _model_spec(name: str, version: str, label: str) -> Any:
@@ -87,9 +87,8 @@ async def _predict(models: Models, spec: Any, body: bytes, room: int) -> bytes:
     with models.use(spec) as servable:
         known = servable.model.signatures
         if signature not in known:
-            raise RequestError(
-                f'Serving signature name: "{signature:.{MAX_SHOWN}}" not found in signature def: {", ".join(known)}'
-            )
+            what = f'Serving signature name: "{signature:.{MAX_SHOWN}}" not found in signature def'
+            raise RequestError(f"{what}: {', '.join(known)}")
         inputs = await _off_loop(len(body), read_inputs, request, known[signature].inputs)
         outputs = await servable.run(inputs, signature)
         size = sum(array.nbytes for array in outputs.values())
@@ -148,10 +147,6 @@ def _parse(body: bytes, costs: Mapping[bytes, int], room: int) -> tuple[dict[str
 
 def _dump(content: Callable[..., dict[str, Any]], *args: Any) -> bytes:
     return json.dumps(content(*args)).encode()
-
-
-def _status(models: Models, spec: Any) -> dict[str, Any]:
-    return _to_dict(models.status(spec))
 
 
 def _metadata(models: Models, spec: Any) -> dict[str, Any]:

@@ -35,16 +35,8 @@ class RestServer:
 
     Head and body of a request may take a minute each, and so may a client that reads nothing of its answer.
 
-    Args:
-        host: Address to listen on.
-        port: Its port; 0 for a free one.
-        models: What answers.
-        max_requests: POST requests under way; beyond it they are refused (429), and their bodies are not kept. There
-            may be 128 more connections than that, for status, metadata and metrics; those beyond get a 503.
-        metrics_path: Where Prometheus reads; None: nowhere.
-
-    Attributes:
-        port: The port listened on.
+    Beyond `max_requests` under way POST requests are refused (429), and their bodies not kept. There may be 128 more
+    connections than that, for status, metadata and metrics; those beyond get a 503. The other arguments are `Server`'s.
 
     Raises:
         OSError: If the port is taken.

@@ -17,10 +17,7 @@ _READING_SECONDS = 0.2
 class Room:
     """For so many requests for inference at a time, until it is closed. For one event loop.
 
-    Args:
-        size: Requests.
-        metrics: Is told how many are under way.
-        entrypoint: Where they come in, `GRPC` or `REST`.
+    The metrics are told how many are under way by an entrypoint, `GRPC` or `REST`.
     """
 
     def __init__(self, size: int, metrics: Metrics, entrypoint: str) -> None:
@@ -39,11 +36,9 @@ class Room:
         if self._closed:
             raise RequestError("The server is about to stop.", UNAVAILABLE)
         if self._count == self._size or (self._bytes + num_bytes > MAX_BYTES and self._count):
-            raise RequestError(
-                f"{self._count} requests of {self._bytes} bytes are under way; {self._size} and {MAX_BYTES} bytes are "
-                "the bounds.",
-                RESOURCE_EXHAUSTED,
-            )
+            received = f"{self._count} requests of {self._bytes} bytes are under way"
+            bounds = f"{self._size} and {MAX_BYTES} bytes are the bounds"
+            raise RequestError(f"{received}; {bounds}.", RESOURCE_EXHAUSTED)
         self._count, self._bytes = self._count + 1, self._bytes + num_bytes
         try:
             yield

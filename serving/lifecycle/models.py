@@ -6,10 +6,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from c2al_tf.protocol.messages import GetModelStatusResponse, ModelVersionStatus
+from c2al_tf.protocol.messages import GetModelStatusResponse
 
 from ..config.model_config import ModelConfig
 from ..metrics import OTHER, Metrics
@@ -80,11 +79,9 @@ class Models:
         try:
             with self._updating:
                 self._labels = self._checked_labels(self._configs)
-                waiting = self._update_until_loaded()
-                while waiting:
+                while waiting := self._update_until_loaded():
                     if self._stopping.wait(waiting):
                         raise InterruptedError
-                    waiting = self._update_until_loaded()
         except BaseException:
             self.close()
             raise
@@ -140,22 +137,18 @@ class Models:
         while True:
             loaded = self._loaded.get(name, [])
             wanted = loaded[-1] if number is None and loaded else number
-            if wanted in loaded:
-                version = self._versions[name][wanted]
-                if (servable := version.acquire()) is None:
-                    continue  # it has just gone
-                try:
-                    yield servable
-                finally:
-                    version.release()
-                return
-            what = f"Latest({name})" if number is None else f"Specific({name}, {number})"
-            known = (
-                f"Versions: {', '.join(map(str, loaded))}"
-                if loaded
-                else f"Models: {', '.join(sorted(self.available()))}"
-            )
-            raise RequestError(f"Servable not found for request: {what}. {known}", NOT_FOUND)
+            if wanted not in loaded:
+                what = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+                kind, known = ("Versions", loaded) if loaded else ("Models", sorted(self._configs))
+                listed = ", ".join(map(str, known))
+                raise RequestError(f"Servable not found for request: {what}. {kind}: {listed}", NOT_FOUND)
+            version = self._versions[name][wanted]
+            if (servable := version.acquire()) is not None:  # else it has just gone
+                break
+        try:
+            yield servable
+        finally:
+            version.release()
 
     def counted(self, name: str, api: str, entrypoint: str) -> contextlib.AbstractContextManager[None]:
         """Counts what is done meanwhile as a request to the model of that name; see `Metrics.request`."""
@@ -170,19 +163,19 @@ class Models:
             RequestError: If there is none.
         """
         versions = dict(self._versions.get(model_spec.name, {}))
-        number = model_spec.version.value if model_spec.HasField("version") else None
-        chosen = sorted(versions, reverse=True) if number is None else [number] if number in versions else []
+        chosen, what = sorted(versions, reverse=True), "any versions"
+        if model_spec.HasField("version"):
+            number = model_spec.version.value
+            chosen, what = [number] if number in versions else [], f"version {number}"
         if not chosen:
-            what = "any versions" if number is None else f"version {number}"
             raise RequestError(f"Could not find {what} of model {model_spec.name}", NOT_FOUND)
         response = GetModelStatusResponse()
         for number in chosen:
             version = versions[number]
-            added = response.model_version_status.add(version=number, state=getattr(ModelVersionStatus, version.state))
-            added.status.SetInParent()
-            if version.error is not None:
-                added.status.error_code = getattr(version.error, "code", INTERNAL)
-                added.status.error_message = str(version.error)
+            status, error = {}, version.error
+            if error is not None:
+                status = {"error_code": getattr(error, "code", INTERNAL), "error_message": str(error)}
+            response.model_version_status.add(version=number, state=version.state, status=status)
         return response
 
     def available(self) -> dict[str, list[int]]:
@@ -192,9 +185,7 @@ class Models:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _update_until_loaded(self) -> float:
@@ -241,9 +232,9 @@ class Models:
         if problem and self._problems.get(config.name) != problem:
             _log.warning("model %s: %s", config.name, problem)
         self._problems[config.name] = problem
-        versions = self._versions.get(config.name, {})
         if wanted is None or (wanted and not wanted & set(self._loaded.get(config.name, []))):
             return
+        versions = self._versions.get(config.name, {})
         unwanted = [number for number, version in versions.items() if version.is_wanted and number not in wanted]
         if unwanted and pause:
             # The first requests to a new version pass before the old one's release takes a core from them.
@@ -292,13 +283,12 @@ class Models:
         for name, config in configs.items():
             for label, number in config.labels.items():
                 is_moved = self._labels.get(name, {}).get(label, number) != number
-                if number not in available.get(name, []) and (is_moved or not self._allow_unavailable_labels):
-                    raise RequestError(
-                        f"Request to assign label to version {number} of model {name}, which is not currently "
-                        f"available for inference. Label: {label}; available: {available.get(name, [])}. A new label "
-                        "may with --allow-version-labels-for-unavailable-models",
-                        FAILED_PRECONDITION,
-                    )
+                loaded = available.get(name, [])
+                if number not in loaded and (is_moved or not self._allow_unavailable_labels):
+                    what = f"version {number} of model {name}, which is not currently available for inference"
+                    hint = "A new label may with --allow-version-labels-for-unavailable-models"
+                    received = f"Label: {label}; available: {loaded}"
+                    raise RequestError(f"Request to assign label to {what}. {received}. {hint}", FAILED_PRECONDITION)
         return {name: dict(config.labels) for name, config in configs.items()}
 
     def _number(self, model_spec: Any) -> int | None:

@@ -37,10 +37,7 @@ def missing_versions(config: ModelConfig) -> str:
 class Version:
     """A version that was wanted once, and what became of it.
 
-    Args:
-        directory: Its folder.
-        retries: How often loading it is tried again.
-        retry_seconds: How long after the last attempt.
+    Loading it is tried again `retries` times, each time `retry_seconds` after the last attempt.
 
     Attributes:
         state: `LOADING`, `AVAILABLE`, `UNLOADING` or `END`, as in TensorFlow Serving.

@@ -104,13 +104,9 @@ def _measure(descriptor: Any, data: bytes, place: int, end: int, total: int) -> 
 
 
 def _same(data: bytes, first: int, place: int, end: int) -> tuple[int, int]:
-    """How many fields in a row have the tag of the first, which is one byte, and at most 16 KB; where the last ends.
+    """How many fields in a row have the tag of the one from `first` to `place`, and at most 16 KB; where the last ends.
 
-    Args:
-        data: The message.
-        first: The place of the first field.
-        place: Where it ends.
-        end: Where the message ends.
+    The tag is one byte.
     """
     count, tag = 1, data[first]
     while place + 2 < end and data[place] == tag:

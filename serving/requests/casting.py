@@ -102,9 +102,8 @@ def _cast(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     # Rounding a float is meant, and NaN stays NaN: only a number that becomes infinite, or an integer another, is lost.
     lost = np.isinf(cast) & np.isfinite(array.astype(np.float64)) if dtype.kind == "f" else cast != array
     if np.any(lost):
-        raise ValueError(
-            f"column {name!r} has a value beyond the range of {dtype_name(dtype)}. Received: {array[lost].item(0)!r}"
-        )
+        wanted, received = dtype_name(dtype), array[lost].item(0)
+        raise ValueError(f"column {name!r} has a value beyond the range of {wanted}. Received: {received!r}")
     return cast
 
 

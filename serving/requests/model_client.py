@@ -14,13 +14,12 @@ from google.protobuf.message_factory import GetMessageClass
 from numpy.typing import NDArray
 
 from c2al_tf.protocol import messages
-from c2al_tf.protocol.tensors import Signature, read_signature
+from c2al_tf.protocol.tensors import Signature, read_signatures
 
 from . import pieces
 from .casting import as_array
 
 EXAMPLES_SIGNATURE, EXAMPLES_INPUT = "serialized_examples", "examples"
-_INIT_OP = "__saved_model_init_op"  # stored among the signatures, but nothing to call
 _PAIR = re.compile(r"[0-9a-z_.-]+=[ -~]*")  # what gRPC takes
 Metadata: TypeAlias = Mapping[str, str | bytes]
 Credentials: TypeAlias = grpc.ChannelCredentials | None
@@ -189,8 +188,7 @@ class ModelClient:
         answer = await self._ask("PredictionService.GetModelMetadata", request, call)
         stored = messages.SignatureDefMap()
         answer.metadata["signature_def"].Unpack(stored)
-        names = sorted(stored.signature_def.keys() - {_INIT_OP})
-        return answer.model_spec, {name: read_signature(stored.signature_def[name]) for name in names}
+        return answer.model_spec, read_signatures(stored.signature_def)
 
     async def _ask(self, method: str, request: Any, call: Call) -> Any:
         if self._process != os.getpid():

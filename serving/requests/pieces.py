@@ -40,10 +40,8 @@ def concatenate(parts: Sequence[Mapping[str, NDArray[Any]]], pieces: Sequence[sl
         for name, array in part.items():
             rows = piece.stop - piece.start
             if array.shape[:1] != (rows,):
-                raise ValueError(
-                    f"output {name!r} must have a row for each of the {rows} rows sent, for the batch does not fit one "
-                    f"request. Received: shape={array.shape}"
-                )
+                rule = f"a row for each of the {rows} rows sent, for the batch does not fit one request"
+                raise ValueError(f"output {name!r} must have {rule}. Received: shape={array.shape}")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -48,8 +48,10 @@ class Batcher:
     """
 
     def __init__(self, model: SavedModel, parameters: BatchingParameters | None, metrics: Metrics) -> None:
-        self._model, self._parameters, self._metrics = model, parameters, metrics
-        self._num_threads = (parameters or BatchingParameters()).num_batch_threads
+        self._model, self._metrics, self._is_merging = model, metrics, parameters is not None
+        self._parameters = parameters = parameters or BatchingParameters()
+        self._max_rows = parameters.max_execution_batch_size or parameters.max_batch_size
+        self._num_threads = parameters.num_batch_threads
         self._threads = ThreadPoolExecutor(self._num_threads, thread_name_prefix="batch")
         self._waiting: deque[_Task] = deque()
         self._num_rows = self._num_running = 0
@@ -64,7 +66,7 @@ class Batcher:
             RequestError: If there are more rows than fit a batch, or the queue is full (UNAVAILABLE).
         """
         arrays, names = self._model.check(inputs, signature, outputs)
-        if self._parameters is None:
+        if not self._is_merging:
             # All outputs: TensorFlow would prepare each set of outputs anew, within the first request for it.
             every = list(self._model.signatures[signature].outputs)
             call = functools.partial(self._model.call, arrays, every, signature, seconds_left())
@@ -73,14 +75,13 @@ class Batcher:
         size, limit = _num_rows(arrays), self._parameters.max_batch_size
         if size > limit:
             raise RequestError(f"Task size {size} is larger than maximum input batch size {limit}")
-        largest = self._parameters.max_execution_batch_size or limit
-        starts = range(0, max(size, 1), largest)
-        tasks = [_Task(_rows(arrays, slice(at, at + largest)), signature) for at in starts] if size > largest else []
-        tasks = tasks or [_Task(arrays, signature)]
+        parts, largest = [arrays], self._max_rows
+        if size > largest:
+            parts = [_rows(arrays, slice(start, start + largest)) for start in range(0, size, largest)]
+        tasks = [_Task(part, signature) for part in parts]
         self._enqueue(tasks, size)
         try:
-            waiting = [task.answer for task in tasks]
-            answers = [await waiting[0]] if len(waiting) == 1 else await asyncio.gather(*waiting)
+            answers = [await tasks[0].answer] if len(tasks) == 1 else await asyncio.gather(*(t.answer for t in tasks))
         finally:
             for task in tasks:  # those that are left belong to a request that has failed, or whose client has gone
                 task.answer.cancel()
@@ -100,24 +101,19 @@ class Batcher:
         self._metrics.queued_rows.inc(size)
 
     def _enqueue(self, tasks: Sequence["_Task"], size: int) -> None:
-        assert self._parameters is not None
         largest, batches = self._parameters.max_batch_size, self._parameters.max_enqueued_batches
         if self._waiting and self._num_rows + size > largest * batches:
-            raise RequestError(
-                "The batch scheduling queue to which this task was submitted is full; "
-                f"max_enqueued_batches is {batches}, of {largest} rows",
-                UNAVAILABLE,
-            )
+            full = "The batch scheduling queue to which this task was submitted is full"
+            raise RequestError(f"{full}; max_enqueued_batches is {batches}, of {largest} rows", UNAVAILABLE)
         self._waiting.extend(tasks)
         self._count(size)
         self._prepare(asyncio.get_running_loop())
 
     def _prepare(self, loop: asyncio.AbstractEventLoop) -> None:
         """Gives the next batch to a free thread, now or once its first request has waited long enough."""
-        assert self._parameters is not None
         if not self._waiting or self._num_running == self._num_threads:
             return
-        if self._num_rows >= (self._parameters.max_execution_batch_size or self._parameters.max_batch_size):
+        if self._num_rows >= self._max_rows:
             self._dispatch(loop)
         elif self._next is None:
             if self._parameters.batch_timeout_micros:
@@ -141,7 +137,8 @@ class Batcher:
             self._next = None
         if self._waiting and self._num_running < self._num_threads:
             batch = self._take()
-            if self._is_quick(batch):
+            # The loop answers by itself what takes little: to give it to a thread would take longer.
+            if sum(task.size for task in batch) <= 2 * self._quick_rows.get(batch[0].signature, 0):
                 running: asyncio.Future[list[Arrays]] = loop.create_future()
                 try:
                     running.set_result(self._answers(batch))
@@ -153,18 +150,12 @@ class Batcher:
             running.add_done_callback(functools.partial(self._finish, batch))
             self._prepare(loop)
 
-    def _is_quick(self, batch: Sequence["_Task"]) -> bool:
-        """Whether the loop itself should answer: giving a short call to a thread takes longer than the call."""
-        return sum(task.size for task in batch) <= 2 * self._quick_rows.get(batch[0].signature, 0)
-
     def _take(self) -> list["_Task"]:
         """Takes the first request, and those for the same signature that fit into its batch."""
-        assert self._parameters is not None
         batch, others = [self._waiting.popleft()], deque[_Task]()
-        limit = self._parameters.max_execution_batch_size or self._parameters.max_batch_size
         rows = batch[0].size
         for task in self._waiting:
-            if task.signature == batch[0].signature and rows + task.size <= limit:
+            if task.signature == batch[0].signature and rows + task.size <= self._max_rows:
                 batch.append(task)
                 rows += task.size
             else:
@@ -187,7 +178,6 @@ class Batcher:
 
     def _answers(self, batch: Sequence["_Task"]) -> list[Arrays]:
         """The answer to each request of a batch; all fail together, as in the real server."""
-        assert self._parameters is not None
         seconds = seconds_left(max(task.deadline for task in batch))
         if seconds is not None and seconds <= 0:
             raise RequestError("Run() timeout exceeded while waiting in batching queue", RESOURCE_EXHAUSTED)
@@ -202,11 +192,8 @@ class Batcher:
         known, is_quick = self._quick_rows.get(signature, 0), time.thread_time() - start <= _QUICK_SECONDS
         self._quick_rows[signature] = max(known, num_rows) if is_quick else min(known, num_rows) // 2
         if any(values.shape[:1] != (size,) for values in outputs.values()):
-            raise RequestError(
-                "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input "
-                "tensors",
-                FAILED_PRECONDITION,
-            )
+            rule = "does not equal the sum of the 0th dimension sizes of the input tensors"
+            raise RequestError(f"Batched output tensor's 0th dimension {rule}", FAILED_PRECONDITION)
         stops = np.cumsum([task.size for task in batch]).tolist()
         return [_rows(outputs, slice(stop - task.size, stop)) for task, stop in zip(batch, stops, strict=True)]
 
@@ -251,9 +238,9 @@ def _merge(batch: Sequence[Arrays], num_padding: int, pad: bool) -> Arrays:
                     "dimensions starting with the first dim.",
                     FAILED_PRECONDITION,
                 )
-            largest = np.max([part.shape[1:] for part in parts], axis=0)
-            _check_memory(name, sum(map(len, parts)) * math.prod(largest.tolist()) * parts[0].itemsize)
-            parts = [_padded(part, largest.tolist()) for part in parts]
+            largest = np.max([part.shape[1:] for part in parts], axis=0).tolist()
+            _check_memory(name, sum(map(len, parts)) * math.prod(largest) * parts[0].itemsize)
+            parts = [_padded(part, largest) for part in parts]
         if num_padding:
             row = next(part for part in reversed(parts) if len(part))[:1]
             strings = sum(map(len, row.flat)) if row.dtype == STRING else 0

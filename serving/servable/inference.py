@@ -54,12 +54,12 @@ async def answer(servable: Servable, inference: Inference, api: str) -> Any:
 
 def classify(servable: Servable, request: Any) -> Inference:
     """Reads a ClassificationRequest."""
-    return _read(servable, request, _CLASSIFY, messages.ClassificationResponse())
+    return _read(servable, request, _FORMS[_CLASSIFY], messages.ClassificationResponse())
 
 
 def regress(servable: Servable, request: Any) -> Inference:
     """Reads a RegressionRequest."""
-    return _read(servable, request, _REGRESS, messages.RegressionResponse())
+    return _read(servable, request, _FORMS[_REGRESS], messages.RegressionResponse())
 
 
 def multi_inference(servable: Servable, request: Any) -> Inference:
@@ -76,15 +76,16 @@ def multi_inference(servable: Servable, request: Any) -> Inference:
         signature = _signature(servable, name, "Requested signature not found in model graph")
         if task.method_name not in _FORMS:
             raise RequestError(f"Unsupported signature method_name: {task.method_name}", UNIMPLEMENTED)
-        wanted[name] = _FORMS[task.method_name].choose(name, signature)
+        wanted[name] = _wanted_outputs(_FORMS[task.method_name], name, signature)
     examples = read_examples(request.input)
 
     def respond(outputs: Mapping[str, _Outputs]) -> Any:
         response = messages.MultiInferenceResponse()
         for task in request.tasks:
             form, result = _FORMS[task.method_name], response.results.add()
-            servable.fill_model_spec(result.model_spec, _signature_name(task))
-            form.fill(getattr(result, form.result), outputs[_signature_name(task)], len(examples))
+            name = _signature_name(task)
+            servable.fill_model_spec(result.model_spec, name)
+            form.fill(getattr(result, form.result), outputs[name], len(examples))
         return response
 
     return Inference({INPUTS: examples}, wanted, respond)
@@ -94,9 +95,6 @@ def read_examples(given: Any) -> NDArray[Any]:
     """The serialized tf.Examples of an Input, (batch,), each with the context before it if there is one.
 
     In protobuf, two concatenated messages are merged; if both have a feature, the example's wins.
-
-    Args:
-        given: The Input.
 
     Raises:
         RequestError: If there are no examples, or they would take too much memory.
@@ -114,9 +112,9 @@ def read_examples(given: Any) -> NDArray[Any]:
     return array
 
 
-def _read(servable: Servable, request: Any, method: str, response: Any) -> Inference:
-    name, form = _signature_name(request), _FORMS[method]
-    wanted = form.choose(name, _signature(servable, name, "No signature was found with the name"))
+def _read(servable: Servable, request: Any, form: "_Form", response: Any) -> Inference:
+    name = _signature_name(request)
+    wanted = _wanted_outputs(form, name, _signature(servable, name, "No signature was found with the name"))
     examples = read_examples(request.input)
 
     def respond(outputs: Mapping[str, _Outputs]) -> Any:
@@ -138,40 +136,22 @@ def _signature(servable: Servable, name: str, otherwise: str) -> Signature:
     return signatures[name]
 
 
-def _class_outputs(name: str, signature: Signature) -> list[str]:
-    _check_input(name, signature)
-    if len(signature.outputs) > 2:
-        raise RequestError(
-            f"Expected one or two output Tensors, found {len(signature.outputs)}. {_text(name, signature)}"
-        )
-    chosen = [output for output in (_CLASSES, _SCORES) if output in signature.outputs]
-    if not chosen:
-        raise RequestError(
-            f'Expected classification signature outputs to contain at least one of "{_CLASSES}" or "{_SCORES}". '
-            + _text(name, signature)
-        )
-    return chosen
-
-
-def _value_outputs(name: str, signature: Signature) -> list[str]:
-    _check_input(name, signature)
-    if len(signature.outputs) != 1:
-        raise RequestError(f"Expected one output Tensor. {_text(name, signature)}")
-    if _OUTPUTS not in signature.outputs:
-        raise RequestError(f"No regression outputs found in SignatureDef: {_text(name, signature)}")
-    return [_OUTPUTS]
-
-
-def _check_input(name: str, signature: Signature) -> None:
+def _wanted_outputs(form: "_Form", name: str, signature: Signature) -> list[str]:
+    """The outputs that are wanted of a signature, which must have the form."""
+    chosen = [output for output in form.outputs if output in signature.outputs]
     if len(signature.inputs) != 1:
-        raise RequestError(f"Expected one input Tensor. {_text(name, signature)}")
-    if INPUTS not in signature.inputs:
-        raise RequestError(f'No "{INPUTS}" found in SignatureDef: {_text(name, signature)}')
-
-
-def _text(name: str, signature: Signature) -> str:
+        wrong = "Expected one input Tensor."
+    elif INPUTS not in signature.inputs:
+        wrong = f'No "{INPUTS}" found in SignatureDef:'
+    elif not 1 <= len(signature.outputs) <= len(form.outputs):
+        wrong = form.wrong_number.format(len(signature.outputs))
+    elif not chosen:
+        wrong = form.wrong_names
+    else:
+        return chosen
     inputs, outputs = ", ".join(signature.inputs), ", ".join(signature.outputs)
-    return f"Signature {name} has inputs {{{inputs}}}, outputs {{{outputs}}}, method_name {signature.method_name}"
+    has = f"inputs {{{inputs}}}, outputs {{{outputs}}}, method_name {signature.method_name}"
+    raise RequestError(f"{wrong} Signature {name} has {has}")
 
 
 def _fill_classes(result: Any, outputs: _Outputs, num_rows: int) -> None:
@@ -184,9 +164,8 @@ def _fill_classes(result: Any, outputs: _Outputs, num_rows: int) -> None:
     shape = next(iter(outputs.values())).shape
     labels, scores = outputs.get(_CLASSES, np.full(shape, b"", object)), outputs.get(_SCORES, np.zeros(shape))
     if labels.shape != scores.shape:
-        raise RequestError(
-            f"Tensors class and score should match in dim_size(1). Got {labels.shape[1]} vs. {scores.shape[1]}"
-        )
+        received = f"Got {labels.shape[1]} vs. {scores.shape[1]}"
+        raise RequestError(f"Tensors class and score should match in dim_size(1). {received}")
     for of_row in zip(labels.tolist(), scores.tolist(), strict=True):
         classes = result.classifications.add().classes
         for label, score in zip(*of_row, strict=True):
@@ -197,9 +176,8 @@ def _fill_values(result: Any, outputs: _Outputs, num_rows: int) -> None:
     values = outputs[_OUTPUTS]
     _check_output(_OUTPUTS, values, np.dtype(np.float32))
     if values.ndim != 1 and values.shape[1:] != (1,):
-        raise RequestError(
-            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {list(values.shape)}"
-        )
+        wanted, received = "either [batch_size] or [batch_size, 1]", list(values.shape)
+        raise RequestError(f"Expected output Tensor shape to be {wanted} but got {received}")
     if len(values) != num_rows:
         raise RequestError(f"Input batch size did not match output batch size: {num_rows} vs. {len(values)}")
     for value in values.ravel().tolist():
@@ -214,14 +192,28 @@ def _check_output(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> None
 class _Form(NamedTuple):
     """How Classify and Regress differ."""
 
-    choose: Callable[[str, Signature], list[str]]  # the outputs that are wanted; raises if the form is wrong
+    outputs: tuple[str, ...]  # of which a signature has one at least, and no others
+    wrong_number: str
+    wrong_names: str
     fill: Callable[[Any, _Outputs, int], None]
     result: str  # the field of an InferenceResult
 
 
 _FORMS = {
-    _CLASSIFY: _Form(_class_outputs, _fill_classes, "classification_result"),
-    _REGRESS: _Form(_value_outputs, _fill_values, "regression_result"),
+    _CLASSIFY: _Form(
+        (_CLASSES, _SCORES),
+        "Expected one or two output Tensors, found {}.",
+        f'Expected classification signature outputs to contain at least one of "{_CLASSES}" or "{_SCORES}".',
+        _fill_classes,
+        "classification_result",
+    ),
+    _REGRESS: _Form(
+        (_OUTPUTS,),
+        "Expected one output Tensor.",
+        "No regression outputs found in SignatureDef:",
+        _fill_values,
+        "regression_result",
+    ),
 }
 
 READERS: dict[str, Callable[[Servable, Any], Inference]] = {

@@ -1,5 +1,6 @@
 """Loads a version of a model and replays its warm-up requests, so that the first client does not wait."""
 
+import functools
 import logging
 import struct
 import time
@@ -88,9 +89,7 @@ def read_warmup_logs(directory: Path) -> Iterator[Any]:
 def _read_records(path: Path) -> Iterator[bytes]:
     """TFRecord framing: length (8 bytes), its checksum (4), the record, its checksum (4)."""
     with path.open("rb") as file:
-        number = 0
-        while header := file.read(12):
-            number += 1
+        for number, header in enumerate(iter(functools.partial(file.read, 12), b""), start=1):
             length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else 0
             body = file.read(length + 4)
             if len(header) < 12 or len(body) < length + 4:

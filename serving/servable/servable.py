@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -17,16 +17,10 @@ from ..metrics import Metrics
 from .batching import Batcher
 
 
-class Servable:
-    """A version that is loaded and answers requests; `load_servable` also warms it up.
+class Servable(AbstractContextManager["Servable"]):
+    """A version folder that is loaded and answers requests; `load_servable` also warms it up.
 
-    Args:
-        name: Name that requests call it by.
-        version: Its number.
-        directory: The version folder.
-        batching: How requests are merged; None: they are not.
-        num_threads: Threads that work on one call of the model.
-        metrics: Counts inferences.
+    Without `batching` requests are not merged; `num_threads` work on one call of the model.
     """
 
     def __init__(
@@ -46,14 +40,15 @@ class Servable:
     async def predict(self, request: Any, inputs: Mapping[str, NDArray[Any]]) -> Any:
         """Answers a PredictRequest with these inputs; those in the message are not looked at."""
         signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        return self.response(await self.run(inputs, signature, request.output_filter), signature)
+        outputs = await self.run(inputs, signature, request.output_filter)
+        response = PredictResponse()
+        self.fill_model_spec(response.model_spec, signature)
+        for name, array in outputs.items():
+            fill_proto(response.outputs[name], array, as_fields=True)
+        return response
 
     async def run(
-        self,
-        inputs: Mapping[str, NDArray[Any]],
-        signature: str,
-        outputs: Sequence[str] = (),
-        api: str = "Predict",
+        self, inputs: Mapping[str, NDArray[Any]], signature: str, outputs: Sequence[str] = (), api: str = "Predict"
     ) -> dict[str, NDArray[Any]]:
         """What `SavedModel.run` gives, batched with other requests where the server batches."""
         start = time.perf_counter()
@@ -61,28 +56,14 @@ class Servable:
         self.metrics.inference(self.name, self.version, api, start)
         return answers
 
-    def response(self, outputs: Mapping[str, NDArray[Any]], signature: str) -> Any:
-        """The PredictResponse of some outputs."""
-        response = PredictResponse()
-        self.fill_model_spec(response.model_spec, signature)
-        for name, array in outputs.items():
-            fill_proto(response.outputs[name], array, as_fields=True)
-        return response
-
     def fill_model_spec(self, spec: Any, signature: str) -> None:
         """Says which version and signature have answered."""
-        spec.name, spec.signature_name = self.name, signature
-        spec.version.value = self.version
+        spec.name, spec.signature_name, spec.version.value = self.name, signature, self.version
 
     def close(self) -> None:
         """Finishes the calls under way and releases the model."""
         self._batcher.close()
         self.model.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

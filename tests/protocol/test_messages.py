@@ -151,7 +151,8 @@ def test_fields_unknown_here_are_passed_on():
 def test_services_have_the_methods_that_answer_as_theirs_are_declared(name, official):
     service = messages.POOL.FindServiceByName(name)
     answered = {
-        handler.service_name(): handler for handler in grpc_services.handlers(Models([]), Room(1, Metrics()), True)
+        handler.service_name(): handler
+        for handler in grpc_services.handlers(Models([]), Room(1, Metrics(), "GRPC"), True)
     }
     assert set(answered) == {messages.PREDICTION_SERVICE, messages.MODEL_SERVICE}
     for method in service.methods_by_name:

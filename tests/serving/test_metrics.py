@@ -168,13 +168,13 @@ def test_a_request_past_its_deadline_is_not_begun(export, hold_model, batcher_of
         hold_model() as held,
     ):
         ask = channel.unary_unary(f"/{messages.PREDICTION_SERVICE}/Predict").future
-        waiting = batcher_of(server)._waiting
+        batcher = batcher_of(server)  # it makes another queue whenever it takes a batch
         long = ask(request(export.columns, rows=2), timeout=300)
         until(lambda: held.calls == [2])
         for seconds in (0.2, 2.0, 20.0, 200.0):  # long enough to reach the queue
             short = ask(request(export.columns, rows=1), timeout=seconds)
-            until(lambda: waiting or short.done())  # noqa: B023
-            if waiting:
+            until(lambda: batcher._waiting or short.done())  # noqa: B023
+            if batcher._waiting:
                 break
         assert short.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         until(lambda: counted(server)["CANCELLED"])
