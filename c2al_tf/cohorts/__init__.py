@@ -30,6 +30,7 @@ from .divergence import (
     log_normalized as log_normalized,
     prediction_histogram as prediction_histogram,
 )
+from .drift import find_drift as find_drift, pair_in_use as pair_in_use
 from .guard import FEW_POSITIVES as FEW_POSITIVES, RULES as RULES, Guard as Guard
 from .results import (
     STABLE as STABLE,

@@ -1,5 +1,6 @@
 """`c2al score-logs`, `discover-logs` and `evaluate-logs`: logs of any number of rows, here or by Apache Beam."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,8 @@ import jsonargparse
 from .command import Command
 
 if TYPE_CHECKING:
+    from c2al_tf.cohorts import Discovery
+
     from ..beam.log import Log
     from ..beam.totals import Runner
 
@@ -48,6 +51,11 @@ def _add_discover(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--axes", type=list[str | Axis], required=True, help="columns, or axes as in a configuration")
     parser.add_argument("--training", nargs="+", type=str, default=[], help="files of the training rows, for the guard")
     parser.add_argument("--divergence", type=str, default="js", help="js, kl, wasserstein or cosine")
+    parser.add_argument(
+        "--before",
+        type=Path,
+        help="cohorts.json of an earlier day: its pair is given to this discovery, and what has drifted is said",
+    )
     parser.add_argument("--output", type=Path, default=Path("cohorts.json"), help="the file to be written")
 
 
@@ -97,33 +105,47 @@ def _score(values: Any) -> None:
 
 
 def _discover(values: Any) -> None:
+    from c2al_tf.cohorts import find_drift, pair_in_use
     from c2al_tf.files import write_json
 
     from ..beam.discovery import discover_log
     from ..report.terminal import print_pairs
 
+    before = None if values.before is None else _read_discovery(values.before)
     found = discover_log(
         _log(values),
         values.predictions,
         values.axes,
         from_logits=values.from_logits,
+        given=() if before is None else pair_in_use(before).cohorts,
         training=values.training,
         divergence=values.divergence,
         runner=_runner(values),
     )
+    drift = [] if before is None else find_drift(before, found)
     write_json(values.output, found.to_json())
     print_pairs(found)
     print(values.output)
+    if drift:
+        print("Drift:", *drift, sep="\n  ")
+        sys.exit(REFUSED)
+
+
+def _read_discovery(path: Path) -> "Discovery":
+    from c2al_tf.cohorts import Discovery
+    from c2al_tf.files import read_json
+
+    return Discovery.from_json(read_json(path))
 
 
 def _evaluate(values: Any) -> None:
-    from c2al_tf.cohorts import Discovery
-    from c2al_tf.files import read_json, write_json
+    from c2al_tf.cohorts import pair_in_use
+    from c2al_tf.files import write_json
 
     from ..beam.evaluation import evaluate_log
 
-    discovery = None if values.cohorts is None else Discovery.from_json(read_json(values.cohorts))
-    targeted = () if discovery is None else discovery.best.cohorts
+    discovery = None if values.cohorts is None else _read_discovery(values.cohorts)
+    targeted = () if discovery is None else pair_in_use(discovery).cohorts
     others = () if discovery is None else [each.cohort for axis in discovery.axes for each in axis.cohorts]
     evaluation = evaluate_log(
         _log(values), values.arms, targeted, others, reference=values.reference, runner=_runner(values)
@@ -136,8 +158,6 @@ def _evaluate(values: Any) -> None:
 
 
 def _gate(values: Any) -> None:
-    import sys
-
     from c2al_tf.evaluation.gate import worse_slices
     from c2al_tf.files import read_json
 
@@ -174,7 +194,7 @@ def _print(found: dict[str, Any], reference: str) -> None:
 
 
 REFUSED = 3
-"""Exit status of a gate that refuses: 1 and 2 are for what could not be done, and wrong arguments."""
+"""Exit status of a gate that refuses, or of drift: 1 and 2 are for what could not be done, and wrong arguments."""
 
 _RUN_BY = "[--runner NAME] [--runner-options KEY=VALUE ...] [--scratch URL]"
 LOG_COMMANDS = {
@@ -189,8 +209,9 @@ LOG_COMMANDS = {
     ),
     "discover-logs": Command(
         "Finds the cohorts that baselines treat most differently, in logs that hold what they predicted, of any number "
-        "of rows: two passes, of which the first draws a million rows to cut the axes on. Writes cohorts.json.",
-        f"FILES --label COLUMN --predictions COLUMN ... --axes '[COLUMN, ...]' [--unit COLUMN] {_RUN_BY}",
+        "of rows: two passes, of which the first draws a million rows to cut the axes on. Writes cohorts.json. With "
+        "--before it ends with status 3 if the pair of an earlier day is no longer the one to use.",
+        f"FILES --label COLUMN --predictions COLUMN ... --axes '[COLUMN, ...]' [--before FILE] {_RUN_BY}",
         "c2al discover-logs scored --label click --predictions old --from-logits true --axes '[age, city]'",
         _add_discover,
         _discover,

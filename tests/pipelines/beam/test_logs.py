@@ -199,3 +199,33 @@ def test_the_commands(folder, tmp_path, c2al) -> None:
     written = json.loads(metrics.read_text())
     assert written["arms"]["c2al"]["ne_diff"]["all"]["high"] < 0
     assert 0 < written["auc_error"] < 2e-3
+
+
+def write_day(path: Path, seed: int, favoured: str, is_good: bool) -> None:
+    """A day's log: clicks of one city are far more likely; the new model knows it, or is bad on it."""
+    rng = np.random.default_rng(seed)
+    city = rng.choice(np.array(["Rome", "Oslo", "Bern"], object), ROWS, p=[0.4, 0.3, 0.3])
+    truth = rng.normal(-1.5 + 1.0 * (city == favoured), 0.8)
+    new = truth + rng.normal(0, 0.2, ROWS) + (0.0 if is_good else 2.0 * (city == favoured))
+    columns = {"city": city, "click": (rng.random(ROWS) < expit(truth)).astype(np.int64)}
+    columns |= {"old": (truth + rng.normal(0, 0.3, ROWS)).astype(np.float32), "new": new.astype(np.float32)}
+    pq.write_table(pa.table(columns), path)
+
+
+def test_three_days(tmp_path, c2al) -> None:
+    """What a scheduler calls each day: drift is named on its day, and a bad model is not published."""
+    days = [("Oslo", True), ("Oslo", False), ("Bern", True)]
+    statuses = []
+    for day, (favoured, is_good) in enumerate(days):
+        log, cohorts, metrics = (tmp_path / f"{day}.{suffix}" for suffix in ("parquet", "cohorts.json", "metrics.json"))
+        write_day(log, day, favoured, is_good)
+        before = ["--before", tmp_path / f"{day - 1}.cohorts.json"] if day else []
+        words = [log, "--label=click", "--predictions", "old", "--from-logits=true", "--axes=[city]", *before]
+        found = c2al("discover-logs", *words, "--output", cohorts)
+        arms = "--arms.baseline=[old]", "--arms.c2al=[new]"
+        c2al("evaluate-logs", log, "--label=click", *arms, "--cohorts", cohorts, "--output", metrics)
+        assert found.status in (0, 3), found.error
+        statuses.append((found.status, c2al("gate", metrics).status))
+    assert statuses == [(0, 0), (0, 3), (3, 0)]
+    drift = found.output[found.output.index("Drift:") :]
+    assert "city_Bern" in drift
