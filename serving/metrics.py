@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
 
 from .protocol.errors import GRPC_STATUS, INTERNAL
 
@@ -56,7 +57,7 @@ class Histogram:
         """What `CollectorRegistry` asks for."""
         name, help, labels = self._family
         family = HistogramMetricFamily(name, help, labels=labels)
-        limits = [*map(str, self._limits), "+Inf"]
+        limits = [*map(floatToGoString, self._limits), "+Inf"]
         with self._lock:
             for key, counts in self._counts.items():
                 family.add_metric(key, list(zip(limits, accumulate(counts), strict=True)), self._sums[key])
@@ -100,9 +101,10 @@ class Metrics:
 
         Its `api` is a method, such as `Predict`, its `entrypoint` `GRPC` or `REST`.
         """
-        start, status = time.perf_counter(), "OK"
+        start, status = time.perf_counter(), "UNKNOWN"
         try:
             yield
+            status = "OK"
         except ValueError as error:
             status = GRPC_STATUS.get(getattr(error, "code", INTERNAL), grpc.StatusCode.UNKNOWN).name
             raise

@@ -1,5 +1,7 @@
 """Whether the cohorts that a model is trained for are still those that it treats most differently."""
 
+import math
+
 from .axes import GIVEN
 from .results import Discovery, Pair
 
@@ -40,12 +42,12 @@ def find_drift(before: Discovery, now: Discovery) -> list[str]:
     name, found = f"{same.head.cohort.name} | {same.tail.cohort.name}", []
     if not same.accepted:
         found.append(f"{name}: the guard refuses this pair now: {'; '.join(same.reasons.values())}")
-    elif same.head.cohort.conditions != old.head.cohort.conditions:
+    elif same.head.cohort.conditions != old.head.cohort.conditions and _rates_differ(old) and _rates_differ(same):
         found.append(f"{name}: head and tail have changed places: {same.head.cohort.name} is the head now")
     if _above(old, same) or _above(same, old):
         found.append(f"{name}: {measure} was {_text(old, measure)}, is {_text(same, measure)}")
-    others = [pair for pair in now.pairs if pair.axis != GIVEN and pair.accepted]
-    if others and {cohort.conditions for cohort in others[0].cohorts} != wanted and _above(others[0], same):
+    others = [pair for pair in now.pairs if pair.axis != GIVEN and pair.accepted and _above(pair, same)]
+    if others:
         more = f"{others[0].head.cohort.name} | {others[0].tail.cohort.name}: {measure} is {_text(others[0], measure)}"
         found.append(f"{more}, more than that of {name}, {_text(same, measure)}")
     return found
@@ -53,6 +55,18 @@ def find_drift(before: Discovery, now: Discovery) -> list[str]:
 
 def _above(a: Pair, b: Pair) -> bool:
     return a.interval is not None and b.interval is not None and a.interval[0] > b.interval[1]
+
+
+def _rates_differ(pair: Pair) -> bool:
+    """Whether the positive rates, as of independent rows, differ beyond their 95 % intervals."""
+    if pair.head.positives is None or pair.tail.positives is None:
+        return True  # head and tail are told apart by their predictions
+    rates = [(summary.positives or 0) / max(summary.rows, 1) for summary in (pair.head, pair.tail)]
+    margins = [
+        1.96 * math.sqrt(rate * (1 - rate) / max(summary.rows, 1))
+        for rate, summary in zip(rates, (pair.head, pair.tail), strict=True)
+    ]
+    return rates[0] - rates[1] > sum(margins)
 
 
 def _text(pair: Pair, measure: str) -> str:

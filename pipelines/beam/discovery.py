@@ -7,7 +7,9 @@ from functools import partial
 import numpy as np
 from scipy.special import expit
 
+from c2al_tf.blocks import draw_rows
 from c2al_tf.cohorts import (
+    DIVERGENCES,
     Axis,
     Cohort,
     CohortCounts,
@@ -23,12 +25,16 @@ from c2al_tf.cohorts import (
     sample_rows,
 )
 from c2al_tf.cohorts.axes import as_axes
+from c2al_tf.cohorts.sample import SAMPLE_ROWS
 from c2al_tf.feature import Column
 from c2al_tf.types import Array, Columns
 
 from .log import Log
-from .pieces import Piece, read_piece, split_files
+from .pieces import Piece, split_files, sum_batches
 from .totals import Runner, total
+
+_MARGIN = 1.1
+"""Rows drawn in the first place, of those that are wanted."""
 
 
 def discover_log(
@@ -62,15 +68,21 @@ def discover_log(
     Raises:
         ValueError: If a file, column or value breaks a rule; the message names it.
     """
-    runner, guard = runner or Runner(), guard or Guard()
+    runner, guard, axes = runner or Runner(), guard or Guard(), as_axes(axes)
     if not predictions:
         raise ValueError("`predictions` must name at least one column. Received: none")
-    axes = as_axes(axes)
+    if not axes and not given:
+        raise ValueError("Discovery needs at least one axis to cut along. Received: axes=[]")
+    if divergence not in DIVERGENCES:
+        raise ValueError(f"`divergence` must be one of {', '.join(DIVERGENCES)}. Received: divergence={divergence!r}")
     read = sorted({name for readers in (axes, given) for each in readers for name in each.columns})
     columns = log.columns(read, predictions)
     pieces = split_files(log.files)
     cut = {name: columns[name] for name in (*read, *filter(None, [log.weight]))}
-    sample = total(pieces, partial(_sample, log=log, columns=cut), runner, "drawing rows")
+    share = _MARGIN * SAMPLE_ROWS / sum(piece.num_rows for piece in pieces)
+    sample = total(pieces, partial(_sample, log=log, columns=cut, share=share), runner, "drawing rows")
+    if not len(sample.hashes):
+        raise ValueError("Discovery needs rows of a weight above 0. Received: only weights of 0")
     cuts = cut_axes(axes, sample.columns, given=given)
     count = partial(_count, log=log, columns=columns, cuts=cuts, predictions=tuple(predictions), logits=from_logits)
     counts = total(pieces, count, runner, "counting cohorts")
@@ -83,12 +95,17 @@ def discover_log(
     return rank_cohorts(counts, training=sizes, divergence=divergence, guard=guard)
 
 
-def _sample(piece: Piece, log: Log, columns: dict[str, Column]) -> RowSample:
-    found = []
-    for numbers, batch in read_piece(piece, columns):
-        kept = slice(None) if log.weight is None else batch[log.weight] > 0
-        found.append(sample_rows({name: values[kept] for name, values in batch.items()}, row_numbers=numbers[kept]))
-    return sum(found)  # type: ignore[return-value]
+def _sample(piece: Piece, log: Log, columns: dict[str, Column], share: float) -> RowSample:
+    """Rows with the lowest hashes; those that are hardly among a million of all rows do not leave the worker."""
+
+    def drawn(numbers: Array, batch: Columns) -> RowSample:
+        kept = draw_rows(numbers) < share
+        if log.weight is not None:
+            kept &= batch[log.weight] > 0
+        return sample_rows({name: values[kept] for name, values in batch.items()}, row_numbers=numbers[kept])
+
+    sample: RowSample = sum_batches(piece, columns, drawn)
+    return sample
 
 
 def _count(
@@ -110,9 +127,11 @@ def _count(
             progress=False,
         )
 
-    return sum(counted(*each) for each in read_piece(piece, columns))  # type: ignore[return-value]
+    counts: CohortCounts = sum_batches(piece, columns, counted)
+    return counts
 
 
 def _size(piece: Piece, log: Log, columns: dict[str, Column], cuts: tuple[Cut, ...]) -> CohortSizes:
     log = dataclasses.replace(log, unit=None)
-    return sum(count_sizes(batch, cuts, **log.of_rows(batch)) for _, batch in read_piece(piece, columns))  # type: ignore[return-value]
+    sizes: CohortSizes = sum_batches(piece, columns, lambda _, batch: count_sizes(batch, cuts, **log.of_rows(batch)))
+    return sizes

@@ -11,7 +11,7 @@ from c2al_tf.feature import Column
 from c2al_tf.types import Array, Columns
 
 from .log import Log
-from .pieces import Piece, read_piece, split_files
+from .pieces import Piece, split_files, sum_batches
 from .totals import Runner, total
 
 NUM_SCORES = 4096
@@ -42,8 +42,11 @@ def evaluate_log(
     """
     runner = runner or Runner()
     cohorts = list(dict.fromkeys([*targeted, *others]))
-    if len({cohort.name for cohort in cohorts}) < len(cohorts):
-        raise ValueError(f"Cohorts must have distinct names. Received: {', '.join(c.name for c in cohorts)}")
+    names = [cohort.name for cohort in cohorts]
+    if len(set(names)) < len(names) or (targeted and REST in names):
+        raise ValueError(f"Cohorts must have distinct names, none of them {REST!r}. Received: {', '.join(names)}")
+    if reference not in arms or len(arms) < 2:
+        raise ValueError(f"`arms` must be {reference!r}, the reference, and others. Received: {', '.join(arms)}")
     logits = [name for names in arms.values() for name in names]
     read = sorted({name for cohort in cohorts for name in cohort.columns})
     columns = log.columns(read, logits)
@@ -83,4 +86,5 @@ def _count(
             progress=False,
         )
 
-    return sum(counted(*each) for each in read_piece(piece, columns))  # type: ignore[return-value]
+    counts: ArmCounts = sum_batches(piece, columns, counted)
+    return counts

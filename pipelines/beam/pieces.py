@@ -1,9 +1,10 @@
 """Files of rows as pieces that one worker reads after another, each with the numbers of its rows among all rows."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,6 +19,8 @@ PIECE_ROWS = 1 << 20
 """Rows of a piece at most, unless a row group is larger or the file is no Parquet file: that is one piece."""
 BATCH_ROWS = 1 << 18
 """Rows that are held at a time."""
+JOB, SUCCESS = "_job.json", "_SUCCESS"
+"""Files beside scored ones: what these are made from, and that they are complete."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,16 @@ def split_files(paths: Paths, rows: int = PIECE_ROWS) -> list[Piece]:
     """The pieces of files, in order: of Parquet files row groups, as many as have at most so many rows; others whole.
 
     Raises:
-        ValueError: If a file is absent or corrupt, or all are empty.
+        ValueError: If a file is absent or corrupt, all are empty, or they are scored in part only.
 
     Warns:
         UserWarning: Of an empty file among others, which is skipped.
     """
     pieces: list[Piece] = []
-    files, first_row = as_paths(paths), 0
+    files, first_row = [path.absolute() for path in as_paths(paths)], 0
+    for folder in {path.parent for path in files}:
+        if (folder / JOB).exists() and not (folder / SUCCESS).exists():
+            raise ValueError(f"{folder}: not all rows are scored yet: the same `c2al score-logs` goes on there")
     for path in files:
         in_file = count_rows(path)
         if not in_file:
@@ -100,3 +106,19 @@ def read_piece(piece: Piece, columns: Mapping[str, Column], rows: int = BATCH_RO
             f"{piece.path}: the file must stay as it is meanwhile. Received: {first_row - piece.first_row:,} rows, "
             f"where there were {piece.num_rows:,}"
         )
+
+
+def sum_batches(piece: Piece, columns: Mapping[str, Column], count: Callable[[Array, Columns], Any]) -> Any:
+    """The sum of what is counted in each batch of a piece.
+
+    Raises:
+        ValueError: What `count` raises, with the file and its row that the batch begins with.
+    """
+    found: Any = 0
+    for numbers, batch in read_piece(piece, columns):
+        try:
+            found = found + count(numbers, batch)
+        except ValueError as error:
+            start = numbers[0] - piece.first_row + piece.start
+            raise ValueError(f"{piece.path}: among the {len(numbers):,} rows from row {start:,} on: {error}") from error
+    return found

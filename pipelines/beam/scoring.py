@@ -1,7 +1,8 @@
 """Logs scored by exported models: files that hold the columns that are kept, and a column of logits for each model."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from c2al_tf.types import Columns
 
 from ..prediction.inputs import input_column
 from .log import Log
-from .pieces import Piece, read_piece, split_files
+from .pieces import JOB, SUCCESS, Piece, read_piece, split_files
 from .totals import Runner, total
 
 _BATCH, _GROUP = 4096, 65_536
@@ -51,29 +52,48 @@ def score_log(
     columns = log.columns(keep)
     if both := [name for name in models if name in columns]:
         raise ValueError(f"A column of logits needs a name that no column has. Received: {', '.join(both)}")
-    for name, directory in models.items():
-        _check_output(name, _load(directory), output)
-    _begin(folder, log, models, [*columns], output)
-    score = functools.partial(_score, columns=columns, models=dict(models), folder=folder, output=output)
-    return total(split_files(log.files), score, runner or Runner(), "scoring")
+    _models.clear()  # another model may have the path of one that was scored before
+    models, folder = {name: directory.resolve() for name, directory in models.items()}, folder.absolute()
+    read = _columns_to_read(columns, {name: _load(directory) for name, directory in models.items()}, output)
+    _begin(folder, log, models, columns, output)
+    score = functools.partial(_score, columns=columns, read=read, models=models, folder=folder, output=output)
+    rows = total(split_files(log.files), score, runner or Runner(), "scoring")
+    (folder / SUCCESS).touch()
+    return rows
 
 
-def _check_output(name: str, model: SavedModel, output: str) -> None:
-    outputs = model.signatures[DEFAULT_SIGNATURE].outputs
-    if output not in outputs:
-        raise ValueError(f"Model {name}: {model.directory}: no output `{output}`. It has: {', '.join(outputs)}")
+def _columns_to_read(columns: Mapping[str, Column], models: Mapping[str, SavedModel], output: str) -> dict[str, Column]:
+    """The columns that are kept, and those that models read; each has one type."""
+    read = dict(columns)
+    for name, model in models.items():
+        signature = model.signatures[DEFAULT_SIGNATURE]
+        if output not in signature.outputs:
+            raise ValueError(
+                f"Model {name}: {model.directory}: no output `{output}`. It has: {', '.join(signature.outputs)}"
+            )
+        for key, spec in signature.inputs.items():
+            column = input_column(key, spec)
+            if read.setdefault(key, column) != column:
+                raise ValueError(
+                    f"Column `{key}` must be read as one type: `dtypes` may say which, if it is kept. Received: "
+                    f"{column.dtype}, length {column.length} for model {name}; elsewhere {read[key].dtype}, length "
+                    f"{read[key].length}"
+                )
+    return read
 
 
-def _begin(folder: Path, log: Log, models: Mapping[str, Path], columns: Sequence[str], output: str) -> None:
+def _begin(folder: Path, log: Log, models: Mapping[str, Path], columns: Mapping[str, Column], output: str) -> None:
     """Records what the files are made from, or compares it with what is recorded."""
-    files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in as_paths(log.files)]
     job = {
-        "files": [list(each) for each in files],
-        "models": {name: str(directory.resolve()) for name, directory in models.items()},
-        "columns": list(columns),
+        "files": _state(as_paths(log.files)),
+        "models": {
+            name: [str(directory), *_state([directory / "saved_model.pb", *sorted(directory.glob("variables/*"))])]
+            for name, directory in models.items()
+        },
+        "columns": {name: column.dtype for name, column in columns.items()},
         "output": output,
     }
-    record = folder / "_job.json"
+    record = folder / JOB
     if not record.exists():
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} must be empty, or what an earlier call with the same arguments has written")
@@ -83,28 +103,44 @@ def _begin(folder: Path, log: Log, models: Mapping[str, Path], columns: Sequence
         raise ValueError(f"{folder} holds rows scored from something else: other {changed}. Give another folder")
 
 
-@functools.lru_cache(8)
+def _state(files: Sequence[Path]) -> list[list[str | int]]:
+    stats = [(str(path.resolve()), path.stat()) for path in files]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+
+
+_models: dict[Path, SavedModel] = {}
+_loading = threading.Lock()
+
+
 def _load(directory: Path) -> SavedModel:
-    return SavedModel(directory, num_threads=1)
+    """The model of a version folder, which a process loads once."""
+    with _loading:
+        if directory not in _models:
+            _models[directory] = SavedModel(directory, num_threads=1)
+        return _models[directory]
 
 
-def _score(piece: Piece, columns: dict[str, Column], models: dict[str, Path], folder: Path, output: str) -> int:
+def _score(
+    piece: Piece,
+    columns: dict[str, Column],
+    read: dict[str, Column],
+    models: dict[str, Path],
+    folder: Path,
+    output: str,
+) -> int:
     path = folder / f"part-{piece.first_row:012d}.parquet"
     if not path.exists():
+        loaded = {name: _load(directory) for name, directory in models.items()}
         written = {**columns, **{name: Column(name, "float32") for name in models}}
-        write_parquet(path, rebatch(_scored(piece, columns, models, output), _GROUP), written)
+        batches = (_scored(batch, columns, loaded, output) for _, batch in read_piece(piece, read, _BATCH))
+        write_parquet(path, rebatch(batches, _GROUP), written)
     return piece.num_rows
 
 
-def _scored(piece: Piece, columns: dict[str, Column], models: dict[str, Path], output: str) -> Iterator[Columns]:
-    inputs = {name: _load(directory).signatures[DEFAULT_SIGNATURE].inputs for name, directory in models.items()}
-    read = dict(columns)
-    for of_model in inputs.values():
-        read |= {name: input_column(name, spec) for name, spec in of_model.items()}
-    for _, batch in read_piece(piece, read, _BATCH):
-        scored = {name: batch[name] for name in columns}
-        for name, directory in models.items():
-            arrays = cast_columns({each: batch[each] for each in inputs[name]}, inputs[name])
-            logits = _load(directory).run(arrays, outputs=[output])[output]
-            scored[name] = np.reshape(logits, len(logits)).astype(np.float32)
-        yield scored
+def _scored(batch: Columns, columns: Iterable[str], models: Mapping[str, SavedModel], output: str) -> Columns:
+    scored = {name: batch[name] for name in columns}
+    for name, model in models.items():
+        inputs = model.signatures[DEFAULT_SIGNATURE].inputs
+        logits = model.run(cast_columns({each: batch[each] for each in inputs}, inputs), outputs=[output])[output]
+        scored[name] = np.reshape(logits, len(logits)).astype(np.float32)
+    return scored

@@ -50,11 +50,11 @@ def _add_discover(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--from-logits", type=bool, default=False, help="whether these are logits")
     parser.add_argument("--axes", type=list[str | Axis], required=True, help="columns, or axes as in a configuration")
     parser.add_argument("--training", nargs="+", type=str, default=[], help="files of the training rows, for the guard")
-    parser.add_argument("--divergence", type=str, default="js", help="js, kl, wasserstein or cosine")
+    parser.add_argument("--divergence", type=str, help="js (the default), kl, wasserstein or cosine")
     parser.add_argument(
         "--before",
         type=Path,
-        help="cohorts.json of an earlier day: its pair is given to this discovery, and what has drifted is said",
+        help="cohorts.json that the model in use was trained with: its pair is given, and what has drifted is said",
     )
     parser.add_argument("--output", type=Path, default=Path("cohorts.json"), help="the file to be written")
 
@@ -112,6 +112,10 @@ def _discover(values: Any) -> None:
     from ..report.terminal import print_pairs
 
     before = None if values.before is None else _read_discovery(values.before)
+    if before is not None and values.before.resolve() == values.output.resolve():
+        raise ValueError(
+            f"--output must be another file than --before, which later days need. Received: {values.output}"
+        )
     found = discover_log(
         _log(values),
         values.predictions,
@@ -119,13 +123,14 @@ def _discover(values: Any) -> None:
         from_logits=values.from_logits,
         given=() if before is None else pair_in_use(before).cohorts,
         training=values.training,
-        divergence=values.divergence,
+        divergence=values.divergence or (before.divergence if before else "js"),
+        guard=before.guard if before else None,
         runner=_runner(values),
     )
-    drift = [] if before is None else find_drift(before, found)
     write_json(values.output, found.to_json())
     print_pairs(found)
     print(values.output)
+    drift = [] if before is None else find_drift(before, found)
     if drift:
         print("Drift:", *drift, sep="\n  ")
         sys.exit(REFUSED)
@@ -162,14 +167,16 @@ def _gate(values: Any) -> None:
     from c2al_tf.files import read_json
 
     metrics = read_json(values.metrics)
-    found = metrics.get("arms", {"c2al": metrics})
+    found = metrics.get("arms") or ({"c2al": metrics} if "ne_diff" in metrics else {})
+    if not found:
+        raise ValueError(f"{values.metrics}: no `arms` and no `ne_diff`, as an evaluation writes them")
     refused = False
     for arm, figures in found.items():
         for name, difference in worse_slices(figures["ne_diff"], values.max_worse, values.slices).items():
             refused = True
             low, high = difference["low"], difference["high"]
             print(f"{arm}: {name}: NE_diff {difference['percent']:+.3f} % [{low:+.3f}, {high:+.3f}]")
-    bound = f"worse than {values.max_worse:+g} % beyond chance"
+    bound = f"more than {values.max_worse:g} % worse beyond chance"
     print(f"Refused: the slices above got {bound}." if refused else f"Passed: no slice got {bound}.")
     if refused:
         sys.exit(REFUSED)

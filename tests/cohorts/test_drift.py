@@ -1,12 +1,13 @@
 """A pair that is in use, on newer rows."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from c2al_tf.cohorts import Cohort, Discovery, Values, cut_axes, find_drift, pair_in_use, rank_cohorts
+from c2al_tf.cohorts import GIVEN, Cohort, Discovery, Values, cut_axes, find_drift, pair_in_use, rank_cohorts
 from c2al_tf.cohorts.counts import count_cohorts
 
 CITIES = ("Bern", "Oslo", "Rome")
@@ -60,6 +61,27 @@ def test_a_pair_that_the_guard_refuses_is_named(before) -> None:
     refused, *others = find_drift(before, discover(same, pair_in_use(before).cohorts))
     assert "the guard refuses this pair now: " in refused
     assert "js was" in others[0]
+
+
+def test_rates_that_are_nearly_equal_change_places_by_chance(before) -> None:
+    """Accepted for their calibration, with equal rates."""
+    old = pair_in_use(before)
+    head, tail = (dataclasses.replace(each, rows=10_000, positives=2000) for each in (old.head, old.tail))
+    then = dataclasses.replace(before, pairs=(dataclasses.replace(old, head=head, tail=tail),))
+    swapped = dataclasses.replace(old, axis=GIVEN, head=tail, tail=head)
+    given = dataclasses.replace(before.axes[0], name=GIVEN)
+    assert find_drift(then, dataclasses.replace(before, axes=(given,), pairs=(swapped,))) == []
+
+
+def test_a_wide_interval_does_not_hide_another_pair(before) -> None:
+    now = discover(BEFORE, pair_in_use(before).cohorts)
+    best = next(pair for pair in now.pairs if pair.axis == "city")
+    more = [
+        dataclasses.replace(best, divergences={**best.divergences, "js": js}, interval=interval)
+        for js, interval in ((0.6, (0.0, 0.69)), (0.5, (0.45, 0.55)))
+    ]
+    (drift,) = find_drift(before, dataclasses.replace(now, pairs=(*more, *now.pairs)))
+    assert "js is 0.5000 [0.4500, 0.5500], more than that of" in drift
 
 
 def test_what_does_not_belong_together_is_refused(before) -> None:

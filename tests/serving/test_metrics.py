@@ -44,6 +44,22 @@ def samples(server) -> dict[tuple, float]:
     }
 
 
+def test_an_unforeseen_error_is_no_success() -> None:
+    metrics = Metrics()
+    with pytest.raises(RuntimeError), metrics.request("m", "Predict", "GRPC"):
+        raise RuntimeError
+    text = metrics.text().decode()
+    assert ':tensorflow:serving:request_count{model_name="m",status="UNKNOWN"} 1.0' in text
+    assert 'status="OK"' not in text
+
+
+def test_limits_of_buckets_are_written_as_prometheus_writes_them() -> None:
+    metrics = Metrics()
+    with metrics.request("m", "Predict", "GRPC"):
+        pass
+    assert 'le="1.27482e+06"' in metrics.text().decode()
+
+
 def test_requests_are_counted_by_model_and_status(server, export) -> None:
     assert not [key for key in samples(server) if key[0].startswith(":tensorflow:serving:request")]
     target = f"127.0.0.1:{server.grpc_port}"

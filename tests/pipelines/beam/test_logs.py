@@ -18,7 +18,7 @@ from c2al_pipelines.beam.pieces import read_piece, split_files
 from c2al_pipelines.beam.totals import Runner
 from scipy.special import expit
 
-from c2al_tf.cohorts import Axis, Cohort, Values, discover_cohorts
+from c2al_tf.cohorts import Axis, Cohort, Values, cut_axes, discover_cohorts, sample_rows
 from c2al_tf.evaluation import evaluate_by_cohort
 from c2al_tf.feature import Column
 
@@ -42,6 +42,12 @@ def make_rows() -> dict[str, np.ndarray]:
     for name in ("b0", "b1", "c0", "c1"):
         columns[name] = (logits * (0.8 if name[0] == "b" else 1) + rng.normal(0, 0.3, ROWS)).astype(np.float32)
     return columns
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a piece has several."""
+    monkeypatch.setattr(read_piece, "__defaults__", (3000,))
 
 
 @pytest.fixture(scope="module")
@@ -143,12 +149,20 @@ def test_what_is_wrong_is_named(folder, tmp_path) -> None:
         discover_log(log_of(folder), ["b0"], ["town"])
     with pytest.raises(ValueError, match=r"(?s)[Pp]redictions? .*\[0, 1\]"):
         discover_log(log_of(folder), ["b0"], ["city"])
+    with pytest.raises(ValueError, match="at least one axis"):
+        discover_log(log_of(folder), ["b0"], [])
+    with pytest.raises(ValueError, match="`divergence` must be one of .* Received: divergence='jss'"):
+        discover_log(log_of(folder), ["b0"], ["city"], divergence="jss")
+    with pytest.raises(ValueError, match="`arms` must be 'baseline', the reference, and others. Received: baseline"):
+        evaluate_log(log_of(folder), {"baseline": ["b0"]}, [])
+    with pytest.raises(ValueError, match="none of them 'rest'"):
+        evaluate_log(log_of(folder), {"baseline": ["b0"], "c2al": ["c0"]}, [Cohort("rest", CITIES[0].conditions)])
     with pytest.raises(ValueError, match="`predictions` must name at least one column"):
         discover_log(log_of(folder), [], ["city"])
     with pytest.raises(ValueError, match="no such file"):
         discover_log(log_of(tmp_path / "absent.parquet"), ["b0"], ["city"])
     twice = [Cohort("a", (Values("city", ("Rome",)),)), Cohort("a", (Values("city", ("Oslo",)),))]
-    with pytest.raises(ValueError, match="distinct names. Received: a, a"):
+    with pytest.raises(ValueError, match=r"distinct names, .* Received: a, a"):
         evaluate_log(log_of(folder), {"baseline": ["b0"], "c2al": ["c0"]}, twice)
 
 
@@ -158,6 +172,38 @@ def test_an_empty_file_among_others_is_skipped_with_a_note(rows, tmp_path) -> No
         pq.write_table(table.slice(start, stop - start), tmp_path / f"{name}.parquet")
     with pytest.warns(UserWarning, match="b.parquet: the file has no rows; it is skipped"):
         assert [piece.first_row for piece in split_files(tmp_path)] == [0, 100]
+
+
+def test_a_wrong_value_is_named_with_its_file(rows, tmp_path) -> None:
+    for name, wrong in (("a", 1), ("b", 2)):
+        click = rows["click"].copy()
+        click[4321] = wrong
+        pq.write_table(pa.table({**rows, "click": click}), tmp_path / f"{name}.parquet", row_group_size=1500)
+    with pytest.raises(
+        ValueError, match=r"b.parquet: among the 3,000 rows from row 3,000 on: .* Received: 2 in row 1321"
+    ):
+        discover_log(log_of(tmp_path), ["b0"], ["city"], from_logits=True)
+    pq.write_table(pa.table({**rows, "weight": np.zeros(ROWS, np.float32)}), tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match="needs rows of a weight above 0"):
+        discover_log(log_of(tmp_path / "c.parquet"), ["b0"], ["city"], from_logits=True)
+
+
+def test_axes_are_cut_on_a_sample_of_many_rows(rows, tmp_path, monkeypatch) -> None:
+    """Of many rows only those leave a worker that are probably among the sample; the sample is as that of all rows."""
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet", row_group_size=700)
+    monkeypatch.setattr("c2al_pipelines.beam.discovery.SAMPLE_ROWS", 2000)
+    monkeypatch.setattr(sample_rows, "__kwdefaults__", {**sample_rows.__kwdefaults__, "size": 2000})
+    axis, log, drawn = Axis(("age",)), Log((str(tmp_path),), "click"), list[int]()
+
+    def noted(columns: Any, **rest: Any) -> Any:
+        drawn.append(len(columns["age"]))
+        return sample_rows(columns, **rest)
+
+    monkeypatch.setattr("c2al_pipelines.beam.discovery.sample_rows", noted)
+    found = discover_log(log, ["b0"], [axis], from_logits=True)
+    (wanted,) = cut_axes([axis], sample_rows({"age": rows["age"]}).columns)
+    assert [each.cohort for each in found.axes[0].cohorts] == list(wanted.cohorts)
+    assert 2000 <= sum(drawn) < 2500
 
 
 def test_a_file_that_changes_meanwhile_is_noticed(rows, tmp_path) -> None:

@@ -1,5 +1,7 @@
 """Logs scored by exported models: the logits are the models' own, and a call that was ended goes on."""
 
+import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import tensorflow as tf
 from c2al_pipelines.beam import scoring
 from c2al_pipelines.beam.log import Log
+from c2al_pipelines.beam.pieces import split_files
 from c2al_pipelines.beam.scoring import score_log
 
 from c2al_tf.saved_model import SavedModel
@@ -90,12 +93,37 @@ def test_a_call_that_was_ended_goes_on_where_it_was(log, rows, models, tmp_path,
     assert_scored(folder, rows, models)
 
 
+def test_a_model_or_a_type_that_has_changed_is_not_mixed_in(log, rows, models, tmp_path) -> None:
+    folder, model = tmp_path / "scored", tmp_path / "model"
+    shutil.copytree(models["old"], model)
+    score_log(log, {"score": model}, [], folder)
+    with pytest.raises(ValueError, match="other columns. Give another folder"):
+        score_log(dataclasses.replace(log, dtypes={"click": "string"}), {"score": model}, [], folder)
+    shutil.rmtree(model)
+    shutil.copytree(models["new"], model)
+    with pytest.raises(ValueError, match="other models. Give another folder"):
+        score_log(log, {"score": model}, [], folder)
+    score_log(log, {"new": model}, ["city"], tmp_path / "other")
+    assert_scored(tmp_path / "other", rows, {"new": models["new"]})
+
+
+def test_a_folder_that_is_scored_in_part_is_not_read(log, models, tmp_path) -> None:
+    folder = tmp_path / "scored"
+    score_log(log, models, [], folder)
+    assert sum(piece.num_rows for piece in split_files(folder)) == ROWS
+    (folder / "_SUCCESS").unlink()
+    with pytest.raises(ValueError, match="not all rows are scored yet: the same `c2al score-logs` goes on there"):
+        split_files(folder)
+
+
 def test_what_does_not_fit_is_named(log, models, tmp_path) -> None:
     folder = tmp_path / "scored"
     with pytest.raises(ValueError, match="a name that no column has. Received: click"):
         score_log(log, {"click": models["old"]}, [], folder)
     with pytest.raises(ValueError, match="Model old: .*: no output `score`. It has: logits"):
         score_log(log, models, [], folder, output="score")
+    with pytest.raises(ValueError, match="`age` must be read as one type.* Received: int64, .*; elsewhere float32"):
+        score_log(dataclasses.replace(log, dtypes={"age": "float32"}), models, ["age"], folder)
     with pytest.raises(ValueError, match="no column `town`"):
         score_log(log, models, ["town"], folder)
     assert not folder.exists()
