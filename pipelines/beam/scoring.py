@@ -52,12 +52,14 @@ def score_log(
     columns = log.columns(keep)
     if both := [name for name in models if name in columns]:
         raise ValueError(f"A column of logits needs a name that no column has. Received: {', '.join(both)}")
-    _models.clear()  # another model may have the path of one that was scored before
     models, folder = {name: directory.resolve() for name, directory in models.items()}, folder.absolute()
-    read = _columns_to_read(columns, {name: _load(directory) for name, directory in models.items()}, output)
-    _begin(folder, log, models, columns, output)
-    score = functools.partial(_score, columns=columns, read=read, models=models, folder=folder, output=output)
-    rows = total(split_files(log.files), score, runner or Runner(), "scoring")
+    try:
+        read = _columns_to_read(columns, {name: _load(directory) for name, directory in models.items()}, output)
+        _begin(folder, log, models, columns, output)
+        score = functools.partial(_score, columns=columns, read=read, models=models, folder=folder, output=output)
+        rows = total(split_files(log.files), score, runner or Runner(), "scoring")
+    finally:
+        _close_all()
     (folder / SUCCESS).touch()
     return rows
 
@@ -118,6 +120,13 @@ def _load(directory: Path) -> SavedModel:
         if directory not in _models:
             _models[directory] = SavedModel(directory, num_threads=1)
         return _models[directory]
+
+
+def _close_all() -> None:
+    """Closes this process's models: until then XLA is off in it, and another model may come to have the path of one."""
+    with _loading:
+        while _models:
+            _models.popitem()[1].close()
 
 
 def _score(

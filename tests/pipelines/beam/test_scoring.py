@@ -15,6 +15,7 @@ from c2al_pipelines.beam.pieces import split_files
 from c2al_pipelines.beam.scoring import score_log
 
 from c2al_tf.saved_model import SavedModel
+from c2al_tf.saved_model.native import set_xla
 
 ROWS = 10_000
 
@@ -71,6 +72,7 @@ def assert_scored(folder: Path, rows: dict[str, np.ndarray], models: dict[str, P
 
 def test_logits_are_the_models_own_in_order(log, rows, models, tmp_path) -> None:
     assert score_log(log, models, ["city"], tmp_path / "scored") == ROWS
+    assert set_xla(True)  # as it was: it is off while a model is loaded
     assert_scored(tmp_path / "scored", rows, models)
 
 
