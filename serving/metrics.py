@@ -31,7 +31,7 @@ _CREATED = re.compile(rb"^(?:# \w+ )?[\w:]+_created\b.*\n", re.MULTILINE)
 
 
 class Histogram:
-    """Values by labels, for Prometheus. Its own histogram takes as long as several requests' other counts together.
+    """Values by labels, for Prometheus, whose own compares a value with one bucket after another: this one bisects.
 
     `limits` are the largest values of each bucket but the last.
     """

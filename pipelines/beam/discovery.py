@@ -30,7 +30,7 @@ from c2al_tf.feature import Column
 from c2al_tf.types import Array, Columns
 
 from .log import Log
-from .pieces import Piece, split_files, sum_batches
+from .pieces import Piece, list_pieces, sum_batches
 from .totals import Runner, total
 
 _MARGIN = 1.1
@@ -52,7 +52,7 @@ def discover_log(
     """What `discover_cohorts` finds, of any number of rows: two passes, of which the first draws rows to cut axes on.
 
     Quantiles and frequent values are those of a million rows drawn by a hash of their numbers, or of all if there are
-    no more. Each worker holds one piece, and counts of (baselines, cohorts, blocks, buckets).
+    no more. Each worker holds one batch, and counts of (baselines, cohorts, blocks, buckets).
 
     Args:
         log: The rows.
@@ -77,7 +77,7 @@ def discover_log(
         raise ValueError(f"`divergence` must be one of {', '.join(DIVERGENCES)}. Received: divergence={divergence!r}")
     read = sorted({name for readers in (axes, given) for each in readers for name in each.columns})
     columns = log.columns(read, predictions)
-    pieces = split_files(log.files)
+    pieces = list_pieces(log.files)
     cut = {name: columns[name] for name in (*read, *filter(None, [log.weight]))}
     share = _MARGIN * SAMPLE_ROWS / sum(piece.num_rows for piece in pieces)
     sample = total(pieces, partial(_sample, log=log, columns=cut, share=share), runner, "drawing rows")
@@ -90,7 +90,7 @@ def discover_log(
     if training:
         trained = {name: columns[name] for name in (*cut, log.label)}
         sizes = total(
-            split_files(training), partial(_size, log=log, columns=trained, cuts=cuts), runner, "training rows"
+            list_pieces(training), partial(_size, log=log, columns=trained, cuts=cuts), runner, "training rows"
         )
     return rank_cohorts(counts, training=sizes, divergence=divergence, guard=guard)
 

@@ -11,7 +11,7 @@ from c2al_tf.feature import Column
 from c2al_tf.types import Array, Columns
 
 from .log import Log
-from .pieces import Piece, split_files, sum_batches
+from .pieces import Piece, list_pieces, sum_batches
 from .totals import Runner, total
 
 NUM_SCORES = 4096
@@ -58,7 +58,7 @@ def evaluate_log(
         cohorts=cohorts,
         targeted=len(targeted),
     )
-    counts = total(split_files(log.files), count, runner, "evaluating")
+    counts = total(list_pieces(log.files), count, runner, "evaluating")
     named = [*(cohort.name for cohort in targeted), *([REST] if targeted else [])]
     return compare_arms(counts, reference=reference, named=named)
 

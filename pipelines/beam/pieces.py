@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from c2al_tf.data.columns.formats import Paths, as_paths, format_of
-from c2al_tf.data.columns.raw import Coded, num_rows, rebatch
-from c2al_tf.data.columns.readers import count_rows, no_rows, read_chunks
+from c2al_tf.data.columns.raw import num_rows, rebatch
+from c2al_tf.data.columns.readers import count_rows, decoded, no_rows, read_chunks
 from c2al_tf.feature import Column
 from c2al_tf.types import Array, Columns
 
@@ -45,7 +45,7 @@ class Piece:
         return self.stop - self.start
 
 
-def split_files(paths: Paths, rows: int = PIECE_ROWS) -> list[Piece]:
+def list_pieces(paths: Paths, rows: int = PIECE_ROWS) -> list[Piece]:
     """The pieces of files, in order: of Parquet files row groups, as many as have at most so many rows; others whole.
 
     Raises:
@@ -93,12 +93,8 @@ def read_piece(piece: Piece, columns: Mapping[str, Column], rows: int = BATCH_RO
         ValueError: If the file lacks a column, holds a value of a wrong type, or has changed.
     """
     chunks = (c for c in read_chunks(piece.path, columns, rows) if piece.start <= c.first_row < piece.stop)
-    loaded = (
-        {name: values.decode() if isinstance(values, Coded) else values for name, values in chunk.load().items()}
-        for chunk in chunks
-    )
     first_row = piece.first_row
-    for batch in rebatch(loaded, rows):
+    for batch in rebatch((decoded(chunk.load()) for chunk in chunks), rows):
         yield np.arange(first_row, first_row + num_rows(batch)), batch
         first_row += num_rows(batch)
     if first_row - piece.first_row != piece.num_rows:

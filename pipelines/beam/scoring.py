@@ -18,7 +18,7 @@ from c2al_tf.types import Columns
 
 from ..prediction.inputs import input_column
 from .log import Log
-from .pieces import JOB, SUCCESS, Piece, read_piece, split_files
+from .pieces import JOB, SUCCESS, Piece, list_pieces, read_piece
 from .totals import Runner, total
 
 _BATCH, _GROUP = 4096, 65_536
@@ -57,7 +57,7 @@ def score_log(
         read = _columns_to_read(columns, {name: _load(directory) for name, directory in models.items()}, output)
         _begin(folder, log, models, columns, output)
         score = functools.partial(_score, columns=columns, read=read, models=models, folder=folder, output=output)
-        rows = total(split_files(log.files), score, runner or Runner(), "scoring")
+        rows = total(list_pieces(log.files), score, runner or Runner(), "scoring")
     finally:
         _close_all()
     (folder / SUCCESS).touch()

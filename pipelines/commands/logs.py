@@ -1,4 +1,4 @@
-"""`c2al score-logs`, `discover-logs` and `evaluate-logs`: logs of any number of rows, here or by Apache Beam."""
+"""`c2al score-logs`, `discover-logs`, `evaluate-logs`: logs of any number of rows, here or by Beam; and `c2al gate`."""
 
 import sys
 from pathlib import Path
@@ -237,7 +237,7 @@ LOG_COMMANDS = {
         "Says whether a model may be published: not if the NE_diff interval of any slice lies above a bound. It ends "
         "with status 0 if it may, 3 if not, 1 or 2 if that could not be found out.",
         "METRICS [--max-worse PERCENT] [--slices NAME ...]",
-        "c2al gate runs/today/metrics.json --max-worse 0.5 && cp -r runs/today/export/2 /models/ranker/",
+        "c2al gate runs/today/metrics.json --max-worse 0.5",
         _add_gate,
         _gate,
         ("cohorts",),

@@ -100,10 +100,11 @@ def _load_from(chunks: Iterable[Chunk], first_row: int, passed: list[int]) -> It
         passed.append(chunk.num_rows)
         skipped = max(first_row - chunk.first_row, 0)
         if skipped < chunk.num_rows:
-            yield {name: values[skipped:] for name, values in _decoded(chunk.load()).items()}
+            yield {name: values[skipped:] for name, values in decoded(chunk.load()).items()}
 
 
-def _decoded(columns: CodedColumns) -> Columns:
+def decoded(columns: CodedColumns) -> Columns:
+    """Raw columns, of which some strings are coded, without codes."""
     return {name: values.decode() if isinstance(values, Coded) else values for name, values in columns.items()}
 
 

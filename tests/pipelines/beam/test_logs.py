@@ -14,7 +14,7 @@ import pytest
 from c2al_pipelines.beam.discovery import discover_log
 from c2al_pipelines.beam.evaluation import evaluate_log
 from c2al_pipelines.beam.log import Log
-from c2al_pipelines.beam.pieces import read_piece, split_files
+from c2al_pipelines.beam.pieces import list_pieces, read_piece
 from c2al_pipelines.beam.totals import Runner
 from scipy.special import expit
 
@@ -96,7 +96,7 @@ def assert_close(found: Any, wanted: Any) -> None:
 
 @pytest.mark.parametrize("piece_rows", [1, 1000, 1_000_000])
 def test_pieces_hold_every_row_once_with_its_number(rows, folder, piece_rows) -> None:
-    pieces = split_files(folder, piece_rows)
+    pieces = list_pieces(folder, piece_rows)
     batches = [batch for piece in pieces for batch in read_piece(piece, {"age": Column("age", "int64")}, 300)]
     assert np.concatenate([numbers for numbers, _ in batches]).tolist() == list(range(ROWS))
     assert np.concatenate([batch["age"] for _, batch in batches]).tolist() == rows["age"].tolist()
@@ -171,7 +171,7 @@ def test_an_empty_file_among_others_is_skipped_with_a_note(rows, tmp_path) -> No
     for name, start, stop in (("a", 0, 100), ("b", 100, 100), ("c", 100, 300)):
         pq.write_table(table.slice(start, stop - start), tmp_path / f"{name}.parquet")
     with pytest.warns(UserWarning, match="b.parquet: the file has no rows; it is skipped"):
-        assert [piece.first_row for piece in split_files(tmp_path)] == [0, 100]
+        assert [piece.first_row for piece in list_pieces(tmp_path)] == [0, 100]
 
 
 def test_a_wrong_value_is_named_with_its_file(rows, tmp_path) -> None:
@@ -208,7 +208,7 @@ def test_axes_are_cut_on_a_sample_of_many_rows(rows, tmp_path, monkeypatch) -> N
 
 def test_a_file_that_changes_meanwhile_is_noticed(rows, tmp_path) -> None:
     pq.write_table(pa.table(rows), tmp_path / "a.parquet", row_group_size=700)
-    (piece,) = split_files(tmp_path)
+    (piece,) = list_pieces(tmp_path)
     pq.write_table(pa.table(rows).slice(0, 5000), tmp_path / "a.parquet", row_group_size=700)
     with pytest.raises(
         ValueError, match=r"must stay as it is meanwhile. Received: 5,000 rows, where there were 20,000"

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from c2al_pipelines.beam import scoring
 from c2al_pipelines.beam.log import Log
-from c2al_pipelines.beam.pieces import split_files
+from c2al_pipelines.beam.pieces import list_pieces
 from c2al_pipelines.beam.scoring import score_log
 
 from c2al_tf.saved_model import SavedModel
@@ -50,7 +50,7 @@ def rows() -> dict[str, np.ndarray]:
 @pytest.fixture
 def log(rows, tmp_path, monkeypatch) -> Log:
     """Three files, the middle one in two pieces."""
-    monkeypatch.setattr(scoring.split_files, "__defaults__", (3000,))
+    monkeypatch.setattr(scoring.list_pieces, "__defaults__", (3000,))
     for name, start, stop in (("a", 0, 1000), ("b", 1000, 6000), ("c", 6000, ROWS)):
         table = pa.table(rows).slice(start, stop - start)
         (tmp_path / "log").mkdir(exist_ok=True)
@@ -112,10 +112,10 @@ def test_a_model_or_a_type_that_has_changed_is_not_mixed_in(log, rows, models, t
 def test_a_folder_that_is_scored_in_part_is_not_read(log, models, tmp_path) -> None:
     folder = tmp_path / "scored"
     score_log(log, models, [], folder)
-    assert sum(piece.num_rows for piece in split_files(folder)) == ROWS
+    assert sum(piece.num_rows for piece in list_pieces(folder)) == ROWS
     (folder / "_SUCCESS").unlink()
     with pytest.raises(ValueError, match="not all rows are scored yet: the same `c2al score-logs` goes on there"):
-        split_files(folder)
+        list_pieces(folder)
 
 
 def test_what_does_not_fit_is_named(log, models, tmp_path) -> None:
