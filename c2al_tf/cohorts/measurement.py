@@ -1,6 +1,7 @@
 """Pairs of an axis, measured: divergences beyond chance, intervals, and how surprising the predictions are."""
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +32,11 @@ class MeasuredPairs:
         offset: Number of the axis' first cohort in the counts.
         divergences: Measure to estimates less their null means, mean over the seeds, of shape (pairs,).
         resampled: The measure that ranks, on every seed and resample, around its own estimate: (seeds, resamples,
-            pairs).
-        intervals: 95 % intervals of the measure that ranks, of shape (pairs, 2); NaN with rows in fewer than 2 blocks.
-        surprise: Of the predictions under every draw of signs, of shape (draws, pairs).
+            pairs); 0 for a pair that the guard refuses by its size.
+        intervals: 95 % intervals of the measure that ranks, of shape (pairs, 2); NaN with rows in fewer than 2 blocks,
+            and for a pair that the guard refuses by its size.
+        surprise: Of the predictions under every draw of signs, of shape (draws, pairs); 0 for a pair that the guard
+            refuses by its size.
         size_reasons: Why the guard refuses a pair by its size.
     """
 
@@ -57,7 +60,9 @@ def measure_axis(
     draws: Array,
     rng: np.random.Generator,
 ) -> MeasuredPairs:
-    """Measures all pairs of an axis.
+    """Measures all pairs of an axis; those that the guard refuses by their size without intervals and tests.
+
+    Crosses of two axes have mostly such pairs, and four fifths of the time of a pair go into intervals and tests.
 
     Args:
         axis: The axis with its cohorts.
@@ -75,39 +80,41 @@ def measure_axis(
     pairs = np.array(list(itertools.combinations(order, 2)), np.int64).reshape(-1, 2)
     # An empty cohort has no distribution: its pairs keep divergence 0 and are refused.
     filled = np.flatnonzero((histograms[0].sum((-2, -1))[pairs] > 0).all(-1))
+    reasons = [
+        _size_reasons(axis.cohorts[head], axis.cohorts[tail], total_rows, guard) for head, tail in pairs.tolist()
+    ]
+    tested = np.flatnonzero([not found for found in reasons])
     by_seed = {name: np.zeros((len(histograms), len(pairs))) for name in DIVERGENCES}
     resampled = np.zeros((len(histograms), len(draws), len(pairs)))
-    statistics = np.zeros((len(signs), len(pairs)))
-    for s, blocks in enumerate(histograms if len(filled) else ()):
-        found, seed_statistics = _measure_seed(blocks, pairs[filled], signs, rng)
-        statistics[:, filled] += seed_statistics / len(histograms)
-        for name, values in found.items():
+    statistics = np.zeros((len(signs), len(tested)))
+    for s, blocks in enumerate(histograms):
+        signed = {c: SignedCohort.of(blocks[c].astype(np.float64), signs) for c in np.unique(pairs[filled]).tolist()}
+        for name, values in _beyond_chance(blocks.sum(1, dtype=np.int64), signed, pairs[filled], rng).items():
             by_seed[name][s, filled] = values
-        drawn = pair_divergences(DIVERGENCES[divergence], resampled_histograms(blocks, draws), pairs[filled])
-        resampled[s][:, filled] = drawn - drawn.mean(0) + by_seed[divergence][s, filled]
-    num_filled = (histograms[0].sum(-1) > 0)[pairs].any(1).sum(-1)
+        for number, (head, tail) in enumerate(pairs[tested].tolist()):
+            statistics[:, number] += pearson(*signed_differences(signed[head], signed[tail])) / len(histograms)
+        if len(tested):
+            drawn = pair_divergences(DIVERGENCES[divergence], resampled_histograms(blocks, draws), pairs[tested])
+            resampled[s][:, tested] = drawn - drawn.mean(0) + by_seed[divergence][s, tested]
+    surprises = np.zeros((len(signs) - FIT_DRAWS, len(pairs)))
+    surprises[:, tested] = surprise(statistics)
     return MeasuredPairs(
         pairs,
         cohorts.start,
         {name: values.mean(0) for name, values in by_seed.items()},
         resampled,
-        _intervals(by_seed[divergence], resampled, num_filled),
-        surprise(statistics),
-        [_size_reasons(axis.cohorts[head], axis.cohorts[tail], total_rows, guard) for head, tail in pairs.tolist()],
+        _intervals(by_seed[divergence], resampled, histograms[0], pairs, tested),
+        surprises,
+        reasons,
     )
 
 
-def _measure_seed(
-    blocks: Array, pairs: Array, signs: Array, rng: np.random.Generator
-) -> tuple[dict[str, Array], Array]:
-    """One baseline's divergences less their null means, and its statistics (draws, pairs), from its counts by block."""
-    histograms = blocks.sum(1, dtype=np.int64)
-    signed = {c: SignedCohort.of(blocks[c].astype(np.float64), signs) for c in np.unique(pairs).tolist()}
+def _beyond_chance(
+    histograms: Array, signed: Mapping[int, SignedCohort], pairs: Array, rng: np.random.Generator
+) -> dict[str, Array]:
+    """One baseline's divergences of the pairs, by measure, each less its null mean."""
     plain = {name: pair_divergences(measure, histograms[None], pairs)[0] for name, measure in DIVERGENCES.items()}
-    statistics = np.zeros((len(signs), len(pairs)))
     for number, (head, tail) in enumerate(pairs.tolist()):
-        D, M = signed_differences(signed[head], signed[tail])
-        statistics[:, number] = pearson(D, M)
         noise = signed_noise(signed[head], signed[tail], FIT_DRAWS)
         tables = null_tables(histograms[head], histograms[tail], rng)
         independent = independent_noise(histograms[head], histograms[tail], rng)
@@ -115,7 +122,7 @@ def _measure_seed(
         for name, measure in DIVERGENCES.items():
             effect = design_effect(measure, noise, independent, m)
             plain[name][number] = beyond_chance(measure, float(plain[name][number]), tables, effect)
-    return plain, statistics
+    return plain
 
 
 def _mean_shares(first: Array, second: Array) -> Array:
@@ -124,10 +131,11 @@ def _mean_shares(first: Array, second: Array) -> Array:
     return np.asarray(m[m > 0])
 
 
-def _intervals(by_seed: Array, resampled: Array, num_filled: Array) -> Array:
+def _intervals(by_seed: Array, resampled: Array, histograms: Array, pairs: Array, tested: Array) -> Array:
     """Intervals (pairs, 2) over seeds and blocks; the mean over the seeds lies in its middle."""
-    intervals = np.full((by_seed.shape[1], 2), np.nan)
-    for number in np.flatnonzero(num_filled >= 2):
+    intervals = np.full((len(pairs), 2), np.nan)
+    num_filled = (histograms.sum(-1) > 0)[pairs].any(1).sum(-1)
+    for number in tested[num_filled[tested] >= 2]:
         center = by_seed[:, number].mean()
         margin = Variation.of(by_seed[:, number], resampled[:, :, number], int(num_filled[number])).margin
         intervals[number] = center - margin, center + margin

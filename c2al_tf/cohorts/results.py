@@ -77,7 +77,7 @@ class Pair:
         divergences: By every measure, mean over the baselines, less the mean that it has where cohorts do not differ:
             few rows in many buckets diverge by themselves. Where cohorts do not differ it is about 0, on either side.
         interval: 95 % interval, over baselines and blocks of units, of the divergence that ranks; None where fewer than
-            two blocks hold rows.
+            two blocks hold rows, and where the cohorts are too small to be tested.
         p_value: Chance of predictions that differ like this, in any pair of any axis, where none does; None if the
             cohorts are too small to be tested.
         label_p_value: The same of positive rate and calibration, among the pairs whose predictions pass; None for

@@ -17,6 +17,9 @@ from .model import SavedModel
 from .native import INVALID_ARGUMENT, SavedModelError
 
 BATCH_SIZES = (0, 1, 7, 4096)
+_FEW_ROWS = 4
+"""A wrong dtype or rank is refused whatever the number of rows."""
+
 MAX_ERROR = 1e-5
 """Bound on the difference of a row's float32 outputs between two executables, relative where they are above 1: the
 compiler and the batch size change the order of summation."""
@@ -69,7 +72,8 @@ def check_calls(
         rows = samples.get(name) or {key: _zeros(spec) for key, spec in signature.inputs.items()}
         yield from _check_batches(model, name, signature, rows, max_error)
         tensors = frozenset(spec.tensor for spec in signature.inputs.values())
-        yield from _check_refusals(model, name, signature, rows, tensors not in asked_for)
+        few = {key: values[:_FEW_ROWS] for key, values in rows.items()}
+        yield from _check_refusals(model, name, signature, few, tensors not in asked_for)
         asked_for.add(tensors)
 
 

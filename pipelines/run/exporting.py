@@ -1,4 +1,4 @@
-"""The export of a run: tried with untrained models before training begins, proved with trained ones at the end."""
+"""The export of a run: tried with an untrained model before training begins, proved with trained ones at the end."""
 
 import dataclasses
 import tempfile
@@ -42,7 +42,7 @@ class Records:
 
 
 def try_export(run: RunFolder) -> None:
-    """Exports untrained models as the trained ones will be: what cannot be exported fails before training, not after.
+    """Exports an untrained model as the trained one will be: what cannot be exported fails before training, not after.
 
     Raises:
         ExportError: If a check of the export fails.
@@ -50,14 +50,10 @@ def try_export(run: RunFolder) -> None:
     """
     schema, config = run.schema, run.config
     heads = [cohort.name for cohort in config.cohorts.given] or ["head", "tail"]
-    trained, reference = (
-        build_model(schema, config.model, primary=list(primary_tasks(schema)), cohorts=names) for names in (heads, [])
-    )
+    model = build_model(schema, config.model, primary=list(primary_tasks(schema)), cohorts=heads)
     with tempfile.TemporaryDirectory(dir=run.path, prefix=".export-trial-") as folder:
         sample = sample_rows(run, _TRIAL_ROWS)
-        export_for_serving(
-            trained, folder, schema=schema, sample=sample, reference=reference, encoder=FeatureEncoder(schema)
-        )
+        export_for_serving(model, folder, schema=schema, sample=sample, encoder=FeatureEncoder(schema))
 
 
 def export_run(run: RunFolder, seed: int) -> Export:

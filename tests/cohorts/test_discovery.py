@@ -317,6 +317,21 @@ def test_a_pair_in_one_block_has_no_interval():
     assert Discovery.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found
 
 
+def test_a_pair_too_small_to_be_tested_changes_no_other_and_has_its_divergence():
+    """Its size alone refuses it: what it diverges is the same with a guard that lets it pass, the rest is not asked."""
+    predictions, columns, labels = planted(0, rows=12_000)
+    strict = discover(predictions, columns, labels, guard=Guard(min_positives=100))
+    loose = discover(predictions, columns, labels, guard=Guard(min_positives=0, min_share=0.0))
+    measured = {(pair.axis, pair.cohorts): pair for pair in loose.pairs}
+    small = [pair for pair in strict.pairs if pair.too_small]
+    assert 0 < len(small) < len(strict.pairs)
+    for pair in strict.pairs:
+        whole = measured[pair.axis, pair.cohorts]
+        assert pair.divergences == whole.divergences
+        assert pair.interval == (None if pair.too_small else whole.interval)
+        assert (pair.p_value is None) == pair.too_small
+
+
 def test_a_difference_of_nothing_is_refused_however_sure_it_is():
     rng = np.random.default_rng(0)
     group = rng.choice(np.array(["a", "b"], dtype=object), 2_000_000)
