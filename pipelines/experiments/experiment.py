@@ -27,8 +27,8 @@ from .results import print_results, write_results
 def run_experiment(run: RunFolder) -> list[Result]:
     """Trains what is not trained yet, evaluates every arm, writes `results.*`, figures and `report.html`.
 
-    These are written anew after each arm, with the arms so far: a long grid can be read while it runs. Baselines come
-    first: cohorts are found in their predictions. Then every choice of cohorts is made, so that an arm without any
+    These are written anew after each arm that is trained, with the arms so far: a long grid can be read while it runs.
+    Baselines come first: cohorts are found in their predictions. Then every choice of cohorts is made, so that an arm without any
     fails before hours of training. An interrupted experiment goes on where it stopped.
 
     Raises:
@@ -49,20 +49,23 @@ def run_experiment(run: RunFolder) -> list[Result]:
         planted = describe_planted(run)
         results: list[Result] = []
         for name in others:
-            _train(run, name, strategy, progress)
+            trained = _train(run, name, strategy, progress)
             results.append(_evaluate(run, name, rows))
-            write_results(run, results, planted and planted["bayes_ne"])
+            if trained or name == others[-1]:
+                write_results(run, results, planted and planted["bayes_ne"])
     print_results(run, results)
     console.print(f"Results: {run.path / 'report.html'}, results.md and results.parquet beside it")
     console.print(f"Time:    {time.perf_counter() - start:.0f} s")
     return results
 
 
-def _train(run: RunFolder, name: str, strategy: Strategy, progress: "tqdm[Any]") -> None:
-    """Trains the seeds of an arm one after the other: they share its compiled program."""
+def _train(run: RunFolder, name: str, strategy: Strategy, progress: "tqdm[Any]") -> bool:
+    """Trains the seeds of an arm one after the other, which share its compiled program; whether any was to train."""
+    trained = False
     for seed in run.seeds_of(name):
-        train_arm(run, seed, name, strategy)
+        trained |= train_arm(run, seed, name, strategy)
         progress.update()
+    return trained
 
 
 def _check_cohorts(run: RunFolder, name: str) -> None:

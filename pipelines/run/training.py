@@ -35,12 +35,15 @@ def train_arm(
     name: str,
     strategy: Strategy | None = None,
     scored: Sequence[str] = ("validation", "test"),
-) -> None:
+) -> bool:
     """Trains one arm of one seed: from the same initial values and row order as the other arms.
 
     A model that was trained alike, under this arm's name or another's, is kept. Before the first model of a run is
     trained its export is tried. On several workers all of them call this, with their strategy and one run folder; the
     first one writes into it. A new model predicts the rows of the splits `scored` at once, others when they are needed.
+
+    Returns:
+        Whether there was something to train.
 
     Raises:
         ExportError: If a model of this configuration could not be exported.
@@ -57,7 +60,7 @@ def train_arm(
     folder = run.model_folder(seed, name)
     if chief and not any(run.path.glob("seeds/*/*/model.keras")):
         try_export(run)
-    if not (folder / "model.keras").exists():
+    if untrained := not (folder / "model.keras").exists():
         if chief:
             _begin(folder, trained)
         wait_for_all(strategy)
@@ -75,6 +78,7 @@ def train_arm(
     if chief:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     wait_for_all(strategy)
+    return untrained
 
 
 def _begin(folder: Path, trained: Trained) -> None:

