@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from c2al_tf.data.columns.arrow import undeclared_dtype
 from c2al_tf.data.columns.formats import as_paths, format_of
+from c2al_tf.data.columns.partitions import folder_values
 from c2al_tf.feature import Column, DType
 from c2al_tf.types import Columns
 
@@ -43,6 +44,8 @@ class Log:
     def columns(self, names: Iterable[str], numbers: Iterable[str] = ()) -> dict[str, Column]:
         """The columns of these names and its own, each of the type given, else as the first Parquet file stores it.
 
+        What a folder of the first file names, such as `day=2026-11-26`, and a Parquet file lacks, is a string.
+
         Args:
             names: Further columns.
             numbers: Columns that are read as `float32`, whatever they are stored as.
@@ -57,8 +60,11 @@ class Log:
         return {name: Column(name, known[name]) for name in wanted}
 
     def _stored(self, names: list[str]) -> dict[str, DType]:
-        files = (path for path in as_paths(self.files) if path.stat().st_size)
+        files = [path for path in as_paths(self.files) if path.stat().st_size]
+        of_folders = folder_values(files[0]) if files else {}
         path = next((path for path in files if format_of(path) == "parquet"), None)
+        if path is None and of_folders.keys() >= {*names}:
+            return dict.fromkeys(names, "string")
         if path is None:
             raise ValueError(
                 "`dtypes` must say of CSV and TFRecord files whether columns are string, int64 or float32. "
@@ -66,6 +72,9 @@ class Log:
             )
         schema, found = pq.read_schema(path), dict[str, DType]()
         for name in names:
+            if name not in schema.names and name in of_folders:
+                found[name] = "string"
+                continue
             if name not in schema.names:
                 raise ValueError(f"{path}: no column `{name}`. Received: {', '.join(schema.names)}")
             dtype = undeclared_dtype(schema.field(name).type)

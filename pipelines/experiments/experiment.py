@@ -28,8 +28,8 @@ def run_experiment(run: RunFolder) -> list[Result]:
     """Trains what is not trained yet, evaluates every arm, writes `results.*`, figures and `report.html`.
 
     These are written anew after each arm that is trained, with the arms so far: a long grid can be read while it runs.
-    Baselines come first: cohorts are found in their predictions. Then every choice of cohorts is made, so that an arm without any
-    fails before hours of training. An interrupted experiment goes on where it stopped.
+    Baselines come first: cohorts are found in their predictions. Then every choice of cohorts is made, so that an arm
+    without any fails before hours of training. An interrupted experiment goes on where it stopped.
 
     Raises:
         ValueError: If an arm's cohorts cannot be chosen; the message names the arm.

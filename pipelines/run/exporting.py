@@ -106,7 +106,8 @@ def is_exported(run: RunFolder) -> bool:
 def raw_records(run: RunFolder) -> Records | None:
     """The first records of the run's TFRecord files.
 
-    None if its rows are of another format, or gone, or have features under other names than the model's inputs.
+    None if its rows are of another format, or gone, or have features under other names than the model's inputs, or none
+    where a folder has the value.
     """
     data = run.config.data
     if data.name != "files" or data.files is None:
@@ -118,7 +119,8 @@ def raw_records(run: RunFolder) -> Records | None:
                 continue
             records = next(iter(read_serialized(path, EXPORT_SAMPLE)), None)
             if records is not None:
-                if columns.keys() & ExampleReader(path, columns, records).renamed.keys():
+                reader = ExampleReader(path, columns, records)
+                if reader.of_folders or columns.keys() & reader.renamed.keys():
                     return None
                 rows = next(iter(read_columns(path, columns, EXPORT_SAMPLE, file_format="tfrecord")))
                 return Records(path, np.array(records.numpy(), object), rows)

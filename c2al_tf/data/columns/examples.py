@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ...types import Array, Columns
 from .arrow import coded_from_arrow
 from .formats import is_gzip
 from .parsing import KINDS, parse_any_kind, parse_as_stored
+from .partitions import folder_values, split_columns, with_folders
 from .raw import MISSING, Coded, CodedColumns, num_rows
 from .wire import to_examples
 
@@ -82,7 +83,9 @@ class ExampleReader:
 
     def __init__(self, path: Path, columns: Mapping[str, Column], first: tf.Tensor) -> None:
         self.path = path
-        kinds = self._kinds(columns, first)
+        named = {each for folder in folder_values(path) for each in (folder, input_name(folder))}
+        kinds = self._kinds({name: column for name, column in columns.items() if name not in named}, first)
+        columns, self._folders = split_columns(path, columns, kinds)
         found = [name for name in columns if name in kinds or name in map(input_name, kinds)]
         if absent := sorted(columns.keys() - {*found}):
             warnings.warn(
@@ -99,6 +102,11 @@ class ExampleReader:
     def renamed(self) -> dict[str, str]:
         """The columns that the records have under another name, with it."""
         return {name: stored for name, stored in self._stored.items() if name != stored}
+
+    @property
+    def of_folders(self) -> frozenset[str]:
+        """The columns that the records lack and the folders of the file name."""
+        return frozenset(self._folders)
 
     def _kinds(self, columns: Mapping[str, Column], first: tf.Tensor) -> dict[str, str | None]:
         """The features of the first records, as many as it takes to find all columns with a value.
@@ -125,6 +133,11 @@ class ExampleReader:
         Raises:
             ValueError: If a record is no tf.Example, or a feature has the wrong type or too many values.
         """
+        return with_folders(partial(self._read, serialized, first_row), self._folders, len(serialized))
+
+    def _read(self, serialized: tf.Tensor, first_row: int) -> CodedColumns:
+        if not self.columns:
+            return {}
         parsed = self._parse(serialized, first_row)
         if any(column.length is None and parsed[name].shape[1] > 1 for name, column in self.columns.items()):
             self._explain(serialized, first_row)

@@ -17,6 +17,7 @@ from .arrow import check_type, coded_from_arrow, explain_bad_values
 from .bad_rows import bad_rows_error
 from .csv_fields import CsvFormat, convert_texts, read_names, read_texts
 from .formats import FileFormat, Paths, as_paths, format_of
+from .partitions import split_columns, with_folders
 from .raw import Coded, CodedColumns, num_rows, rebatch
 
 
@@ -50,7 +51,8 @@ def read_columns(
     The format follows from the name, such as `.parquet`, `.csv.gz` or `.tfrecord-00000-of-00010`, else from the first
     bytes, and the batches do not depend on it. No batch spans two files. A multi-valued column is a list in Parquet,
     several values in a tf.Example and separated by `|` in CSV; values beyond `length` are cut off. A column is
-    stored under its own name, else under one that `names.input_name` maps to it.
+    stored under its own name, else under one that `names.input_name` maps to it; a column that a file lacks and one of
+    its folders names, such as `day=2026-11-26`, has that value in all of the file's rows.
 
     Args:
         paths: Files, folders of them, or patterns; see `as_paths`.
@@ -170,15 +172,16 @@ def _open_parquet(path: Path) -> pq.FileMetaData:
 def _parquet_chunks(path: Path, columns: Mapping[str, Column]) -> Iterator[Chunk]:
     metadata = _open_parquet(path)
     schema = metadata.schema.to_arrow_schema()
-    stored = stored_names(path, columns, schema.names)
-    for name, column in columns.items():
+    own, folders = split_columns(path, columns, schema.names)
+    stored = stored_names(path, own, schema.names)
+    for name, column in own.items():
         check_type(schema.field(stored[name]).type, column, str(path))
     first_row = 0
     for group in range(metadata.num_row_groups):
         rows = metadata.row_group(group).num_rows
-        load = partial(_load_row_group, path, metadata, group, columns, stored, first_row)
+        load = partial(_load_row_group, path, metadata, group, own, stored, first_row)
         if rows:
-            yield Chunk(path, first_row, rows, load)
+            yield Chunk(path, first_row, rows, partial(with_folders, load, folders, rows))
         first_row += rows
 
 
@@ -211,12 +214,14 @@ def _csv_chunks(path: Path, columns: Mapping[str, Column], size: int, csv_format
     names = read_names(path, csv_format)
     if not names:
         return
-    stored = stored_names(path, columns, names)
+    own, folders = split_columns(path, columns, names)
+    stored = stored_names(path, own, names)
     first_row = 0
-    for batch in rebatch(read_texts(path, list(stored.values()), csv_format), size):
+    for batch in rebatch(read_texts(path, list(stored.values()) or names[:1], csv_format), size):
         rows = num_rows(batch)
-        texts = {name: batch[stored[name]] for name in columns}
-        yield Chunk(path, first_row, rows, partial(convert_texts, texts, columns, csv_format, path, first_row))
+        texts = {name: batch[stored[name]] for name in own}
+        load = partial(convert_texts, texts, own, csv_format, path, first_row)
+        yield Chunk(path, first_row, rows, partial(with_folders, load, folders, rows))
         first_row += rows
 
 

@@ -1,6 +1,7 @@
 """The same records, read by the graph of an export and by the reader of files."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def read(records):
     """The raw columns as the reader of files gives them."""
     serialized = tf.constant(records, tf.string)
     full = example({column.name: [] for column in COLUMNS})  # so that no column is absent
-    reader = ExampleReader("a.tfrecord", {c.name: c for c in COLUMNS}, tf.constant([*records, full], tf.string))
+    reader = ExampleReader(Path("a.tfrecord"), {c.name: c for c in COLUMNS}, tf.constant([*records, full], tf.string))
     return {
         name: values.decode() if hasattr(values, "decode") else values
         for name, values in reader.read(serialized, 0).items()

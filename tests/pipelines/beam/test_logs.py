@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -102,6 +103,22 @@ def test_pieces_hold_every_row_once_with_its_number(rows, folder, piece_rows) ->
     assert np.concatenate([batch["age"] for _, batch in batches]).tolist() == rows["age"].tolist()
     assert max(len(numbers) for numbers, _ in batches) <= 300
     assert all(piece.num_rows <= max(piece_rows, 700) for piece in pieces)
+
+
+def test_a_column_in_the_names_of_folders_is_one_in_the_files(rows, tmp_path) -> None:
+    """As Hive and Spark part logs; in files without any type, too."""
+    table = pa.table(rows).sort_by("city")
+    pq.write_table(table, tmp_path / "whole.parquet")
+    for city in ("Bern", "Oslo", "Rome"):
+        (tmp_path / "parts" / f"city={city}").mkdir(parents=True)
+        part = table.filter(pa.compute.equal(table["city"], city)).drop_columns("city")
+        pq.write_table(part, tmp_path / "parts" / f"city={city}" / "part-0.parquet", row_group_size=700)
+    whole, parts = (
+        discover_log(log_of(tmp_path / name), ["b0", "b1"], AXES, from_logits=True)
+        for name in ("whole.parquet", "parts")
+    )
+    assert [axis.name for axis in parts.axes] == ["age", "city"]
+    assert_close(parts.to_json(), whole.to_json())
 
 
 def test_discovery_in_pieces_is_that_of_all_rows(folder, found_at_once) -> None:
