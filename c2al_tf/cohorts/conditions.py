@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -73,13 +73,14 @@ class Interval:
         column: Name of a numeric column.
         low: Lowest value inside; minus infinity for none.
         high: Lowest value above; infinity for none.
-        quantiles: Where the edges came from, as shares in [0, 1]; only read by people, the edges decide.
+        quantiles: Where the edges came from, as shares in [0, 1]; only read by people: the edges decide,
+            and intervals of the same edges are equal.
     """
 
     column: str
     low: float = -math.inf
     high: float = math.inf
-    quantiles: tuple[float, float] | None = None
+    quantiles: tuple[float, float] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         # Python floats: a NumPy float64 would lift a float32 column to float64, where TensorFlow rounds the edge.

@@ -181,9 +181,10 @@ def _configured(values: Any) -> Any:
     """The folder of the run that `CONFIG --run-dir DIR` describes."""
     from ..run.config import RunConfig
     from ..run.folder import RunFolder
+    from ..run.warm_start import with_earlier_cohorts
 
     config = RunConfig(**{field.name: values[field.name] for field in dataclasses.fields(RunConfig)})
-    return RunFolder.start(values.run_dir, config)
+    return RunFolder.start(values.run_dir, with_earlier_cohorts(config))
 
 
 def _opened(values: Any) -> Any:

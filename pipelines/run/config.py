@@ -216,6 +216,9 @@ class RunConfig:
         probe: Whether `c2al experiment` measures how well a linear model tells the targeted cohorts by the
             representation h of every model.
         tune: What `c2al tune` may try.
+        warm_start: Folder of an earlier run, of yesterday's rows say. This one begins with its schema (vocabularies,
+            buckets, scaling), its cohorts, and the weights of each of its models; optimizers begin anew. What has
+            drifted is said.
     """
 
     title: str
@@ -230,6 +233,7 @@ class RunConfig:
     yardstick: bool = False
     probe: bool = False
     tune: TuneConfig = field(default_factory=TuneConfig)
+    warm_start: Path | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

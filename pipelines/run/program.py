@@ -21,6 +21,7 @@ from c2al_tf.types import Array
 from .folder import RunFolder
 from .logits import forget_program
 from .recipe import Trained
+from .warm_start import earlier_run
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,10 @@ def _initial_model(run: RunFolder, seed: int, trained: Trained, counts: TaskCoun
             cohorts=[cohort.name for cohort in trained.tasks],
             priors=counts.priors,
         )
+    earlier = earlier_run(run.config)
+    if earlier is not None and arm.start is None:
+        begun = keras.saving.load_model(earlier.model_file(seed, arm.name), compile=False)
+        _assign(model.variables, begun.variables)
     if arm.start is not None:
         start = keras.saving.load_model(run.model_file(seed, arm.start), compile=False)
         _assign(strip_auxiliary_heads(model).variables, strip_auxiliary_heads(start).variables)

@@ -98,6 +98,8 @@ def describe_training(run: RunFolder, name: str) -> Trained:
         read["lambda_decay"] = True
     if arm.start is not None:
         read["start"] = describe_training(run, arm.start).digest
+    if config.warm_start is not None:
+        read["warm_start"] = str(config.warm_start)
     return Trained(arm, cohorts, lambdas, _digest(read), _digest(graph))
 
 

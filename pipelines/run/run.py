@@ -33,6 +33,7 @@ from .rows import sample_rows
 from .steps import evaluate_run, export_best, prepare_run
 from .targets import discover_run
 from .training import train_arm
+from .warm_start import drift_of
 
 
 def run_all(run: RunFolder) -> None:
@@ -45,6 +46,7 @@ def run_all(run: RunFolder) -> None:
         train_arm(run, seed, BASELINE, strategy)
     discover_run(run)
     print_discovery(run)
+    print_drift(run)
     for seed in run.seeds:
         train_arm(run, seed, C2AL, strategy)
     evaluate_run(run)
@@ -99,6 +101,18 @@ def print_discovery(run: RunFolder, most: int = 8) -> None:
     else:
         console.print(escape(f"Chosen: {' | '.join(map(str, run.cohorts))}"))
         _print_stability(discovery, len(run.cohorts))
+
+
+def print_drift(run: RunFolder) -> None:
+    """Prints what is no longer as in the run that this one begins with, and writes it into `drift.json`."""
+    if run.config.warm_start is None:
+        return
+    drift = drift_of(run)
+    write_json(run.path / "drift.json", drift)
+    for words in drift:
+        console.print(f"[red]Drift[/]: {escape(words)}")
+    if not drift:
+        console.print(escape(f"No drift since {run.config.warm_start}"))
 
 
 def _print_given(discovery: Discovery) -> None:

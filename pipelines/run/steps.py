@@ -20,6 +20,7 @@ from .folder import RunFolder
 from .logits import split_logits
 from .recipe import resolve_arms
 from .rows import encode_run
+from .warm_start import earlier_run
 from .yardstick import measure_yardstick
 
 
@@ -47,7 +48,9 @@ def prepare_run(run: RunFolder) -> None:
     if not (run.path / "schema.json").exists():
         source = open_source(run)
         check_columns(run, source)
-        prepare(source, run.path, negative_sampling=run.config.data.negative_sampling)
+        earlier = earlier_run(run.config)
+        schema = None if earlier is None else earlier.schema
+        prepare(source, run.path, negative_sampling=run.config.data.negative_sampling, schema=schema)
     check_types(run)
     if not (run.path / "cohorts.json").exists():
         check_labels(run)

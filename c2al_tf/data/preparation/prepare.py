@@ -1,6 +1,7 @@
 """A source of rows to sharded Parquet files and a schema, in one streaming pass."""
 
 from collections.abc import Iterator
+from dataclasses import astuple, replace
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def prepare(
     *,
     rows_per_shard: int = 1_000_000,
     negative_sampling: float | None = None,
+    schema: Schema | None = None,
     progress: bool = True,
 ) -> Schema:
     """Writes `data/<split>-<shard>.parquet` and `schema.json` into a folder, and returns the schema.
@@ -37,11 +39,12 @@ def prepare(
         negative_sampling: Share, in (0, 1], of the training rows with label 0 to be kept, always the same ones, at the
             inverse weight. All other rows stay as they are; without a weight of their own they get a weight of 1.
             None: every row is kept.
+        schema: What the columns mean, of an earlier day say. None: it is learnt.
         progress: Whether to show progress bars.
 
     Raises:
-        ValueError: If a split is missing or empty, a row breaks a rule (see `checks`), also one that is not kept, or
-            negatives are to be sampled where they are fewer than the positives.
+        ValueError: If a split is missing or empty, a row breaks a rule (see `checks`), also one that is not kept,
+            negatives are to be sampled where they are fewer than the positives, or `schema` is of other columns.
     """
     check_share(negative_sampling)
     if sorted(source.splits) != sorted(SPLITS):
@@ -53,18 +56,36 @@ def prepare(
     streams = {split: _stream(source, split, progress) for split in SPLITS}
     first = next(streams["train"])
     learner = SchemaLearner(source, first)
+    if schema is not None:
+        schema = _of_source(schema, learner.draft)
     streams["train"] = chain([first], streams["train"])
     with replace_directory(directory / "data") as folder:
         for split, stream in streams.items():
             batches = _checked(stream, learner, split)
             if split == "train" and negative_sampling is not None:
                 batches = _sampled(batches, source.label, source.weight or WEIGHT, negative_sampling)
-            if split == "train":
+            if split == "train" and schema is None:
                 batches = _learned(batches, learner)
             write_shards(folder, split, batches, learner.draft.columns, rows_per_shard)
-    schema = learner.schema()
+    schema = schema or learner.schema()
     schema.save(directory / "schema.json")
     return schema
+
+
+def _of_source(schema: Schema, draft: Schema) -> Schema:
+    """A schema that was learnt from other rows, with the axes of these."""
+    there, here = (
+        {
+            "features": [(type(feature).__name__, *astuple(feature.column)) for feature in each.features],
+            "labels": each.labels,
+            "weight": each.weight,
+        }
+        for each in (schema, draft)
+    )
+    for name, found in there.items():
+        if found != here[name]:
+            raise ValueError(f"`schema` must be of the rows' {name}. Received: {found}, the rows have {here[name]}")
+    return replace(schema, axes=draft.axes, axis_columns=draft.axis_columns)
 
 
 def _stream(source: Source, split: str, progress: bool) -> Iterator[Columns]:

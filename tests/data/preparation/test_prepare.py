@@ -330,3 +330,24 @@ def test_task_counts_of_weighted_rows(tmp_path, monkeypatch):
 def test_files_of_a_split_that_was_not_prepared(tmp_path):
     with pytest.raises(ValueError, match=r"data: no files `train-\*\.parquet`; `prepare` writes them"):
         split_files(tmp_path, "train")
+
+
+def test_an_earlier_schema_is_kept_and_nothing_is_learnt(source, tmp_path) -> None:
+    """With the axes of the new rows."""
+    earlier = prepare(source, tmp_path / "earlier", progress=False)
+    others = replaced(source, "train", lambda batch: batch["city"].fill("Atlantis"))
+    others = dataclasses.replace(others, axes=(("city",),))
+    schema = prepare(others, tmp_path / "now", schema=earlier, progress=False)
+    assert schema == dataclasses.replace(earlier, axes=(("city",),)) == Schema.load(tmp_path / "now" / "schema.json")
+    assert schema.features != prepare(others, tmp_path / "learnt", progress=False).features
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [({"features": SPECS[1:]}, "features"), ({"label": "surface", "axis_columns": ()}, "labels")],
+)
+def test_an_earlier_schema_of_other_columns_is_refused(source, tmp_path, change, name) -> None:
+    earlier = prepare(source, tmp_path / "earlier", progress=False)
+    with pytest.raises(ValueError, match=rf"`schema` must be of the rows' {name}\. Received: "):
+        prepare(dataclasses.replace(source, **change), tmp_path / "now", schema=earlier, progress=False)
+    assert not (tmp_path / "now").exists()
