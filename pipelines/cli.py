@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with _notes():
             COMMANDS[values.subcommand].call(parser.instantiate(values)[values.subcommand])
     except KeyboardInterrupt:
-        sys.exit("c2al: interrupted. The same command goes on where this one stopped.")
+        sys.exit("c2al: interrupted. The same command keeps what is finished and does the rest.")
     except Exception as error:
         message = _message(error)
         if message is None or os.environ.get("C2AL_TRACEBACK"):

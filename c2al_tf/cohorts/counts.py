@@ -125,7 +125,9 @@ def count_cohorts(
     predictions = as_predictions(predictions, raw)
     labels = None if labels is None else row_values(labels, "labels")
     units = None if units is None else row_ids(units, "units")
-    _check_rows(predictions.shape[1], "predictions", raw, labels=labels, units=units, row_numbers=row_numbers)
+    _check_lengths(predictions.shape[1], "predictions", raw, labels=labels, units=units, row_numbers=row_numbers)
+    kept = counted_rows(weights, predictions.shape[1])
+    _check_labels(labels, kept)
     blocks = deal_blocks(
         predictions.shape[1],
         units=units,
@@ -134,7 +136,6 @@ def count_cohorts(
         seed=seed,
     )
     if weights is not None:
-        kept = counted_rows(weights, predictions.shape[1])
         predictions, blocks = predictions[:, kept], blocks[kept]
         raw = {name: column.take(kept) for name, column in raw.items()}
         labels = None if labels is None else labels[kept]
@@ -208,8 +209,9 @@ def count_sizes(columns: Table, cuts: Sequence[Cut], *, labels: Any = None, weig
     if not arrays:
         raise ValueError("Sizes need the columns that the cuts read, or labels. Received: neither")
     num_rows = len(arrays[0])
-    _check_rows(num_rows, "training rows", raw, labels=labels)
-    counted = np.ones(num_rows, bool) if weights is None else counted_rows(weights, num_rows)
+    _check_lengths(num_rows, "training rows", raw, labels=labels)
+    counted = counted_rows(weights, num_rows)
+    _check_labels(labels, counted)
     positive = None if labels is None else labels[counted] == 1
     members = list(_members(cohorts, {name: column.take(counted) for name, column in raw.items()}))
     return CohortSizes(
@@ -246,8 +248,8 @@ def _members(cohorts: Sequence[Cohort], columns: Mapping[str, RawColumn]) -> Ite
         yield np.flatnonzero(np.logical_and.reduce([masks[condition] for condition in cohort.conditions]))
 
 
-def _check_rows(rows: int, counted: str, columns: Mapping[str, RawColumn], **others: Array | None) -> None:
-    """Raises ValueError unless all lengths are that of the rows, which are called `counted`, and labels are 0 or 1."""
+def _check_lengths(rows: int, counted: str, columns: Mapping[str, RawColumn], **others: Array | None) -> None:
+    """Raises ValueError unless all lengths are that of the rows, which are called `counted`."""
     arrays = {f"column `{name}`": column.values for name, column in columns.items()}
     arrays |= {name: np.asarray(values) for name, values in others.items() if values is not None}
     for what, array in arrays.items():
@@ -256,20 +258,24 @@ def _check_rows(rows: int, counted: str, columns: Mapping[str, RawColumn], **oth
                 f"{counted.capitalize()}, labels and columns must have equal lengths. Received: {rows:,} {counted}, "
                 f"but {what} of length {len(array):,}"
             )
-    labels = others.get("labels")
-    if labels is not None:
-        bad = ~np.isin(labels, (0, 1))
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise ValueError(f"Labels must be 0 or 1. Received: {np.asarray(labels)[row]} in row {row}")
+
+
+def _check_labels(labels: Array | None, counted: Array) -> None:
+    """Raises ValueError unless the labels of the rows that count are 0 or 1."""
+    bad = np.zeros(0, bool) if labels is None else counted & ~np.isin(labels, (0, 1))
+    if labels is not None and bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"Labels must be 0 or 1. Received: {labels[row]} in row {row}")
 
 
 def counted_rows(weights: Any, num_rows: int) -> Array:
-    """Returns which rows have a weight above 0, of shape (rows,).
+    """Returns which rows have a weight above 0, of shape (rows,); all if there are no weights.
 
     Raises:
         ValueError: If the length differs, or a weight is negative or not finite.
     """
+    if weights is None:
+        return np.ones(num_rows, bool)
     weights = row_values(weights, "weights")
     if weights.shape != (num_rows,):
         raise ValueError(f"Weights must have shape {(num_rows,)}, as the rows. Received: shape {weights.shape}")

@@ -22,12 +22,16 @@ class Runner:
             process, one piece after another.
         options: Its options as on a command line, such as `--direct_num_workers=2`.
         scratch: Folder or URL that this process and all workers can write to and read; what is there for a moment is
-            the sum.
+            the sum. Beam's runners need it.
     """
 
     name: str | None = None
     options: tuple[str, ...] = ()
     scratch: str = ""
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not self.scratch:
+            raise ValueError(f"`scratch` must be a folder or URL that all workers reach. Received: '' for {self.name}")
 
 
 def total(pieces: Sequence[Piece], count: Callable[[Piece], T], runner: Runner, description: str) -> T:

@@ -317,6 +317,21 @@ def test_a_pair_in_one_block_has_no_interval():
     assert Discovery.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found
 
 
+def test_a_row_of_weight_0_needs_no_label():
+    predictions, columns, labels = planted(0, rows=12_000)
+    weights = np.ones(12_000)
+    weights[5] = 0
+    unknown = labels.astype(float)
+    unknown[5] = np.nan
+    found, wanted = (discover(predictions, columns, each, weights=weights) for each in (unknown, labels))
+    assert found == wanted
+    cuts = cut_axes([Axis(("value",))], columns)
+    sizes = [count_sizes(columns, cuts, labels=each, weights=weights).positives for each in (unknown, labels)]
+    np.testing.assert_array_equal(*sizes)
+    with pytest.raises(ValueError, match=r"Labels must be 0 or 1\. Received: nan in row 5"):
+        discover(predictions, columns, unknown)
+
+
 def test_a_pair_too_small_to_be_tested_changes_no_other_and_has_its_divergence():
     """Its size alone refuses it: what it diverges is the same with a guard that lets it pass, the rest is not asked."""
     predictions, columns, labels = planted(0, rows=12_000)

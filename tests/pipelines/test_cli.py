@@ -216,7 +216,7 @@ def test_an_interruption_says_how_to_go_on(c2al, config, tmp_path, monkeypatch) 
     replace_call(monkeypatch, interrupt)
     outcome = c2al("prepare", config, "--run-dir", tmp_path / "run")
     assert outcome.status == 1
-    assert outcome.error == "c2al: interrupted. The same command goes on where this one stopped."
+    assert outcome.error == "c2al: interrupted. The same command keeps what is finished and does the rest."
 
 
 @pytest.mark.parametrize("kind", [KeyError, TypeError, RuntimeError])

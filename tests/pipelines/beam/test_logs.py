@@ -249,6 +249,11 @@ def test_beam_finds_the_same(folder, found_at_once, tmp_path, options) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_runner_without_scratch_is_refused() -> None:
+    with pytest.raises(ValueError, match="`scratch` must be a folder or URL that all workers reach"):
+        Runner("DirectRunner")
+
+
 def test_the_commands(folder, tmp_path, c2al) -> None:
     cohorts, metrics = tmp_path / "cohorts.json", tmp_path / "metrics.json"
     log = [folder, "--label=click", "--unit=user"]

@@ -126,7 +126,7 @@ def test_an_interrupt_stops_all_processes(tmp_path, start_script, until):
         process.send_signal(signal.SIGINT)
         _, error = process.communicate()  # its processes hold the pipe, too
     assert process.returncode == 1
-    assert error.endswith("c2al: interrupted. The same command goes on where this one stopped.\n")
+    assert error.endswith("c2al: interrupted. The same command keeps what is finished and does the rest.\n")
     assert not list(tmp_path.glob("train/*.parquet"))
 
 

@@ -482,7 +482,7 @@ def test_a_killed_run_ends_where_an_unbroken_one_ends(start_script, script, smal
         error = end_at(start_script("run", *killed), folder / "checkpoints", epoch, number)
         assert not (folder / "model.keras").exists()
         if number == signal.SIGINT:
-            assert error.endswith("c2al: interrupted. The same command goes on where this one stopped.\n")
+            assert error.endswith("c2al: interrupted. The same command keeps what is finished and does the rest.\n")
     assert script("run", *killed).status == 0
     for arm in ARMS:
         for a, b in zip(*(weights(path, arm) for path in paths.values()), strict=True):
