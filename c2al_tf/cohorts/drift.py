@@ -20,21 +20,22 @@ def pair_in_use(discovery: Discovery) -> Pair:
     return pairs[0]
 
 
-def find_drift(before: Discovery, now: Discovery) -> list[str]:
+def find_drift(before: Discovery, now: Discovery, pair: Pair | None = None) -> list[str]:
     """What is no longer as it was, in words; nothing if the pair that is in use still is the one to use.
 
     A difference counts where two 95 % intervals have no number in common.
 
     Args:
         before: A discovery on earlier rows.
-        now: One on newer rows, along the same axes, to which `pair_in_use(before).cohorts` were given.
+        now: One on newer rows, along the same axes, to which the cohorts in use were given.
+        pair: The pair of `before` that is in use. None: `pair_in_use(before)`.
 
     Raises:
         ValueError: If these were not given, or the two rank by different measures.
     """
     if before.divergence != now.divergence:
         raise ValueError(f"Both must rank by one measure. Received: {before.divergence} and {now.divergence}")
-    old, measure = pair_in_use(before), now.divergence
+    old, measure = pair or pair_in_use(before), now.divergence
     wanted = {cohort.conditions for cohort in old.cohorts}
     same = next((p for p in now.pairs if p.axis == GIVEN and {c.conditions for c in p.cohorts} == wanted), None)
     if same is None:

@@ -10,6 +10,7 @@ from c2al_tf.data.columns.arrow import undeclared_dtype
 from c2al_tf.data.columns.formats import as_paths, format_of
 from c2al_tf.data.columns.partitions import folder_values
 from c2al_tf.feature import Column, DType
+from c2al_tf.names import input_name
 from c2al_tf.types import Columns
 
 
@@ -61,9 +62,9 @@ class Log:
 
     def _stored(self, names: list[str]) -> dict[str, DType]:
         files = [path for path in as_paths(self.files) if path.stat().st_size]
-        of_folders = folder_values(files[0]) if files else {}
+        of_folders = {each for path in files[:1] for name in folder_values(path) for each in (name, input_name(name))}
         path = next((path for path in files if format_of(path) == "parquet"), None)
-        if path is None and of_folders.keys() >= {*names}:
+        if path is None and of_folders >= {*names}:
             return dict.fromkeys(names, "string")
         if path is None:
             raise ValueError(

@@ -53,13 +53,13 @@ def export_of(run: Path) -> Path:
 def is_export(version: Path, run: Path) -> bool:
     """Whether a version is the export of a run: TensorFlow gives each a fingerprint of its own."""
     prints = [folder / "fingerprint.pb" for folder in (version, export_of(run))]
-    return prints[0].exists() and prints[0].read_bytes() == prints[1].read_bytes()
+    return all(path.exists() for path in prints) and prints[0].read_bytes() == prints[1].read_bytes()
 
 
 def earlier_run(run: Path, newest: Path | None) -> Path | None:
     """The run to begin with: the one that the newest version came from; that of a day's first call, in a later one."""
     if (run / "config.json").exists():
-        begun = read_json(run / "config.json")["warm_start"]
+        begun = read_json(run / "config.json").get("warm_start")
         return None if begun is None else Path(begun)
     if newest is None:
         return None
@@ -70,13 +70,20 @@ def may_be_published(run: Path, served: Path) -> bool:
     """Whether no slice of the day's test rows got worse from the served version to the run's export."""
     schema, discovery = Schema.load(run / "schema.json"), Discovery.from_json(read_json(run / "cohorts.json"))
     read = {name for axis in discovery.axes for each in axis.cohorts for name in each.cohort.columns}
-    log = ["--label", schema.labels[0], *(["--weight", schema.weight] if schema.weight else [])]
+    unit = read_json(run / "config.json")["unit"]
+    rules = [*(["--weight", schema.weight] if schema.weight else []), *(["--unit", unit] if unit else [])]
     models = "--models.served", served, "--models.new", export_of(run)
-    scored, metrics = run / f"scored-beside-{served.name}", run / "gate.json"
-    c2al("score-logs", run / "data" / "test-*.parquet", *log, *models, "--keep", *sorted(read), "--output", scored)
     arms = "--arms.served", "[served]", "--arms.new", "[new]", "--reference", "served"
-    c2al("evaluate-logs", scored, *log, *arms, "--cohorts", run / "cohorts.json", "--output", metrics)
-    return c2al("gate", metrics) == PASSED
+    passed = []
+    for label in schema.labels:
+        log, output = ["--label", label, *rules], "logits" if len(schema.labels) == 1 else f"{label}_logits"
+        folder = run / "gate" / f"{label}-beside-{served.name}"
+        kept = "--keep", *sorted(read), "--model-output", output, "--output", folder / "scored"
+        c2al("score-logs", run / "data" / "test-*.parquet", *log, *models, *kept)
+        written = "--cohorts", run / "cohorts.json", "--output", folder / "metrics.json"
+        c2al("evaluate-logs", folder / "scored", *log, *arms, *written)
+        passed.append(c2al("gate", folder / "metrics.json") == PASSED)
+    return all(passed)
 
 
 def publish(run: Path, base_path: Path) -> Path:
@@ -89,7 +96,9 @@ def publish(run: Path, base_path: Path) -> Path:
 
 def main() -> int:
     """Trains, compares, publishes; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("config", type=Path, help="configuration of a run on files")
     parser.add_argument("--data", type=Path, required=True, help="folder of the day's files")
     parser.add_argument("--day", required=True, help="name of the day's run")
@@ -101,6 +110,8 @@ def main() -> int:
     newest = served[-1] if served else None
     earlier = earlier_run(run, newest)
     warm = ["--warm_start", earlier] if earlier else []
+    if newest and not earlier and not run.exists():
+        print(f"No run in {options.runs} has exported {newest}: this one begins from nothing")
     c2al("run", options.config, "--data", options.data, "--run-dir", run, *warm, *settings)
     if any(is_export(version, run) for version in served):
         print("Published before")

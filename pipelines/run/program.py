@@ -20,7 +20,7 @@ from c2al_tf.types import Array
 
 from .folder import RunFolder
 from .logits import forget_program
-from .recipe import Trained
+from .recipe import Trained, describe_training
 from .warm_start import earlier_run
 
 
@@ -107,7 +107,11 @@ def _initial_model(run: RunFolder, seed: int, trained: Trained, counts: TaskCoun
     earlier = earlier_run(run.config)
     if earlier is not None and arm.start is None:
         begun = keras.saving.load_model(earlier.model_file(seed, arm.name), compile=False)
-        _assign(model.variables, begun.variables)
+        tasks = [
+            [task.to_json() for task in each] for each in (trained.tasks, describe_training(earlier, arm.name).tasks)
+        ]
+        whole = tasks[0] == tasks[1]  # else heads of other cohorts, which begin anew
+        _assign(*(each.variables if whole else strip_auxiliary_heads(each).variables for each in (model, begun)))
     if arm.start is not None:
         start = keras.saving.load_model(run.model_file(seed, arm.start), compile=False)
         _assign(strip_auxiliary_heads(model).variables, strip_auxiliary_heads(start).variables)

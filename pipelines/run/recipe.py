@@ -15,6 +15,7 @@ from c2al_tf.objectives import GroupDRO, MinDiff, PCGrad, ProjectedTasks, Reweig
 from .arms import WITHOUT_LAMBDAS, WITHOUT_TASKS, Arm
 from .folder import RunFolder
 from .targets import arm_cohorts
+from .warm_start import earlier_run
 
 _NOT_TRAINED = ("jit_compile", "checkpoint_steps", "keep_checkpoints", "steps_per_execution")
 """Keys of the training's configuration that change no weight but by rounding."""
@@ -98,8 +99,8 @@ def describe_training(run: RunFolder, name: str) -> Trained:
         read["lambda_decay"] = True
     if arm.start is not None:
         read["start"] = describe_training(run, arm.start).digest
-    if config.warm_start is not None:
-        read["warm_start"] = str(config.warm_start)
+    elif (earlier := earlier_run(config)) is not None:
+        read["warm_start"] = [str(earlier.path), describe_training(earlier, name).digest]
     return Trained(arm, cohorts, lambdas, _digest(read), _digest(graph))
 
 

@@ -1,6 +1,8 @@
 """A run that begins where an earlier one, of yesterday say, has ended: with its schema, its cohorts and its weights."""
 
 import dataclasses
+import functools
+from pathlib import Path
 
 from c2al_tf.cohorts import find_drift
 
@@ -14,9 +16,11 @@ def earlier_run(config: RunConfig) -> RunFolder | None:
     Raises:
         ValueError: If there is none.
     """
-    path = config.warm_start
-    if path is None:
-        return None
+    return None if config.warm_start is None else _open(config.warm_start)
+
+
+@functools.lru_cache(maxsize=1)
+def _open(path: Path) -> RunFolder:
     if not (path / "cohorts.json").exists():
         raise ValueError(f"`warm_start` must be the folder of a run with trained models. Received: {path}")
     return RunFolder(path, read_config(path / "config.json"))
@@ -38,6 +42,11 @@ def with_earlier_cohorts(config: RunConfig) -> RunConfig:
             "With `warm_start` the cohorts are the earlier run's, whose heads have learnt them: leave out `given`. "
             f"Received: {[cohort.name for cohort in config.cohorts.given]}, there {[cohort.name for cohort in given]}"
         )
+    if config.cohorts.divergence != earlier.discovery.divergence:
+        raise ValueError(
+            f"`warm_start` needs the `divergence` of {earlier.path}, {earlier.discovery.divergence!r}. "
+            f"Received: {config.cohorts.divergence!r}"
+        )
     now = RunFolder(earlier.path, dataclasses.replace(config, warm_start=None))
     for name, arm in now.arms.items():
         if arm.start is not None:
@@ -51,10 +60,15 @@ def with_earlier_cohorts(config: RunConfig) -> RunConfig:
         for seed in now.seeds_of(name):
             earlier.model_file(seed, name)
     cohorts = dataclasses.replace(config.cohorts, given=given)
-    return dataclasses.replace(config, cohorts=cohorts, warm_start=earlier.path.absolute())
+    return dataclasses.replace(config, cohorts=cohorts, warm_start=earlier.path.resolve())
 
 
 def drift_of(run: RunFolder) -> list[str]:
     """What is no longer as in the earlier run, by `find_drift`; nothing without one, or of a single cohort."""
     earlier = earlier_run(run.config)
-    return [] if earlier is None or len(run.cohorts) < 2 else find_drift(earlier.discovery, run.discovery)
+    if earlier is None:
+        return []
+    # Of more than two cohorts the most divergent pair of all may not be among them.
+    used = [pair for pair in earlier.discovery.pairs if {*pair.cohorts} <= {*earlier.cohorts}]
+    pair = next((pair for pair in used if pair.accepted), used[0] if used else None)
+    return [] if pair is None else find_drift(earlier.discovery, run.discovery, pair)

@@ -104,6 +104,11 @@ def check_tunable(config: RunConfig) -> None:
             "`c2al tune` makes its own arms; `c2al experiment` compares those of a configuration. "
             f"Received: arms={[arm.name for arm in config.arms]}"
         )
+    if config.warm_start is not None:
+        raise ValueError(
+            "`c2al tune` searches with models that begin anew: leave out `warm_start`, which `c2al run` knows. "
+            f"Received: warm_start={config.warm_start}"
+        )
     heads = len(config.cohorts.given) or config.cohorts.num_cohorts
     if heads != 2:
         raise ValueError(f"`c2al tune` chooses the weights of two cohorts. Received: {heads} cohorts")

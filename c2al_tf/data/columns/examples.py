@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ...types import Array, Columns
 from .arrow import coded_from_arrow
 from .formats import is_gzip
 from .parsing import KINDS, parse_any_kind, parse_as_stored
-from .partitions import folder_values, split_columns, with_folders
+from .partitions import fill_missing, split_columns
 from .raw import MISSING, Coded, CodedColumns, num_rows
 from .wire import to_examples
 
@@ -83,11 +83,10 @@ class ExampleReader:
 
     def __init__(self, path: Path, columns: Mapping[str, Column], first: tf.Tensor) -> None:
         self.path = path
-        named = {each for folder in folder_values(path) for each in (folder, input_name(folder))}
-        kinds = self._kinds({name: column for name, column in columns.items() if name not in named}, first)
-        columns, self._folders = split_columns(path, columns, kinds)
+        others, self._folders = split_columns(path, columns, ())
+        kinds = self._kinds(others, first)
         found = [name for name in columns if name in kinds or name in map(input_name, kinds)]
-        if absent := sorted(columns.keys() - {*found}):
+        if absent := sorted(others.keys() - {*found}):
             warnings.warn(
                 f"{path}: none of the first {len(first):,} records has the features {absent}: they are read as "
                 f"missing. Present are {sorted(kinds)}",
@@ -105,7 +104,7 @@ class ExampleReader:
 
     @property
     def of_folders(self) -> frozenset[str]:
-        """The columns that the records lack and the folders of the file name."""
+        """The columns that folders of the file name: a record without a value of such a column has its folder's."""
         return frozenset(self._folders)
 
     def _kinds(self, columns: Mapping[str, Column], first: tf.Tensor) -> dict[str, str | None]:
@@ -133,17 +132,16 @@ class ExampleReader:
         Raises:
             ValueError: If a record is no tf.Example, or a feature has the wrong type or too many values.
         """
-        return with_folders(partial(self._read, serialized, first_row), self._folders, len(serialized))
-
-    def _read(self, serialized: tf.Tensor, first_row: int) -> CodedColumns:
-        if not self.columns:
-            return {}
         parsed = self._parse(serialized, first_row)
         if any(column.length is None and parsed[name].shape[1] > 1 for name, column in self.columns.items()):
             self._explain(serialized, first_row)
-        return {
+        read = {
             name: self._to_numpy(parsed[stored], self.columns[stored], first_row)
             for name, stored in self._stored.items()
+        }
+        return read | {
+            name: fill_missing(read[name], value, self.columns[self._stored[name]])
+            for name, value in self._folders.items()
         }
 
     def _parse(self, serialized: tf.Tensor, first_row: int) -> dict[str, tf.Tensor]:

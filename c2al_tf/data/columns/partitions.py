@@ -8,8 +8,9 @@ import numpy as np
 
 from ...feature import Column
 from ...names import input_name
+from ...types import Array
 from .csv_fields import CsvFormat, convert_texts
-from .raw import Coded, CodedColumns
+from .raw import Coded, CodedColumns, is_missing
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 """What Hive and Spark write for a null."""
@@ -56,3 +57,17 @@ def with_folders(load: Callable[[], CodedColumns], values: CodedColumns, rows: i
     return {**load()} | {
         name: Coded(x.values, x.codes[first]) if isinstance(x, Coded) else x[first] for name, x in values.items()
     }
+
+
+def fill_missing(values: Array | Coded, value: Array | Coded, column: Column) -> Array | Coded:
+    """Values of some rows, with that of their folder in rows that have none."""
+    absent = is_missing(values, column.dtype)
+    missing = absent.reshape(len(absent), -1).all(1)
+    if not missing.any():
+        return values
+    filled = values.decode() if isinstance(values, Coded) else values.copy()
+    filled[missing] = (value.decode() if isinstance(value, Coded) else value)[0]
+    if not isinstance(values, Coded):
+        return filled
+    distinct, codes = np.unique(filled, return_inverse=True)
+    return Coded(distinct, codes.reshape(filled.shape))

@@ -52,7 +52,8 @@ def read_columns(
     bytes, and the batches do not depend on it. No batch spans two files. A multi-valued column is a list in Parquet,
     several values in a tf.Example and separated by `|` in CSV; values beyond `length` are cut off. A column is
     stored under its own name, else under one that `names.input_name` maps to it; a column that a file lacks and one of
-    its folders names, such as `day=2026-11-26`, has that value in all of the file's rows.
+    its folders names, such as `day=2026-11-26`, has that value in all of the file's rows, in a TFRecord
+    file in those without a value.
 
     Args:
         paths: Files, folders of them, or patterns; see `as_paths`.

@@ -1,14 +1,15 @@
 """A source of rows to sharded Parquet files and a schema, in one streaming pass."""
 
 from collections.abc import Iterator
-from dataclasses import astuple, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from ...files import replace_directory
-from ...schema import Schema
+from ...schema import Feature, Schema
 from ...types import Columns
 from ..columns.raw import num_rows
 from ..columns.shards import write_shards
@@ -76,7 +77,7 @@ def _of_source(schema: Schema, draft: Schema) -> Schema:
     """A schema that was learnt from other rows, with the axes of these."""
     there, here = (
         {
-            "features": [(type(feature).__name__, *astuple(feature.column)) for feature in each.features],
+            "features": [_declared(feature) for feature in each.features],
             "labels": each.labels,
             "weight": each.weight,
         }
@@ -86,6 +87,12 @@ def _of_source(schema: Schema, draft: Schema) -> Schema:
         if found != here[name]:
             raise ValueError(f"`schema` must be of the rows' {name}. Received: {found}, the rows have {here[name]}")
     return replace(schema, axes=draft.axes, axis_columns=draft.axis_columns)
+
+
+def _declared(feature: Feature) -> dict[str, Any]:
+    """What is not learnt of a feature."""
+    learnt = ("vocabulary", "mean", "std", "boundaries")
+    return {"kind": type(feature).__name__} | {k: v for k, v in vars(feature).items() if k not in learnt}
 
 
 def _stream(source: Source, split: str, progress: bool) -> Iterator[Columns]:

@@ -1,9 +1,12 @@
 """Columns that stand in the names of folders, as Hive and Spark write them."""
 
+import warnings
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 
 from c2al_tf.data.columns.partitions import folder_values
 from c2al_tf.data.columns.raw import concatenate
@@ -36,11 +39,13 @@ def test_a_column_that_a_file_lacks_is_its_folders(tmp_path, schema, rows, write
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_column_of_the_file_is_the_files(tmp_path, schema, rows, write, suffix) -> None:
-    """A run's own files may lie in a folder that is named for the day of the run."""
+    """A run's files may lie in a folder named for the day of the run. A null in a tf.Example is no value."""
     (tmp_path / "age=99").mkdir()
     path = write(tmp_path / "age=99" / f"a.{suffix}", rows(5), schema)
     (read,) = read_columns(path, {"age": schema.columns["age"]})
-    np.testing.assert_array_equal(read["age"], rows(5)["age"])
+    age = rows(5)["age"]
+    assert 0 < np.isnan(age).sum() < 5
+    np.testing.assert_array_equal(read["age"], np.where(np.isnan(age), 99, age) if "tfrecord" in suffix else age)
 
 
 def test_nulls_escapes_and_names_that_are_no_inputs(tmp_path) -> None:
@@ -65,3 +70,28 @@ def test_a_column_that_neither_has(tmp_path) -> None:
     pq.write_table(pa.table({"x": [1.5]}), tmp_path / "day=1" / "a.parquet")
     with pytest.raises(ValueError, match=r"no column `hour`; present are \['x'\]"):
         list(read_columns(tmp_path, {"hour": Column("hour", "int64")}))
+
+
+def test_a_record_without_a_value_has_its_folders(tmp_path) -> None:
+    """However many records before it have one, and however many are read at once."""
+    folder = tmp_path / "city=Rome" / "hour=3" / "tags=new"
+    folder.mkdir(parents=True)
+    records = [{}, {"city": b"Oslo"}, {"hour": 7}, {"tags": b"old"}, {"city": b"Bern", "hour": 8}]
+    with tf.io.TFRecordWriter(str(folder / "a.tfrecord")) as writer:
+        for number, record in enumerate(records):
+            features = tf.train.Features()
+            features.feature["x"].int64_list.value.append(number)
+            for name, value in record.items():
+                kind = "int64_list" if isinstance(value, int) else "bytes_list"
+                getattr(features.feature[name], kind).value.append(value)
+            writer.write(tf.train.Example(features=features).SerializeToString())
+    columns = {"x": Column("x", "int64"), "city": Column("city", "string"), "hour": Column("hour", "int64")}
+    columns["tags"] = Column("tags", "string", 2)
+    for size in (1, 2, 10):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            read = concatenate(list(read_columns(folder, columns, batch_size=size)))
+        assert read["x"].tolist() == [0, 1, 2, 3, 4]
+        assert read["city"].tolist() == ["Rome", "Oslo", "Rome", "Rome", "Bern"]
+        assert read["hour"].tolist() == [3, 3, 7, 3, 8]
+        assert read["tags"].tolist() == [["new", ""]] * 3 + [["old", ""], ["new", ""]]

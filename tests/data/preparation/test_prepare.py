@@ -344,7 +344,12 @@ def test_an_earlier_schema_is_kept_and_nothing_is_learnt(source, tmp_path) -> No
 
 @pytest.mark.parametrize(
     ("change", "name"),
-    [({"features": SPECS[1:]}, "features"), ({"label": "surface", "axis_columns": ()}, "labels")],
+    [
+        ({"features": SPECS[1:]}, "features"),
+        ({"features": (*SPECS[:-1], dataclasses.replace(SPECS[-1], scaling="none"))}, "features"),
+        ({"features": (dataclasses.replace(SPECS[0], missing="error"), *SPECS[1:])}, "features"),
+        ({"label": "surface", "axis_columns": ()}, "labels"),
+    ],
 )
 def test_an_earlier_schema_of_other_columns_is_refused(source, tmp_path, change, name) -> None:
     earlier = prepare(source, tmp_path / "earlier", progress=False)
