@@ -262,8 +262,10 @@ def _check_lengths(rows: int, counted: str, columns: Mapping[str, RawColumn], **
 
 def _check_labels(labels: Array | None, counted: Array) -> None:
     """Raises ValueError unless the labels of the rows that count are 0 or 1."""
-    bad = np.zeros(0, bool) if labels is None else counted & ~np.isin(labels, (0, 1))
-    if labels is not None and bad.any():
+    if labels is None:
+        return
+    bad = counted & ~np.isin(labels, (0, 1))
+    if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(f"Labels must be 0 or 1. Received: {labels[row]} in row {row}")
 

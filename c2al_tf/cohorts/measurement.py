@@ -62,7 +62,7 @@ def measure_axis(
 ) -> MeasuredPairs:
     """Measures all pairs of an axis; those that the guard refuses by their size without intervals and tests.
 
-    Crosses of two axes have mostly such pairs, and four fifths of the time of a pair go into intervals and tests.
+    Crosses of two axes have mostly such pairs, and about half of the time of a pair goes into intervals and tests.
 
     Args:
         axis: The axis with its cohorts.

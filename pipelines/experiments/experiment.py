@@ -15,7 +15,7 @@ from ..run.evaluation import TestRows, evaluate_arm, read_test_rows
 from ..run.folder import RunFolder
 from ..run.recipe import describe_training
 from ..run.representation import probe_model
-from ..run.run import print_discovery, print_drift
+from ..run.run import print_discovery, report_drift
 from ..run.steps import prepare_run
 from ..run.targets import arm_cohorts, arm_divergence, discover_run
 from ..run.training import train_arm
@@ -45,7 +45,7 @@ def run_experiment(run: RunFolder) -> list[Result]:
         for name in others:
             _check_cohorts(run, name)
         print_discovery(run)
-        print_drift(run)
+        report_drift(run)
         rows = _open_test_rows(run)
         planted = describe_planted(run)
         results: list[Result] = []

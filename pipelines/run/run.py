@@ -46,7 +46,7 @@ def run_all(run: RunFolder) -> None:
         train_arm(run, seed, BASELINE, strategy)
     discover_run(run)
     print_discovery(run)
-    print_drift(run)
+    report_drift(run)
     for seed in run.seeds:
         train_arm(run, seed, C2AL, strategy)
     evaluate_run(run)
@@ -103,7 +103,7 @@ def print_discovery(run: RunFolder, most: int = 8) -> None:
         _print_stability(discovery, len(run.cohorts))
 
 
-def print_drift(run: RunFolder) -> None:
+def report_drift(run: RunFolder) -> None:
     """Prints what is no longer as in the run that this one begins with, and writes it into `drift.json`."""
     if run.config.warm_start is None:
         return

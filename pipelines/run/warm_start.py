@@ -47,7 +47,7 @@ def with_earlier_cohorts(config: RunConfig) -> RunConfig:
             f"`warm_start` needs the `divergence` of {earlier.path}, {earlier.discovery.divergence!r}. "
             f"Received: {config.cohorts.divergence!r}"
         )
-    now = RunFolder(earlier.path, dataclasses.replace(config, warm_start=None))
+    now = RunFolder(earlier.path, config)
     for name, arm in now.arms.items():
         if arm.start is not None:
             continue

@@ -15,10 +15,13 @@ data:
     train: train.parquet
     test: test.parquet
     label: click
+    more_labels: [buy]
     features:
       - {name: city, kind: categorical}
       - {name: age, kind: numeric, num_buckets: 10}
     axes: [[city]]
+    axis_columns: [{name: user, dtype: int64}]
+unit: user
 training: {batch_size: 200, learning_rate: 0.03}
 seeds: 2
 """
@@ -35,7 +38,9 @@ def write_day(folder: Path, seed: int, favoured: str, mislabelled: str | None = 
         click = (rng.random(8000) < rate).astype(np.int64)
         if split == "train" and mislabelled:
             click = np.where(city == mislabelled, 1 - click, click)
-        pq.write_table(pa.table({"city": city, "age": age, "click": click}), folder / f"{split}.parquet")
+        columns = {"city": city, "age": age, "user": rng.integers(0, 6000, 8000), "click": click}
+        columns["buy"] = click * (rng.random(8000) < 0.5)
+        pq.write_table(pa.table(columns), folder / f"{split}.parquet")
 
 
 @pytest.mark.slow
