@@ -1,7 +1,6 @@
 """Attention weights `Y` of every factorization machine of a model on given rows, and their measures."""
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -35,8 +34,8 @@ def attention_weights(model: keras.Model, batches: tf.data.Dataset) -> dict[str,
         return {}
     collected: dict[str, list[Array]] = {name: [] for name in layers}
     for x, *_ in batches:
-        for name, Y in _attention_of(model, layers, x).items():
-            collected[name].append(Y)
+        for name, (Y, _) in _computed(model, x).items():
+            collected[name].append(_array(Y))
     return {
         name: values[0] if layers[name].mode == "static" else np.concatenate(values)
         for name, values in collected.items()
@@ -55,9 +54,8 @@ def measure_attention(model: keras.Model, x: Any) -> list[dict[str, Any]]:
         `weights_near_zero`, the share near zero of both its kernels' weights, and `dead_units`, the share of its hidden
         units that are 0 on all rows.
     """
-    layers = named_layers(model)
-    inputs = _inputs_of_attention(model, x)
-    return [{"layer": name, **_measures(layer, inputs[name])} for name, layer in layers.items()]
+    layers, computed = named_layers(model), _computed(model, x)
+    return [{"layer": name, **_measures(layer, *map(_array, computed[name]))} for name, layer in layers.items()]
 
 
 def named_layers(model: keras.Model) -> dict[str, FMAttention]:
@@ -72,38 +70,38 @@ def named_layers(model: keras.Model) -> dict[str, FMAttention]:
     return named
 
 
-def _attention_of(model: keras.Model, layers: Mapping[str, FMAttention], x: Any) -> dict[str, Array]:
-    inputs = _inputs_of_attention(model, x)
-    return {name: _array(layer.attention(inputs[name])) for name, layer in layers.items()}
+def _computed(model: keras.Model, x: Any) -> dict[str, tuple[Tensor, Tensor]]:
+    """Y of each layer in a forward pass, and its attention MLP's hidden units (rows, units), of a static one none.
+
+    Of a layer that is called several times it is that of all calls, one after the other.
+    """
+    return compiled_once(model, "attention", _compile)(x)
 
 
-def _inputs_of_attention(model: keras.Model, x: Any) -> dict[str, Tensor]:
-    """X of each layer in a forward pass, (rows, num_fields, dim), the calls of a layer one after the other."""
-    return compiled_once(model, "inputs of attention", _compile_inputs)(x)
-
-
-def _compile_inputs(model: keras.Model) -> Any:
-    def inputs(x: Any) -> dict[str, Tensor]:
+def _compile(model: keras.Model) -> Any:
+    def compute(x: Any) -> dict[str, tuple[Tensor, Tensor]]:
         layers = named_layers(model)
         # Not all layers are in the graph of the model, where a submodel would end.
         with recorded_calls(layers.values(), "attention") as calls:
             model(x, training=False)
-        of_layer = {name: [called.inputs for called in calls if called.layer is layers[name]] for name in layers}
-        return {name: tf.concat(seen, axis=0) for name, seen in of_layer.items()}
+        found = {}
+        for name, layer in layers.items():
+            X = tf.concat([called.inputs for called in calls if called.layer is layer], axis=0)
+            hidden = tf.zeros((0, 0))
+            if layer.mode != "static":
+                hidden = layer.hidden(tf.reshape(X, (-1, X.shape[1] * X.shape[2])))
+            found[name] = tf.convert_to_tensor(layer.attention(X)), hidden
+        return found
 
-    return tf.function(inputs, autograph=False)
+    return tf.function(compute, autograph=False)
 
 
-def _measures(layer: FMAttention, X: Tensor) -> dict[str, float]:
-    measures = measures_of(_array(layer.attention(X)))
+def _measures(layer: FMAttention, Y: Array, hidden: Array) -> dict[str, float]:
+    measures = measures_of(Y)
     if layer.mode == "static":
         return measures
     kernels = [np.ravel(_array(dense.kernel)) for dense in (layer.hidden, layer.weights_out)]
-    hidden = layer.hidden(tf.reshape(X, (-1, X.shape[1] * X.shape[2])))
-    return measures | {
-        "weights_near_zero": share_near_zero(np.concatenate(kernels)),
-        "dead_units": dead_units(_array(hidden)),
-    }
+    return measures | {"weights_near_zero": share_near_zero(np.concatenate(kernels)), "dead_units": dead_units(hidden)}
 
 
 def _array(value: Tensor) -> Array:

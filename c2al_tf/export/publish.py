@@ -54,7 +54,7 @@ def export_for_serving(
     preprocess: Encode | None = None,
     parsing: Mapping[str, Any] | None = None,
     from_logits: bool | None = None,
-    reference: keras.Model | str | Path | None = None,
+    reference: keras.Model | ExportFacts | str | Path | None = None,
     expected: Array | Mapping[str, Array] | None = None,
     encoder: FeatureEncoder | None = None,
     examples: Array | None = None,
@@ -98,8 +98,9 @@ def export_for_serving(
         from_logits: Whether the model's outputs are logits, or else probabilities, (batch, 1) or (batch,). With a
             schema None means True.
         reference: A model without heads of the same configuration, from whose export this one may differ in its
-            weights only: the baseline, or a fresh one. Or the folder of today's SavedModel, whose `serving_default`
-            this one must have: the names, dtypes and shapes of inputs and outputs.
+            weights only: the baseline, or a fresh one; or what `try_export` found in such a model's export. Or the
+            folder of today's SavedModel, whose `serving_default` this one must have: the names, dtypes and shapes of
+            inputs and outputs.
         expected: The model's outputs (logits, if `from_logits`) for the rows of `sample`, (rows,) or (rows, 1), or
             several as a list or a dict by name, computed the way in which the model is trained and evaluated, without
             this function. Probabilities are compared as log-odds, too.
@@ -153,6 +154,30 @@ def export_for_serving(
     return Export(base / str(version), facts, reference_facts, proof)
 
 
+def try_export(model: keras.Model, folder: Path, *, schema: Schema, sample: Columns) -> ExportFacts:
+    """Exports a model within a folder, of which nothing stays, and returns what a SavedModel of this form holds.
+
+    It must load on the C++ loader and give the model's outputs behind a new encoder: what cannot be exported is known
+    before a model is trained. `export_for_serving` checks more.
+
+    Raises:
+        ExportError: If it does not.
+        ValueError: If the model's inputs are not those of the schema.
+    """
+    served_model, encoder, reading = _without_heads(model), FeatureEncoder(schema), by_schema(schema)
+    _check_schema(model, schema, None, None)
+    columns = reading.columns(sample)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".export-trial-") as directory:
+        write_saved_model(served_model, reading, Path(directory), True)
+        facts = inspect_export(directory)
+        check_facts(facts, None)
+        with SavedModel(directory) as served:
+            calls = signature_inputs(columns, reading, served.signatures)
+            for source, outputs in wanted_outputs(served_model, reading, columns, None, encoder, True).items():
+                check_outputs(served, calls, signature_outputs(outputs, True), source, facts, True)
+    return facts
+
+
 def _without_heads(model: keras.Model) -> keras.Model:
     if isinstance(model, CohortModel):
         return model.base
@@ -171,10 +196,15 @@ def _check_schema(model: keras.Model, schema: Schema, reading: Any, from_logits:
 
 
 def _reference_facts(
-    reference: keras.Model | str | Path | None, reading: Reading, directory: Path, from_logits: bool | None
+    reference: keras.Model | ExportFacts | str | Path | None,
+    reading: Reading,
+    directory: Path,
+    from_logits: bool | None,
 ) -> ExportFacts | None:
     if reference is None or isinstance(reference, str | Path):
         return None
+    if isinstance(reference, ExportFacts):
+        return reference
     with tempfile.TemporaryDirectory(dir=directory) as other:  # a killed process leaves nothing elsewhere
         write_saved_model(_without_heads(reference), reading, Path(other), from_logits)
         return inspect_export(other)

@@ -24,7 +24,7 @@ from ..report.evidence import Evidence, last_auxiliary_ne
 from .arms import BASELINE, C2AL
 from .attention import FILE
 from .folder import RunFolder
-from .logits import split_logits
+from .logits import load_trained, split_logits
 from .truth import describe_planted
 
 _ATTENTION_BATCH, _ATTENTION_BATCHES = 256, 32
@@ -37,9 +37,7 @@ def write_details(run: RunFolder) -> dict[str, Any]:
     run.file("metrics.json")
     exported = read_json(run.file("export.json"))
     seed = exported["seed"]
-    models: dict[str, keras.Model] = {
-        arm: keras.saving.load_model(run.model_file(seed, arm), compile=False) for arm in _ARMS
-    }
+    models = {arm: load_trained(run, seed, arm) for arm in _ARMS}
     histories = {arm: [read_json(run.model_folder(s, arm) / "history.json") for s in run.seeds] for arm in _ARMS}
     details = {
         "title": run.config.title,

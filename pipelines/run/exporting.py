@@ -1,26 +1,27 @@
 """The export of a run: tried with an untrained model before training begins, proved with trained ones at the end."""
 
 import dataclasses
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 
+from c2al_tf.config import ModelConfig
 from c2al_tf.data.columns.examples import ExampleReader, read_serialized
 from c2al_tf.data.columns.formats import as_paths, format_of, under
 from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.data.inputs.packing import primary_tasks
-from c2al_tf.export import Export, export_for_serving
+from c2al_tf.export import Export, export_for_serving, try_export
+from c2al_tf.export.facts import ExportFacts
 from c2al_tf.files import read_json, write_json
 from c2al_tf.model import build_model
+from c2al_tf.schema import Schema
 from c2al_tf.types import Array, Columns
 
 from .arms import BASELINE, C2AL
 from .folder import RunFolder
-from .logits import file_logits, split_logits
+from .logits import file_logits, load_trained, split_logits
 from .rows import EXPORT_SAMPLE, sample_rows
 
 _TRIAL_ROWS = 256
@@ -41,19 +42,23 @@ class Records:
     columns: Columns
 
 
-def try_export(run: RunFolder) -> None:
-    """Exports an untrained model as the trained one will be: what cannot be exported fails before training, not after.
+def try_export_of(run: RunFolder) -> None:
+    """Exports an untrained model without heads: what cannot be exported fails before training, not after.
+
+    What its export holds is what the trained model's must, as long as this process lives.
 
     Raises:
         ExportError: If a check of the export fails.
         ValueError: If the model's inputs are not those of the schema.
     """
-    schema, config = run.schema, run.config
-    heads = [cohort.name for cohort in config.cohorts.given] or ["head", "tail"]
-    model = build_model(schema, config.model, primary=list(primary_tasks(schema)), cohorts=heads)
-    with tempfile.TemporaryDirectory(dir=run.path, prefix=".export-trial-") as folder:
-        sample = sample_rows(run, _TRIAL_ROWS)
-        export_for_serving(model, folder, schema=schema, sample=sample, encoder=FeatureEncoder(schema))
+    config = run.arms[BASELINE].model_of(run.config.model)
+    model = build_model(run.schema, config, primary=list(primary_tasks(run.schema)))
+    _FORMS.clear()
+    _FORMS[run.schema, config] = try_export(model, run.path, schema=run.schema, sample=sample_rows(run, _TRIAL_ROWS))
+
+
+_FORMS: dict[tuple[Schema, ModelConfig], ExportFacts] = {}
+"""Schema and model to the contents of the export that was tried last."""
 
 
 def export_run(run: RunFolder, seed: int) -> Export:
@@ -72,11 +77,12 @@ def export_run(run: RunFolder, seed: int) -> Export:
             for task in tasks
         }
     exported = export_for_serving(
-        keras.saving.load_model(run.model_file(seed, C2AL), compile=False),
+        load_trained(run, seed, C2AL),
         run.export,
         sample=sample,
         schema=run.schema,
-        reference=keras.saving.load_model(run.model_file(seed, BASELINE), compile=False),
+        reference=_FORMS.get((run.schema, run.arms[BASELINE].model_of(run.config.model)))
+        or load_trained(run, seed, BASELINE),
         expected=logits,
         encoder=FeatureEncoder(run.schema),
         examples=None if records is None else records.examples,

@@ -21,7 +21,7 @@ from c2al_tf.training import train
 from c2al_tf.training.distribution import Strategy, is_chief, wait_for_all, worker_shard
 
 from .attention import FILE, ROWS, SCANNED, draw_rows, watch_attention
-from .exporting import try_export
+from .exporting import try_export_of
 from .folder import TRAINED, RunFolder
 from .logits import save_logits
 from .program import DecayLambdas, Program, make_program
@@ -59,7 +59,7 @@ def train_arm(
     wait_for_all(strategy)  # The chief has now written it.
     folder = run.model_folder(seed, name)
     if chief and not any(run.path.glob("seeds/*/*/model.keras")):
-        try_export(run)
+        try_export_of(run)
     if untrained := not (folder / "model.keras").exists():
         if chief:
             _begin(folder, trained)

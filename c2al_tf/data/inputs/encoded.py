@@ -1,11 +1,11 @@
 """Rows that are encoded once and trained on often: many models, many epochs."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from ...cohorts.cohort import Cohort, read_once
 from ...files import read_json, replace_directory, write_json
-from ...schema import Schema
+from ...schema import Column, Schema
 from ...types import Array
 from ..columns.formats import Paths, as_paths
 from ..columns.raw import Mask
@@ -43,12 +43,12 @@ class EncodedRows:
     folder: Path
     _members: dict[Cohort, Mask] = dataclasses.field(default_factory=dict, repr=False)
 
-    @cached_property
+    @functools.cached_property
     def values(self) -> PackedRows:
         """The packed rows (rows, width), without memberships, mapped into memory."""
         return np.load(self.folder / _ROWS, mmap_mode="r")
 
-    @cached_property
+    @functools.cached_property
     def starts(self) -> Mapping[Path, int]:
         """Number of the first row of each file among all rows."""
         counts = [count_rows(path) for path in self.paths]
@@ -114,7 +114,7 @@ def find_rows(paths: Paths, schema: Schema, folder: str | Path) -> EncodedRows |
 
 
 def _write(path: Path, files: Sequence[Path], schema: Schema) -> None:
-    columns, pack = pack_files(schema, FeatureEncoder(schema), ())
+    columns, pack = _packing(schema)
     width, num_rows = Layout.of(schema).width, count_rows(files)
     header = {"descr": "<i4", "fortran_order": False, "shape": (num_rows, width)}
     with path.open("wb") as file:
@@ -123,6 +123,12 @@ def _write(path: Path, files: Sequence[Path], schema: Schema) -> None:
             part = block.reshape(-1, width)[:num_rows]
             num_rows -= len(part)
             file.write(part.astype("<i4", copy=False).tobytes())
+
+
+@functools.lru_cache(maxsize=1)
+def _packing(schema: Schema) -> tuple[dict[str, Column], Pack]:
+    """Traced once for all splits of a data set."""
+    return pack_files(schema, FeatureEncoder(schema), ())
 
 
 def _source(files: Sequence[Path], schema: Schema) -> dict[str, Any]:
