@@ -18,8 +18,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-# A leading dot: a server that watches a folder for versions does not take a part of one for another.
-_PREFIX = ".partial-"
+from . import storage
+
+# It begins with a dot: a server that watches a folder for versions does not take a part of one for another.
+_PREFIX = storage.PARTIAL
 
 
 @contextlib.contextmanager
@@ -27,25 +29,30 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it takes the place of `path`, on an error it is removed."""
     with temporary_file(path) as temporary:
         yield temporary
-        publish(temporary, Path(path))
+        publish(temporary, storage.local_path(path))
 
 
 @contextlib.contextmanager
-def replace_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary folder beside `path`; on success it takes the place of `path`, on an error it is removed."""
-    target = Path(path)
+def replace_directory(path: str | os.PathLike[str], *, shared: bool = True) -> Iterator[Path]:
+    """Yields a temporary folder beside `path`; on success it takes the place of `path`, on an error it is removed.
+
+    Args:
+        path: The folder.
+        shared: Whether a store gets it, too, where `path` is a URL: not what can be made again from what is there.
+    """
+    target = storage.local_path(path)
     _clean(target)
     temporary = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=f"-{target.name}", dir=target.parent))
     with _removed_at_the_end(temporary):
         yield temporary
         temporary.chmod(0o755)
-        publish(temporary, target)
+        publish(temporary, target, shared=shared)
 
 
 @contextlib.contextmanager
 def temporary_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields the path of an empty file beside `path`, to be written and published; else it is removed at the end."""
-    target = Path(path)
+    target = storage.local_path(path)
     _clean(target)
     # The suffix is kept: writers such as Keras choose the format by it.
     temporary = target.with_name(f"{_PREFIX}{secrets.token_hex(4)}-{target.name}")
@@ -54,8 +61,11 @@ def temporary_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
 
 
-def publish(temporary: Path, target: Path) -> None:
-    """Gives a temporary file or folder its name, in place of what had it, once all of it is on the disk."""
+def publish(temporary: Path, target: Path, *, shared: bool = True) -> None:
+    """Gives a temporary file or folder its name, in place of what had it, once all of it is on the disk.
+
+    Where `target` is the copy of a URL, the store gets it then.
+    """
     for path in (*temporary.rglob("*"), temporary):
         _flush(path)
     if temporary.is_dir() and target.exists():
@@ -63,6 +73,14 @@ def publish(temporary: Path, target: Path) -> None:
     else:
         os.replace(temporary, target)
     _flush(target.parent)
+    if shared:
+        storage.put(target)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or folder, if it is there, and where it is the copy of a URL the objects of the store."""
+    _remove(path)
+    storage.delete(path)
 
 
 def _swap(new: Path, target: Path) -> None:
@@ -156,6 +174,6 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         ValueError: If the file is not JSON; the message names the file and the place.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(storage.opened(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error

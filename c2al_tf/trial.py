@@ -14,6 +14,7 @@ from tqdm import tqdm
 from .cohorts import Axis, Cohort, Discovery, Guard, discover_cohorts
 from .evaluation import ALL, REST, Evaluation, evaluate_by_cohort
 from .predictions import ColumnsOf, Rows
+from .storage import opened
 from .trial_runs import BASELINE, C2AL, Dataset, Runs, Trained, trial_folder
 from .types import Array
 
@@ -103,7 +104,7 @@ def compare(
     wanted = {name for axis in axes for name in ([axis] if isinstance(axis, str) else axis.columns)}
     wanted |= {name for cohort in cohorts for name in cohort.columns} | ({units} if units else set())
     recipe = runs.check(wanted)
-    kept = None if directory is None else trial_folder(Path(directory), recipe)
+    kept = None if directory is None else trial_folder(opened(directory), recipe)
     with tqdm(total=2 * seeds, desc="comparing", unit="model") as bar:
         before = [_counted(bar, runs.trained(BASELINE, seed, (), kept, validates=not cohorts)) for seed in range(seeds)]
         discovery = None if cohorts else _discovered(runs.rows["validation"], before, axes, units, guard)

@@ -12,6 +12,7 @@ from typing import Any
 import jsonargparse
 
 from c2al_tf.extras import MissingExtraError, as_missing_extra, require
+from c2al_tf.storage import opened, with_urls
 
 from .commands import COMMANDS
 from .native_log import hide_native_notes
@@ -22,7 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     hide_native_notes()
     if arguments is None:
         _collect_garbage_less_often()
-    words = _positional_config(list(sys.argv[1:] if arguments is None else arguments))
+    try:
+        words = _positional_config(list(sys.argv[1:] if arguments is None else arguments))
+    except OSError as error:
+        sys.exit(f"c2al: {with_urls(str(error))}")
     chosen = words[0] if words else ""
     _check_extras(chosen)
     parser = _parser(chosen)
@@ -39,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = _message(error)
         if message is None or os.environ.get("C2AL_TRACEBACK"):
             raise
-        sys.exit(f"c2al: {message}")
+        sys.exit(f"c2al: {with_urls(message)}")
 
 
 def _collect_garbage_less_often() -> None:
@@ -130,7 +134,7 @@ def _positional_config(words: list[str]) -> list[str]:
     if not words or words[0] not in ("run", "experiment", "tune", "prepare"):
         return words
     if len(words) > 1 and not words[1].startswith("-"):
-        words = [words[0], f"--config={words[1]}", *words[2:]]
+        words = [words[0], f"--config={opened(words[1])}", *words[2:]]
     return ["--data.path" if w == "--data" else w.replace("--data=", "--data.path=") for w in words]
 
 

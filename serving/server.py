@@ -8,7 +8,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -16,6 +15,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2
 
 from c2al_tf.protocol import messages
+from c2al_tf.storage import local_path
 
 from .config.batching_parameters import BatchingParameters
 from .config.model_config import ModelConfig
@@ -106,7 +106,7 @@ class Server:
         if max_requests < 1:
             raise ValueError(f"`max_requests` must be at least 1. Received: max_requests={max_requests}")
         self.host, self.grpc_port, self.rest_port = host, grpc_port, rest_port
-        configs = [ModelConfig("default", Path(models))] if isinstance(models, str | os.PathLike) else models
+        configs = [ModelConfig("default", local_path(models))] if isinstance(models, str | os.PathLike) else models
         load = functools.partial(load_servable, batching=batching, num_threads=num_threads)
         self.models = Models(configs, poll_seconds, load, **lifecycle).start()
         # By default gRPC shares its port, and a second server would get half of the requests instead of an error.

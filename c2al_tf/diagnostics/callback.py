@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..files import replace_file
+from ..storage import opened, put
 from ..training.batches import in_form
 from .attention import measure_attention
 from .gradients import Terms, attention_gradients
@@ -49,7 +50,7 @@ class AttentionDiagnostics(keras.callbacks.Callback):
             raise ValueError(f"`every` must be at least 1. Received: every={every}")
         self.every = every
         self.terms = terms
-        self.file = None if file is None else Path(file)
+        self.file = None if file is None else opened(file)
         self.gradients: list[dict[str, Any]] = []
         self.attention: list[dict[str, Any]] = []
         self._rows = batches if isinstance(batches, tf.data.Dataset) else tf.data.Dataset.from_tensors(batches)
@@ -108,6 +109,7 @@ class AttentionDiagnostics(keras.callbacks.Callback):
         if self.file is not None:
             with self.file.open("a", encoding="utf-8") as lines:
                 lines.write(_lines([*of_tasks, *of_layers]))
+            put(self.file)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds the means to the logs."""
@@ -126,9 +128,10 @@ def read_diagnostics(file: str | Path, last_step: int | None = None) -> list[dic
         The rows, without a last line that a killed process wrote half of.
     """
     rows: list[dict[str, Any]] = []
-    if not Path(file).exists():
+    file = opened(file)
+    if not file.exists():
         return rows
-    for line in Path(file).read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

@@ -14,6 +14,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from ..protocol.tensors import read_signatures
 from ..saved_model import DEFAULT_SIGNATURE, SavedModel
 from ..saved_model.conformance import MAX_ERROR
+from ..storage import opened
 from ..types import Array
 
 MAX_SIZE_RATIO = 0.01
@@ -76,7 +77,7 @@ class ExportFacts:
 
 def inspect_export(directory: str | Path) -> ExportFacts:
     """Counts the contents of the SavedModel in `directory`."""
-    directory = Path(directory)
+    directory = opened(directory)
     saved_model = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
     main, functions = attrgetter("node", "library.function")(saved_model.meta_graphs[0].graph_def)
     nodes = [*main, *(node for function in functions for node in function.node_def)]
@@ -153,7 +154,7 @@ def check_signature(export: SavedModel, reference: str | Path) -> None:
         ExportError: If the inputs or outputs of `serving_default` differ in name, dtype or shape.
         ValueError: If there is no SavedModel in `reference`, or it has no such signature.
     """
-    file = Path(reference) / "saved_model.pb"
+    file = opened(reference) / "saved_model.pb"
     if not file.exists():
         raise ValueError(f"`reference` must be a model, or the folder of a SavedModel. Received: no {file}")
     stored = saved_model_pb2.SavedModel.FromString(file.read_bytes())

@@ -20,6 +20,7 @@ from ..model import check_logits, strip_auxiliary_heads
 from ..saved_model import SavedModel
 from ..saved_model.conformance import check_calls
 from ..schema import Schema
+from ..storage import folders_in, is_there, local_path
 from ..types import Array, Columns
 from .facts import ExportError, ExportFacts, check_facts, check_signature, inspect_export
 from .proof import check_inputs, check_outputs, check_probes, wanted_outputs
@@ -117,9 +118,9 @@ def export_for_serving(
         ValueError: If the version exists, arguments contradict each other, the model's inputs are not those of the
             schema, or an output is not what `from_logits` says.
     """
-    base = Path(base_path)
+    base = local_path(base_path)
     version = _next_version(base) if version is None else version
-    if (base / str(version)).exists():
+    if version in _versions(base):
         raise ValueError(f"{base}: a version is never overwritten. Received: version={version}, which exists")
     served_model = _without_heads(model)
     if schema is None:
@@ -247,6 +248,8 @@ def _fill_log(log: Any, signature: str, inputs: Columns) -> None:
 
 
 def _next_version(base: Path) -> int:
-    if not base.is_dir():
-        return 1
-    return max((int(path.name) for path in base.iterdir() if path.name.isdigit()), default=0) + 1
+    return max(_versions(base), default=0) + 1
+
+
+def _versions(base: Path) -> list[int]:
+    return [int(path.name) for path in folders_in(base) if path.name.isdigit()] if is_there(base) else []

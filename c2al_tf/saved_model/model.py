@@ -15,6 +15,7 @@ import numpy as np
 
 from ..protocol.messages import MetaGraphDef
 from ..protocol.tensors import DEFAULT_SIGNATURE, TensorSpec, dtype_name, read_signatures, shape_text
+from ..storage import opened
 from ..types import Array
 from .native import FAILED_PRECONDITION, NOT_FOUND, SavedModelError, set_xla
 from .session import Call, load_session
@@ -45,7 +46,7 @@ class SavedModel(contextlib.AbstractContextManager["SavedModel"]):
     def __init__(
         self, directory: str | os.PathLike[str], disable_xla: bool = True, num_threads: int | None = None
     ) -> None:
-        self.directory = Path(directory)
+        self.directory = opened(directory)
         _check_folder(self.directory)
         self._idle, self._running, self._closed = threading.Condition(), 0, False
         with contextlib.ExitStack() as undo:

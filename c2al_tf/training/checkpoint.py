@@ -23,8 +23,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..files import publish, temporary_file
+from ..files import publish, remove, temporary_file
 from ..losses import Objective, state_of
+from ..storage import opened
 from ..types import Array
 from .compiled_metrics import build_metrics
 
@@ -53,7 +54,7 @@ class Checkpoints:
         if keep < 1:
             raise ValueError(f"`keep` must be at least 1. Received: keep={keep}")
         model.optimizer.build(model.trainable_variables)
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else opened(folder)
         self.keep = keep
         self.variables = {
             # Only the last part of the name: Keras numbers unnamed layers over the whole process.
@@ -110,13 +111,14 @@ class Checkpoints:
                 file = _File(self.folder, number, best, _crc32(temporary))
                 publish(temporary, file.path)
         except OSError as error:
-            message = f"{error.strerror}; checkpoint {number:06d} is not written, those before it are as they were"
+            cause = error.strerror or error
+            message = f"{cause}; checkpoint {number:06d} is not written, those before it are as they were"
             raise OSError(error.errno, f"{message}. The same command goes on from there", str(self.folder)) from error
         self._next_is_best = False
         kept = _kept([*files, file], self.keep)
         for other in _list(self.folder):
             if other not in kept:
-                other.path.unlink(missing_ok=True)
+                remove(other.path)
 
     def restore(self) -> dict[str, Any]:
         """Assigns the last checkpoint and returns its position; empty if there is no checkpoint.

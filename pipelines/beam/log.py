@@ -11,6 +11,7 @@ from c2al_tf.data.columns.formats import as_paths, format_of
 from c2al_tf.data.columns.partitions import folder_values
 from c2al_tf.feature import Column, DType
 from c2al_tf.names import input_name
+from c2al_tf.storage import footer, stat_of
 from c2al_tf.types import Columns
 
 
@@ -61,7 +62,7 @@ class Log:
         return {name: Column(name, known[name]) for name in wanted}
 
     def _stored(self, names: list[str]) -> dict[str, DType]:
-        files = [path for path in as_paths(self.files) if path.stat().st_size]
+        files = [path for path in as_paths(self.files) if stat_of(path)[0]]
         of_folders = {each for path in files[:1] for name in folder_values(path) for each in (name, input_name(name))}
         path = next((path for path in files if format_of(path) == "parquet"), None)
         if path is None and of_folders >= {*names}:
@@ -71,7 +72,7 @@ class Log:
                 "`dtypes` must say of CSV and TFRecord files whether columns are string, int64 or float32. "
                 f"Received: nothing for {', '.join(names)}"
             )
-        schema, found = pq.read_schema(path), dict[str, DType]()
+        schema, found = pq.read_schema(footer(path)), dict[str, DType]()
         for name in names:
             if name not in schema.names and name in of_folders:
                 found[name] = "string"

@@ -13,6 +13,7 @@ from c2al_tf.data.columns.formats import Paths, as_paths, format_of
 from c2al_tf.data.columns.raw import num_rows, rebatch
 from c2al_tf.data.columns.readers import count_rows, decoded, no_rows, read_chunks
 from c2al_tf.feature import Column
+from c2al_tf.storage import footer, is_there, of_shown, shown
 from c2al_tf.types import Array, Columns
 
 PIECE_ROWS = 1 << 20
@@ -44,6 +45,13 @@ class Piece:
         """Number of rows."""
         return self.stop - self.start
 
+    def __reduce__(self) -> Any:  # a worker on another machine has its copies elsewhere
+        return _as_sent, (shown(self.path), self.start, self.stop, self.first_row)
+
+
+def _as_sent(place: str, *numbers: int) -> Piece:
+    return Piece(of_shown(place), *numbers)
+
 
 def list_pieces(paths: Paths, rows: int = PIECE_ROWS) -> list[Piece]:
     """The pieces of files, in order: of Parquet files row groups, as many as have at most so many rows; others whole.
@@ -57,7 +65,7 @@ def list_pieces(paths: Paths, rows: int = PIECE_ROWS) -> list[Piece]:
     pieces: list[Piece] = []
     files, first_row = [path.absolute() for path in as_paths(paths)], 0
     for folder in {path.parent for path in files}:
-        if (folder / JOB).exists() and not (folder / SUCCESS).exists():
+        if is_there(folder / JOB) and not is_there(folder / SUCCESS):
             raise ValueError(f"{folder}: not all rows are scored yet: the same `c2al score-logs` goes on there")
     for path in files:
         in_file = count_rows(path)
@@ -75,7 +83,7 @@ def _bounds(path: Path, in_file: int, rows: int) -> Iterator[tuple[int, int]]:
     if format_of(path) != "parquet":
         yield 0, in_file
         return
-    metadata = pq.read_metadata(path)
+    metadata = pq.read_metadata(footer(path))
     start = stop = 0
     for group in range(metadata.num_row_groups):
         of_group = metadata.row_group(group).num_rows

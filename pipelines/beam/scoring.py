@@ -12,8 +12,9 @@ from c2al_tf.data.columns.formats import as_paths
 from c2al_tf.data.columns.raw import rebatch
 from c2al_tf.data.columns.shards import write_parquet
 from c2al_tf.feature import Column
-from c2al_tf.files import read_json, write_json
+from c2al_tf.files import read_json, replace_file, write_json
 from c2al_tf.saved_model import DEFAULT_SIGNATURE, SavedModel
+from c2al_tf.storage import is_kept, is_there, local_path, shown, stat_of
 from c2al_tf.types import Columns
 
 from ..prediction.inputs import input_column
@@ -52,15 +53,20 @@ def score_log(
     columns = log.columns(keep)
     if both := [name for name in models if name in columns]:
         raise ValueError(f"A column of logits needs a name that no column has. Received: {', '.join(both)}")
-    models, folder = {name: directory.resolve() for name, directory in models.items()}, folder.absolute()
+    models = {name: local_path(directory).absolute() for name, directory in models.items()}
+    folder = local_path(folder).absolute()
     try:
-        read = _columns_to_read(columns, {name: _load(directory) for name, directory in models.items()}, output)
+        read = _columns_to_read(columns, {name: _load(shown(directory)) for name, directory in models.items()}, output)
         _begin(folder, log, models, columns, output)
-        score = functools.partial(_score, columns=columns, read=read, models=models, folder=folder, output=output)
+        places = {name: shown(directory) for name, directory in models.items()}
+        score = functools.partial(
+            _score, columns=columns, read=read, models=places, folder=shown(folder), output=output
+        )
         rows = total(list_pieces(log.files), score, runner or Runner(), "scoring")
     finally:
         _close_all()
-    (folder / SUCCESS).touch()
+    with replace_file(folder / SUCCESS):
+        pass
     return rows
 
 
@@ -89,32 +95,31 @@ def _begin(folder: Path, log: Log, models: Mapping[str, Path], columns: Mapping[
     job = {
         "files": _state(as_paths(log.files)),
         "models": {
-            name: [str(directory), *_state([directory / "saved_model.pb", *sorted(directory.glob("variables/*"))])]
+            name: [shown(directory), *_state([directory / "saved_model.pb", *sorted(directory.glob("variables/*"))])]
             for name, directory in models.items()
         },
         "columns": {name: column.dtype for name, column in columns.items()},
         "output": output,
     }
     record = folder / JOB
-    if not record.exists():
-        if folder.exists() and any(folder.iterdir()):
+    if not is_there(record):
+        if is_there(folder) and (is_kept(folder) or any(folder.iterdir())):
             raise ValueError(f"{folder} must be empty, or what an earlier call with the same arguments has written")
         write_json(record, job)
-    elif (written := read_json(record)) != job:
+    elif (written := read_json(shown(record))) != job:
         changed = ", ".join(name for name in job if written.get(name) != job[name])
         raise ValueError(f"{folder} holds rows scored from something else: other {changed}. Give another folder")
 
 
 def _state(files: Sequence[Path]) -> list[list[str | int]]:
-    stats = [(str(path.resolve()), path.stat()) for path in files]
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    return [[shown(path.resolve()), *stat_of(path)] for path in files]
 
 
-_models: dict[Path, SavedModel] = {}
+_models: dict[str, SavedModel] = {}
 _loading = threading.Lock()
 
 
-def _load(directory: Path) -> SavedModel:
+def _load(directory: str) -> SavedModel:
     """The model of a version folder, which a process loads once."""
     with _loading:
         if directory not in _models:
@@ -133,16 +138,18 @@ def _score(
     piece: Piece,
     columns: dict[str, Column],
     read: dict[str, Column],
-    models: dict[str, Path],
-    folder: Path,
+    models: dict[str, str],
+    folder: str,
     output: str,
 ) -> int:
-    path = folder / f"part-{piece.first_row:012d}.parquet"
-    if not path.exists():
+    path = local_path(folder) / f"part-{piece.first_row:012d}.parquet"
+    if not is_there(path):
         loaded = {name: _load(directory) for name, directory in models.items()}
         written = {**columns, **{name: Column(name, "float32") for name in models}}
         batches = (_scored(batch, columns, loaded, output) for _, batch in read_piece(piece, read, _BATCH))
         write_parquet(path, rebatch(batches, _GROUP), written)
+        if is_kept(path):  # the store has it: all rows have no room here
+            path.unlink()
     return piece.num_rows
 
 

@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from c2al_tf.files import remove, replace_file
+from c2al_tf.storage import local_path, opened
+
 from .pieces import Piece
 
 T = TypeVar("T")
@@ -55,10 +58,9 @@ def total(pieces: Sequence[Piece], count: Callable[[Piece], T], runner: Runner, 
 
 def _total_by_beam(pieces: Sequence[Piece], count: Callable[[Piece], T], runner: Runner, description: str) -> T:
     import apache_beam as beam
-    from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    path = FileSystems.join(runner.scratch, f"total-{secrets.token_hex(8)}.pickle")
+    path = f"{runner.scratch}/total-{secrets.token_hex(8)}.pickle"
     try:
         with beam.Pipeline(runner=runner.name, options=PipelineOptions(list(runner.options))) as pipeline:
             (
@@ -69,15 +71,11 @@ def _total_by_beam(pieces: Sequence[Piece], count: Callable[[Piece], T], runner:
                 | "add up" >> beam.CombineGlobally(sum).without_defaults()
                 | "save" >> beam.Map(_save, path)
             )
-        with FileSystems.open(path) as file:
-            return pickle.loads(file.read())
+        return pickle.loads(opened(path).read_bytes())
     finally:
-        if FileSystems.exists(path):
-            FileSystems.delete([path])
+        remove(local_path(path))
 
 
 def _save(value: Any, path: str) -> None:
-    from apache_beam.io.filesystems import FileSystems
-
-    with FileSystems.create(path) as file:
-        file.write(pickle.dumps(value))
+    with replace_file(path) as temporary:
+        temporary.write_bytes(pickle.dumps(value))

@@ -28,6 +28,7 @@ BENCHMARKS = (
     "dhen_peers",
     "compile_time",
     "input_rate",
+    "storage_rate",
     "training_memory",
     "serving",
 )

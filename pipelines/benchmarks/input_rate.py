@@ -48,7 +48,7 @@ _BUFFER_ROWS = 100_000
 _INTEGERS = [f"c{i}" for i in range(26)]
 _FLOATS = [f"n{i}" for i in range(13)]
 _COHORTS = (Cohort("low", (Interval("c0", high=10_000),)), Cohort("high", (Interval("n0", low=1.0),)))
-_SCHEMA = Schema(
+SCHEMA = Schema(
     (
         *(CategoricalFeature(name, "int64", num_hash_buckets=100_000) for name in _INTEGERS),
         *(NumericFeature(name, "standard", boundaries=tuple(np.linspace(-2, 2, 9).tolist())) for name in _FLOATS),
@@ -59,11 +59,11 @@ _SCHEMA = Schema(
 def run(quick: bool) -> Iterator[Result]:
     """Rows per second of reading beside the peers', and of reading and training beside what the two allow."""
     rows, batch, rounds = (20_000, 512, 1) if quick else (2_000_000, 4096, 3)
-    encoder = FeatureEncoder(_SCHEMA)
+    encoder = FeatureEncoder(SCHEMA)
     train = _trainer(batch)
     with tempfile.TemporaryDirectory() as folder:
         for suffix in FORMATS:
-            files = _write(Path(folder), suffix, rows)
+            files = write_rows(Path(folder), suffix, rows)
             ours = partial(_epochs(files, encoder, batch).__next__)
             peers = {"parquet": _parquet_peers, "tfrecord": _tfrecord_peers}[suffix](files, encoder, batch)
             yield from _input_results(suffix, ours, peers, rows, rounds)
@@ -74,7 +74,7 @@ def run(quick: bool) -> Iterator[Result]:
 
 def _epochs(files: list[Path], encoder: FeatureEncoder, batch: int) -> Iterator[tf.data.Dataset]:
     for epoch in itertools.count():
-        yield make_dataset(files, _SCHEMA, batch, encoder=encoder, shuffle=True, epoch=epoch)
+        yield make_dataset(files, SCHEMA, batch, encoder=encoder, shuffle=True, epoch=epoch)
 
 
 def _input_results(
@@ -85,7 +85,7 @@ def _input_results(
     rounds: int,
 ) -> Iterator[Result]:
     def rate(dataset: Callable[[], tf.data.Dataset]) -> float:
-        return rows / _seconds(dataset(), lambda *batch: None)
+        return rows / seconds(dataset(), lambda *batch: None)
 
     measured = {name: partial(rate, dataset) for name, dataset in {"ours": ours, **peers}.items()}
     alternate(measured, 1)
@@ -101,7 +101,7 @@ def _label_result(files: list[Path], batch: int, rows: int, rounds: int, goal: f
     def rate(cohorts: tuple[Cohort, ...]) -> float:
         dataset = _parsed(_records(files), batch).map(lambda x: (x, x.pop("label")))
         dataset = add_cohort_labels(dataset, cohorts) if cohorts else dataset
-        return rows / _seconds(dataset.prefetch(tf.data.AUTOTUNE), lambda *batch: None)
+        return rows / seconds(dataset.prefetch(tf.data.AUTOTUNE), lambda *batch: None)
 
     measured = {"with": partial(rate, _COHORTS), "without": partial(rate, ())}
     alternate(measured, 1)
@@ -129,11 +129,11 @@ def _end_to_end(
     cached = list(ours().take(16))
     steps = -(-rows // batch)
     measured = {
-        "train": lambda: rows / _seconds(itertools.islice(itertools.cycle(cached), steps), train),
-        "input": lambda: rows / _seconds(ours(), lambda *batch: None),
-        "both": lambda: rows / _seconds(ours(), train),
+        "train": lambda: rows / seconds(itertools.islice(itertools.cycle(cached), steps), train),
+        "input": lambda: rows / seconds(ours(), lambda *batch: None),
+        "both": lambda: rows / seconds(ours(), train),
     }
-    _seconds(cached[:1], train)
+    seconds(cached[:1], train)
     measurements = alternate(measured, rounds)
     bound = [1 / (1 / t + 1 / i) for t, i in zip(measurements["train"], measurements["input"], strict=True)]
     alone = {name: np.median(measurements[name]) for name in ("train", "input")}
@@ -149,7 +149,8 @@ def _end_to_end(
     )
 
 
-def _seconds(batches: Iterable[Any], use: Callable[..., Any]) -> float:
+def seconds(batches: Iterable[Any], use: Callable[..., Any]) -> float:
+    """How long it takes to use every batch."""
     start = time.perf_counter()
     result = None
     iterator = iter(batches)
@@ -164,18 +165,19 @@ def _seconds(batches: Iterable[Any], use: Callable[..., Any]) -> float:
 
 def _trainer(batch: int) -> Callable[..., Any]:
     keras.utils.set_random_seed(0)
-    model = build_model(_SCHEMA, ModelConfig(embedding_dim=8, num_blocks=1))
+    model = build_model(SCHEMA, ModelConfig(embedding_dim=8, num_blocks=1))
     model.compile(optimizer=RowWiseAdagrad(0.01))
     return compile_step(model, weighted_sum_of_tasks())
 
 
-def _write(folder: Path, suffix: str, rows: int) -> list[Path]:
+def write_rows(folder: Path, suffix: str, rows: int) -> list[Path]:
+    """Writes rows into files of a format, always the same ones, and returns the files."""
     files = [folder / f"{number}.{suffix}" for number in range(NUM_FILES)]
     write = {"parquet": write_parquet, "tfrecord": write_tfrecord}[suffix]
     for number, file in enumerate(files):
         # Both formats get the same rows in the same pieces, which are row groups in Parquet.
         pieces = (_rows(rows // NUM_FILES // 4, seed=4 * number + piece) for piece in range(4))
-        write(file, pieces, _SCHEMA.columns)
+        write(file, pieces, SCHEMA.columns)
     return files
 
 
@@ -205,7 +207,7 @@ def _records(files: list[Path]) -> tf.data.Dataset:
 
 def _parsed(records: tf.data.Dataset, batch: int) -> tf.data.Dataset:
     types = {"int64": tf.int64, "float32": tf.float32}
-    spec = {name: tf.io.FixedLenFeature([], types[column.dtype]) for name, column in _SCHEMA.columns.items()}
+    spec = {name: tf.io.FixedLenFeature([], types[column.dtype]) for name, column in SCHEMA.columns.items()}
     return records.batch(batch).map(lambda x: tf.io.parse_example(x, spec), num_parallel_calls=tf.data.AUTOTUNE)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import jsonargparse
 
+from c2al_tf.storage import is_there, local_path, shown
+
 from .command import Command
 
 
@@ -24,8 +26,8 @@ def _init(values: Any) -> None:
     from ..datasets.look.sample import read_sample
     from ..datasets.look.yaml_text import as_yaml, make_draft
 
-    output: Path = values.output
-    if output.exists() and not values.overwrite:
+    output = local_path(values.output)
+    if is_there(output) and not values.overwrite:
         raise ValueError(
             f"{output} is there; give another --output, or --overwrite true to replace it. Received: --output {output}"
         )
@@ -45,7 +47,8 @@ def print_draft(draft: Any, output: Path) -> None:
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 120, emoji=False)
-    table = Table("column", "stored as", "becomes", "seen", title=escape(f"{draft.found.folder}: what its columns are"))
+    folder, run_dir = shown(draft.found.folder), shlex.quote(f"runs/{output.stem}")
+    table = Table("column", "stored as", "becomes", "seen", title=escape(f"{folder}: what its columns are"))
     for choice in draft.choices:
         style = {"label": "green", "weight": "green", "left out": "yellow"}.get(choice.role)
         becomes = choice.spec.get("kind", choice.role)
@@ -53,10 +56,9 @@ def print_draft(draft: Any, output: Path) -> None:
     console.print(table)
     for split, pattern in draft.found.patterns.items():
         console.print(escape(f"{split + ':':12}{pattern} ({draft.found.notes[split]})"))
-    folder, run_dir = draft.found.folder, shlex.quote(f"runs/{output.stem}")
-    console.print(escape(f"Written: {output}. Read its comments, then:"))
+    console.print(escape(f"Written: {shown(output)}. Read its comments, then:"))
     console.print(
-        escape(f"  c2al run {shlex.quote(str(output))} --data {shlex.quote(str(folder))} --run-dir {run_dir}"),
+        escape(f"  c2al run {shlex.quote(shown(output))} --data {shlex.quote(folder)} --run-dir {run_dir}"),
         soft_wrap=True,
     )
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
+from c2al_tf.storage import local_path, shown, with_urls
+
 from .command import Command
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def _runner(values: Any) -> "Runner":
     if values.runner is not None:
         require("beam")
     options = tuple(option if option.startswith("--") else f"--{option}" for option in values.runner_options)
-    return Runner(values.runner, options, values.scratch or str(values.output.absolute().parent))
+    return Runner(values.runner, options, values.scratch or shown(local_path(values.output).absolute().parent))
 
 
 def _score(values: Any) -> None:
@@ -101,7 +103,7 @@ def _score(values: Any) -> None:
     rows = score_log(
         _log(values), values.models, values.keep, output, output=values.model_output, runner=_runner(values)
     )
-    print(f"{rows:,} rows: {output}")
+    print(with_urls(f"{rows:,} rows: {output}"))
 
 
 def _discover(values: Any) -> None:
@@ -112,7 +114,7 @@ def _discover(values: Any) -> None:
     from ..report.terminal import print_pairs
 
     before = None if values.before is None else _read_discovery(values.before)
-    if before is not None and values.before.resolve() == values.output.resolve():
+    if before is not None and local_path(values.before).resolve() == local_path(values.output).resolve():
         raise ValueError(
             f"--output must be another file than --before, which later days need. Received: {values.output}"
         )
@@ -129,7 +131,7 @@ def _discover(values: Any) -> None:
     )
     write_json(values.output, found.to_json())
     print_pairs(found)
-    print(values.output)
+    print(with_urls(str(values.output)))
     drift = [] if before is None else find_drift(before, found)
     if drift:
         print("Drift:", *drift, sep="\n  ")
@@ -159,7 +161,7 @@ def _evaluate(values: Any) -> None:
     found = {arm: evaluation.to_json(arm) for arm in arms}
     write_json(values.output, {"arms": found, "auc_error": evaluation.auc_error})
     _print(found, evaluation.reference)
-    print(values.output)
+    print(with_urls(str(values.output)))
 
 
 def _gate(values: Any) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import jsonargparse
 
+from c2al_tf.storage import opened, shown
+
 from .command import Command
 
 _EPILOG = "Every key can be given on the command line: --training.epochs 5 --cohorts.lambdas [0.3]"
@@ -81,7 +83,7 @@ def _prepare(values: Any) -> None:
     _check_one_process("prepare")
     run = _configured(values)
     prepare_run(run)
-    print(f"{run.path / 'data'}, {run.path / 'schema.json'}")
+    print(f"{shown(run.path / 'data')}, {shown(run.path / 'schema.json')}")
 
 
 def _train(values: Any) -> None:
@@ -97,7 +99,7 @@ def _train(values: Any) -> None:
     for seed in run.seeds_of(values.arm):
         train_arm(run, seed, values.arm, strategy)
         if is_chief(strategy):
-            print(run.model_file(seed, values.arm))
+            print(shown(run.model_file(seed, values.arm)))
 
 
 def _discover(values: Any) -> None:
@@ -130,7 +132,7 @@ def _export(values: Any) -> None:
     from ..run.steps import export_best
 
     _check_one_process("export")
-    print(export_best(_opened(values), values.seed).directory)
+    print(shown(export_best(_opened(values), values.seed).directory))
 
 
 def _report(values: Any) -> None:
@@ -139,7 +141,7 @@ def _report(values: Any) -> None:
 
     run = _opened(values)
     write_details(run)
-    print(write_report(run.path))
+    print(shown(write_report(run.path)))
 
 
 def _generate(values: Any) -> None:
@@ -148,13 +150,14 @@ def _generate(values: Any) -> None:
     from ..datasets.truth_table import print_truth
 
     parameters = SyntheticAds(**{field.name: values[field.name] for field in dataclasses.fields(SyntheticAds)})
-    plan = Plan(parameters, values.output, values.format, values.num_shards)
+    plan = Plan(parameters, opened(values.output), values.format, values.num_shards)
     truth = generate_files(plan, shard=values.shard, jobs=values.jobs)
     if truth is None:
-        print(f"{plan.output}: other shards are still to come; the last one writes truth.json")
+        print(f"{shown(plan.output)}: other shards are still to come; the last one writes truth.json")
         return
     print_truth(truth)
-    print(f"Train on it: c2al run {plan.output}/run.yaml --data {plan.output} --run-dir runs/ads")
+    folder = shown(plan.output)
+    print(f"Train on it: c2al run {folder}/run.yaml --data {folder} --run-dir runs/ads")
 
 
 def _keep_freed_memory() -> None:
@@ -180,21 +183,22 @@ def _check_one_process(command: str) -> None:
 def _configured(values: Any) -> Any:
     """The folder of the run that `CONFIG --run-dir DIR` describes."""
     from ..run.config import RunConfig
-    from ..run.folder import RunFolder
+    from ..run.folder import SPARE, RunFolder
     from ..run.warm_start import with_earlier_cohorts
 
     config = RunConfig(**{field.name: values[field.name] for field in dataclasses.fields(RunConfig)})
-    return RunFolder.start(values.run_dir, with_earlier_cohorts(config))
+    return RunFolder.start(opened(values.run_dir, spare=SPARE), with_earlier_cohorts(config))
 
 
 def _opened(values: Any) -> Any:
     """The folder of a run that `c2al prepare` or `c2al run` started."""
-    from ..run.folder import RunFolder, read_config
+    from ..run.folder import SPARE, RunFolder, read_config
 
-    file = values.run_dir / "config.json"
+    folder = opened(values.run_dir, spare=SPARE)
+    file = folder / "config.json"
     if not file.exists():
-        raise ValueError(f"{file} is not there. Run `c2al prepare CONFIG --run-dir {values.run_dir}` first")
-    return RunFolder(values.run_dir, read_config(file))
+        raise ValueError(f"{file} is not there. Run `c2al prepare CONFIG --run-dir {folder}` first")
+    return RunFolder(folder, read_config(file))
 
 
 _CONFIGURED = f"CONFIG --run-dir DIR [--data DIR] [--KEY VALUE ...]\n\n{_EPILOG}"

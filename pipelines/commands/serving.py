@@ -6,6 +6,8 @@ from typing import Any
 
 import jsonargparse
 
+from c2al_tf.storage import local_path, opened, with_urls
+
 from .command import Command
 
 
@@ -102,7 +104,7 @@ def _verify_export(values: Any) -> None:
 
     from .verify_export import print_checks, verify_export
 
-    checks = verify_export(values.directory, values.against)
+    checks = verify_export(opened(values.directory), values.against and opened(values.against))
     print_checks(checks, Console())
     if values.json is not None:
         write_json(values.json, [dataclasses.asdict(check) for check in checks])
@@ -125,7 +127,7 @@ def _serve(values: Any) -> None:
         batching = BatchingParameters()
     monitoring, folder = values.monitoring_config_file, values.export_dir or values.model_base_path
     serve(
-        [ModelConfig(values.model_name, folder.absolute())] if file is None else read_model_configs(file),
+        [ModelConfig(values.model_name, local_path(folder).absolute())] if file is None else read_model_configs(file),
         grpc_port=values.grpc_port,
         rest_port=values.rest_port,
         host=values.host,
@@ -176,7 +178,7 @@ def _predict(values: Any) -> None:
         metadata=_metadata(values),
     ) as client:
         rows = predict_file(values.file, client, values.output, concurrency=values.concurrency, restart=values.restart)
-    print(f"{rows:,} rows: {values.output}")
+    print(with_urls(f"{rows:,} rows: {values.output}"))
 
 
 def _reload_config(values: Any) -> None:

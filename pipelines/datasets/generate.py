@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from c2al_tf.data.columns.shards import write_parquet
 from c2al_tf.files import read_json, replace_file, write_json
+from c2al_tf.storage import shown
 from c2al_tf.types import Columns
 
 from .ads_truth import Truth, Truths, merge_truths, truths_of
@@ -251,7 +252,8 @@ def _write_config(plan: Plan) -> None:
         "axes": [list(axis) for axis in source.axes],
     }
     config["data"] = {"name": "files", "files": files | described}
-    text = f"# c2al run {plan.output}/run.yaml --data {plan.output} --run-dir runs/ads\n"
+    folder = shown(plan.output)
+    text = f"# c2al run {folder}/run.yaml --data {folder} --run-dir runs/ads\n"
     with replace_file(plan.output / "run.yaml") as temporary:
         temporary.write_text(text + yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 

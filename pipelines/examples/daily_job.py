@@ -6,7 +6,8 @@
 `clicks.yaml` is a configuration as `c2al init` writes it, of files relative to `--data`. The first day trains from
 nothing. Each later one begins with the run whose export is the newest version. On its test rows the new export is
 compared with that version, by cohort; it becomes the next one in `--base-path`, which a server watches, only if the
-gate lets it pass. Called again, a day goes on where it stopped. Arguments that it does not know go to `c2al run`.
+gate lets it pass. Called again, a day goes on where it stopped. `--data`, `--runs` and `--base-path` may be URLs of an
+object store. Arguments that the script does not know go to `c2al run`.
 
 Exit status: 0 published; 3 refused, the server goes on with the version that it has; 4 published, and what C2AL is
 trained for has drifted: look at the report, and let a run of its own find cohorts anew; 1 or 2 something failed.
@@ -23,6 +24,7 @@ from c2al_pipelines import cli
 from c2al_tf.cohorts import Discovery
 from c2al_tf.files import read_json, replace_directory
 from c2al_tf.schema import Schema
+from c2al_tf.storage import folders_in, is_there, local_path, pull, shown
 
 PASSED, REFUSED, DRIFTED = 0, 3, 4
 
@@ -41,7 +43,7 @@ def c2al(*words: object) -> int:
 
 def versions(base_path: Path) -> list[Path]:
     """The folders of versions, the newest last."""
-    found = base_path.iterdir() if base_path.is_dir() else ()
+    found = folders_in(base_path) if is_there(base_path) else ()
     return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
 
 
@@ -52,7 +54,7 @@ def export_of(run: Path) -> Path:
 
 def is_export(version: Path, run: Path) -> bool:
     """Whether a version is the export of a run: TensorFlow gives each a fingerprint of its own."""
-    prints = [folder / "fingerprint.pb" for folder in (version, export_of(run))]
+    prints = [pull(folder / "fingerprint.pb") for folder in (version, export_of(run))]
     return all(path.exists() for path in prints) and prints[0].read_bytes() == prints[1].read_bytes()
 
 
@@ -63,7 +65,9 @@ def earlier_run(run: Path, newest: Path | None) -> Path | None:
         return None if begun is None else Path(begun)
     if newest is None:
         return None
-    return next((each.parent for each in run.parent.glob("*/export.json") if is_export(newest, each.parent)), None)
+    runs = folders_in(run.parent) if is_there(run.parent) else ()
+    exported = (each for each in runs if pull(each / "export.json").exists())
+    return next((each for each in exported if is_export(newest, each)), None)
 
 
 def may_be_published(run: Path, served: Path) -> bool:
@@ -72,7 +76,7 @@ def may_be_published(run: Path, served: Path) -> bool:
     read = {name for axis in discovery.axes for each in axis.cohorts for name in each.cohort.columns}
     unit = read_json(run / "config.json")["unit"]
     rules = [*(["--weight", schema.weight] if schema.weight else []), *(["--unit", unit] if unit else [])]
-    models = "--models.served", served, "--models.new", export_of(run)
+    models = "--models.served", shown(served), "--models.new", export_of(run)
     arms = "--arms.served", "[served]", "--arms.new", "[new]", "--reference", "served"
     passed = []
     for label in schema.labels:
@@ -106,20 +110,22 @@ def main() -> int:
     parser.add_argument("--base-path", type=Path, required=True, help="folder of versions that a server watches")
     options, settings = parser.parse_known_args()
 
-    run, served = options.runs / options.day, versions(options.base_path)
+    # Of a URL the path of its copy on this machine, whose changes are put into the store.
+    runs, base_path = local_path(options.runs), local_path(options.base_path)
+    run, served = pull(runs / options.day, spare=("encoded",)), versions(base_path)
     newest = served[-1] if served else None
     earlier = earlier_run(run, newest)
-    warm = ["--warm_start", earlier] if earlier else []
+    warm = ["--warm_start", shown(earlier)] if earlier else []
     if newest and not earlier and not run.exists():
-        print(f"No run in {options.runs} has exported {newest}: this one begins from nothing")
+        print(f"No run in {options.runs} has exported {shown(newest)}: this one begins from nothing")
     c2al("run", options.config, "--data", options.data, "--run-dir", run, *warm, *settings)
     if any(is_export(version, run) for version in served):
         print("Published before")
     elif newest and not may_be_published(run, newest):
-        print(f"Not published: {newest} stays")
+        print(f"Not published: {shown(newest)} stays")
         return REFUSED
     else:
-        print(f"Published: {publish(run, options.base_path)}")
+        print(f"Published: {shown(publish(run, base_path))}")
     drift = read_json(run / "drift.json") if warm else []
     print(*(f"Drift: {words}" for words in drift), sep="\n")
     return DRIFTED if drift else PASSED

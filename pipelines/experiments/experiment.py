@@ -6,6 +6,7 @@ from typing import Any
 from tqdm import tqdm
 
 from c2al_tf.cohorts import Cohort
+from c2al_tf.storage import shown
 from c2al_tf.training.distribution import Strategy, make_strategy
 
 from ..report.evidence import brief, label
@@ -55,7 +56,7 @@ def run_experiment(run: RunFolder) -> list[Result]:
             if trained or name == others[-1]:
                 write_results(run, results, planted and planted["bayes_ne"])
     print_results(run, results)
-    console.print(f"Results: {run.path / 'report.html'}, results.md and results.parquet beside it")
+    console.print(f"Results: {shown(run.path / 'report.html')}, results.md and results.parquet beside it")
     console.print(f"Time:    {time.perf_counter() - start:.0f} s")
     return results
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from c2al_tf.evaluation import ALL, REST
 from c2al_tf.evaluation.intervals import NEDifference
-from c2al_tf.files import replace_file, write_json
+from c2al_tf.files import remove, replace_file, write_json
 
 from ..report.drawing import Drawing
 from ..report.evidence import slice_labels
@@ -43,7 +43,7 @@ def write_results(run: RunFolder, results: Sequence[Result], truth: Mapping[str,
     titles = {name: labels.get(name, name) for name in _shown(run)}
     figures = draw_figures(results, titles, run.config.cohorts.lambdas)
     for stale in {"arms.svg", "lambdas.svg", "divergence.svg"} - {*figures}:
-        (run.path / stale).unlink(missing_ok=True)
+        remove(run.path / stale)
     for name, drawing in figures.items():
         with replace_file(run.path / name) as temporary:
             temporary.write_text(drawing.svg)

@@ -15,7 +15,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from c2al_serving.client import PredictClient
 
-from c2al_tf.files import lock, read_json, replace_file, write_json
+from c2al_tf.files import lock, read_json, remove, replace_file, write_json
+from c2al_tf.storage import local_path, pull, shown, stat_of
 
 _DIGITS = 12
 
@@ -38,7 +39,7 @@ class Job:
     def of(cls, path: Path, files: Sequence[Path], client: PredictClient) -> "Job":
         """The rows of the files that `path` names, as a client is to ask for them."""
         asked = client.target, client.model_name, client.version, client.label
-        return cls(str(path.resolve()), *_state(files), *asked, client.max_rows)
+        return cls(shown(local_path(path).resolve()), *_state(files), *asked, client.max_rows)
 
     def has_read(self, files: Sequence[Path]) -> bool:
         """Whether the files are still as they were."""
@@ -46,10 +47,10 @@ class Job:
 
 
 def _state(files: Sequence[Path]) -> tuple[str, int, int]:
-    stats = [(str(file.resolve()), file.stat()) for file in files]
-    named = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+    stats = [(shown(file.resolve()), *stat_of(file)) for file in files]
+    named = "\n".join(f"{name} {size} {mtime}" for name, size, mtime in stats)
     digest = hashlib.sha256(named.encode()).hexdigest()[:16]
-    return digest, sum(stat.st_size for _, stat in stats), max(stat.st_mtime_ns for _, stat in stats)
+    return digest, sum(size for _, size, _ in stats), max(mtime for *_, mtime in stats)
 
 
 class Parts:
@@ -101,10 +102,10 @@ class Parts:
 
     def clear(self) -> None:
         """Removes the parts."""
-        self._record.unlink(missing_ok=True)  # first: without it parts are no one's
+        remove(self._record)  # first: without it parts are no one's
         for pattern in (f"{'[0-9]' * _DIGITS}.parquet", ".partial-*"):
             for path in self._folder.glob(pattern):
-                path.unlink()
+                remove(path)
         self._files, self.rows = [], 0
 
     def _next_file(self) -> Path:
@@ -123,7 +124,7 @@ def open_parts(output: Path) -> Iterator[Parts]:
         ValueError: If another process has them open.
     """
     folder = output.with_name(f"{output.name}.parts")
-    folder.mkdir(parents=True, exist_ok=True)
+    pull(folder).mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(lock(folder))

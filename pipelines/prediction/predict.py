@@ -17,6 +17,7 @@ from c2al_tf.data.columns.formats import as_paths
 from c2al_tf.data.columns.raw import num_rows
 from c2al_tf.data.columns.readers import count_rows, read_columns
 from c2al_tf.saved_model.conformance import difference
+from c2al_tf.storage import local_path
 from c2al_tf.types import Columns
 
 from .inputs import input_column
@@ -48,6 +49,7 @@ def predict_file(
         ValueError: If a name's suffix is unknown, the file lacks a column of the model, the server refuses, or an
             earlier call's parts are of something else.
     """
+    output = local_path(output)
     if output.suffix not in (".parquet", ".csv"):
         raise ValueError(f"`--output` must end in .parquet or .csv. Received: {output}")
     if concurrency < 1:

@@ -17,6 +17,7 @@ from c2al_tf.export.facts import ExportFacts
 from c2al_tf.files import read_json, write_json
 from c2al_tf.model import build_model
 from c2al_tf.schema import Schema
+from c2al_tf.storage import shown, stat_of
 from c2al_tf.types import Array, Columns
 
 from .arms import BASELINE, C2AL
@@ -89,7 +90,7 @@ def export_run(run: RunFolder, seed: int) -> Export:
     )
     assert exported.reference is not None
     facts = {"facts": dataclasses.asdict(exported.facts), "reference": dataclasses.asdict(exported.reference)}
-    on = {} if records is None else {"records": str(records.path)}
+    on = {} if records is None else {"records": shown(records.path)}
     model = str(run.model_folder(seed, C2AL).relative_to(run.path))
     entry = {"version": exported.directory.name, "seed": seed, "model": model, "proof": exported.proof} | on | facts
     write_json(run.path / "export.json", entry)
@@ -121,7 +122,7 @@ def raw_records(run: RunFolder) -> Records | None:
     columns = {feature.name: feature.column for feature in run.schema.features}
     try:
         for path in as_paths(under(data.path or Path(), data.files.validation or data.files.train)):
-            if not path.stat().st_size or (data.files.format or format_of(path)) != "tfrecord":
+            if not stat_of(path)[0] or (data.files.format or format_of(path)) != "tfrecord":
                 continue
             records = next(iter(read_serialized(path, EXPORT_SAMPLE)), None)
             if records is not None:

@@ -11,6 +11,7 @@ import keras
 
 from c2al_tf.losses import Objective, weighted_sum_of_tasks
 from c2al_tf.objectives import GroupDRO, MinDiff, PCGrad, ProjectedTasks, Reweighting, UncertaintyWeighting
+from c2al_tf.storage import shown
 
 from .arms import WITHOUT_LAMBDAS, WITHOUT_TASKS, Arm
 from .folder import RunFolder
@@ -100,7 +101,7 @@ def describe_training(run: RunFolder, name: str) -> Trained:
     if arm.start is not None:
         read["start"] = describe_training(run, arm.start).digest
     elif (earlier := earlier_run(config)) is not None:
-        read["warm_start"] = [str(earlier.path), describe_training(earlier, name).digest]
+        read["warm_start"] = [shown(earlier.path), describe_training(earlier, name).digest]
     return Trained(arm, cohorts, lambdas, _digest(read), _digest(graph))
 
 

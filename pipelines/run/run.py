@@ -16,6 +16,7 @@ from c2al_tf.data.inputs.packing import primary_tasks
 from c2al_tf.evaluation import ALL, REST
 from c2al_tf.export.facts import ExportError, ExportFacts
 from c2al_tf.files import read_json, write_json
+from c2al_tf.storage import shown
 from c2al_tf.training.distribution import make_strategy
 
 from ..prediction.predict import compare_served
@@ -56,7 +57,7 @@ def run_all(run: RunFolder) -> None:
     details = write_details(run)
     report = write_report(run.path)
     print_summary(run, details)
-    console.print(escape(f"\nReport: {report}\nServe:  c2al serve {run.export} --model-name default"))
+    console.print(escape(f"\nReport: {shown(report)}\nServe:  c2al serve {shown(run.export)} --model-name default"))
     console.print(f"Time:   {time.perf_counter() - start:.0f} s")
 
 

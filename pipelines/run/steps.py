@@ -8,6 +8,7 @@ from c2al_tf.data.preparation.source import Source
 from c2al_tf.evaluation import Evaluation, recommend
 from c2al_tf.export import Export
 from c2al_tf.files import read_json, write_json
+from c2al_tf.storage import opened
 from c2al_tf.training.history import best_epoch
 
 from ..datasets import census, files, movielens, synthetic_ads
@@ -29,13 +30,12 @@ def open_source(run: RunFolder) -> Source:
     data = run.config.data
     if data.name == "synthetic_ads":
         return synthetic_ads.open_source(data.synthetic_ads)
-    if data.name == "census":
-        return census.open_source(data.path)
-    if data.name == "movielens":
-        return movielens.open_source(data.path)
-    if data.files is None:
-        raise ValueError("`data.files` must be given with data.name=files. Received: null")
-    return files.open_source(data.path, data.files)
+    if data.name == "files":
+        if data.files is None:
+            raise ValueError("`data.files` must be given with data.name=files. Received: null")
+        return files.open_source(data.path, data.files)
+    folder = None if data.path is None else opened(data.path)
+    return census.open_source(folder) if data.name == "census" else movielens.open_source(folder)
 
 
 def prepare_run(run: RunFolder) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ import tensorflow as tf
 from c2al_tf.data.columns.readers import count_rows
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.inputs.dataset import make_dataset
-from c2al_tf.files import read_json, replace_file, write_json
+from c2al_tf.files import read_json, remove, replace_file, write_json
 from c2al_tf.layers.fm_attention import attention_layers
+from c2al_tf.storage import put
 from c2al_tf.training import train
 from c2al_tf.training.distribution import Strategy, is_chief, wait_for_all, worker_shard
 
@@ -68,6 +68,7 @@ def train_arm(
         program, figures = _train_model(run, seed, trained, strategy)
         if chief:
             write_json(run.path / "compilation.json", {"jit_compile": figures["jit_compile"]})
+            put(folder / "tensorboard")
             trained_at = time.perf_counter()
             if strategy.num_replicas_in_sync == 1:
                 save_logits(run, seed, name, program.primary, scored)
@@ -76,7 +77,7 @@ def train_arm(
             with replace_file(folder / "model.keras") as temporary:
                 program.model.save(temporary)
     if chief:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        remove(folder / "checkpoints")
     wait_for_all(strategy)
     return untrained
 
@@ -85,9 +86,9 @@ def _begin(folder: Path, trained: Trained) -> None:
     """Says beside the model to come what it reads, and removes what another has left."""
     file = folder / TRAINED
     if file.exists() and read_json(file)["digest"] != trained.digest:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        remove(folder / "checkpoints")
     for left in (*folder.glob("*_logits.npy"), *folder.glob("test*_counts.npz"), folder / "probe.json"):
-        left.unlink(missing_ok=True)
+        remove(left)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(file, {"arm": trained.arm.name, "digest": trained.digest})
 

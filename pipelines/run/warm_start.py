@@ -5,9 +5,10 @@ import functools
 from pathlib import Path
 
 from c2al_tf.cohorts import find_drift
+from c2al_tf.storage import opened, shown
 
 from .config import GivenCohort, RunConfig
-from .folder import RunFolder, read_config
+from .folder import SPARE, RunFolder, read_config
 
 
 def earlier_run(config: RunConfig) -> RunFolder | None:
@@ -16,7 +17,7 @@ def earlier_run(config: RunConfig) -> RunFolder | None:
     Raises:
         ValueError: If there is none.
     """
-    return None if config.warm_start is None else _open(config.warm_start)
+    return None if config.warm_start is None else _open(opened(config.warm_start, spare=SPARE))
 
 
 @functools.lru_cache(maxsize=1)
@@ -60,7 +61,7 @@ def with_earlier_cohorts(config: RunConfig) -> RunConfig:
         for seed in now.seeds_of(name):
             earlier.model_file(seed, name)
     cohorts = dataclasses.replace(config.cohorts, given=given)
-    return dataclasses.replace(config, cohorts=cohorts, warm_start=earlier.path.resolve())
+    return dataclasses.replace(config, cohorts=cohorts, warm_start=Path(shown(earlier.path.resolve())))
 
 
 def drift_of(run: RunFolder) -> list[str]:

@@ -11,6 +11,7 @@ from rich.table import Table
 from c2al_tf.cohorts import RULES, Cohort
 from c2al_tf.evaluation import ALL, REST
 from c2al_tf.files import replace_file, write_json
+from c2al_tf.storage import shown
 
 from ..experiments.report import write_experiment_report
 from ..experiments.result import Result
@@ -155,8 +156,8 @@ def print_answer(run: RunFolder, tuned: Tuned) -> None:
     for name, interval in _differences(tuned):
         console.print(escape(f"  {interval:28} {name}"))
     console.print(f"\n[{_COLOURS[tuned.answer]}]{tuned.answer.upper()}[/]. {escape(reason_of(tuned))}")
-    console.print(f"Written: {run.path / 'tune.md'}, tune.json beside it")
+    console.print(f"Written: {shown(run.path / 'tune.md')}, tune.json beside it")
     if tuned.candidates:
-        console.print(f"Report:  {run.path / 'report.html'}")
+        console.print(f"Report:  {shown(run.path / 'report.html')}")
         file = run.path / CONFIGURATION
-        console.print(f"Train and export it: c2al run {file} --run-dir {run.path}-recommended")
+        console.print(f"Train and export it: c2al run {shown(file)} --run-dir {shown(run.path)}-recommended")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from c2al_tf.protocol import messages
+from c2al_tf.storage import is_url, local_path, shown
 
 from .text import parsed
 
@@ -90,7 +91,7 @@ def to_proto(models: Sequence[ModelConfig]) -> Any:
     config.model_config_list.SetInParent()
     for model in models:
         added = config.model_config_list.config.add(
-            name=model.name, base_path=str(model.base_path), model_platform="tensorflow", version_labels=model.labels
+            name=model.name, base_path=shown(model.base_path), model_platform="tensorflow", version_labels=model.labels
         )
         policy = added.model_version_policy
         if model.versions.specific:
@@ -113,12 +114,12 @@ def _model(model: Any) -> ModelConfig:
     if model.model_platform not in ("", "tensorflow") or model.model_type not in (0, _TENSORFLOW):
         platform = model.model_platform or model.model_type
         raise ValueError(f"Model {name} requests unsupported platform {platform}; 'tensorflow' is supported")
-    if not Path(model.base_path).is_absolute():
+    if not is_url(model.base_path) and not Path(model.base_path).is_absolute():
         wanted = f"Expected model {name} to have an absolute path"
         raise ValueError(f"{wanted}; got base_path()={model.base_path}. Folders of this machine are served")
     if model.HasField("logging_config"):
         raise ValueError(f"Model {name} has a `logging_config`: no request-logger-creator provided. Remove it")
-    return ModelConfig(name, Path(model.base_path), _policy(model), dict(model.version_labels))
+    return ModelConfig(name, local_path(model.base_path), _policy(model), dict(model.version_labels))
 
 
 def _policy(model: Any) -> VersionPolicy:

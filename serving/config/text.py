@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from c2al_tf.protocol import messages
+from c2al_tf.storage import opened
 
 
 @contextmanager
@@ -18,6 +19,6 @@ def parsed(path: Path, message: Any) -> Iterator[Any]:
         ValueError: If the file cannot be read or is no such text, with line and field, or its contents are refused.
     """
     try:
-        yield text_format.Parse(path.read_text(), message, descriptor_pool=messages.POOL)
+        yield text_format.Parse(opened(path).read_text(), message, descriptor_pool=messages.POOL)
     except (OSError, ValueError, text_format.ParseError) as error:
         raise ValueError(f"{path}: {error}") from error

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from c2al_tf.storage import folders_in, shown
+
 from ..config.model_config import ModelConfig
 from ..servable.servable import Servable
 
@@ -19,9 +21,9 @@ def find_versions(base_path: Path) -> dict[int, Path]:
         ValueError: If there is no such folder, or it cannot be read.
     """
     try:
-        folders = [path for path in base_path.iterdir() if path.name.isdecimal() and path.is_dir()]
+        folders = [path for path in folders_in(base_path) if path.name.isdecimal()]
     except OSError as error:
-        raise ValueError(f"Could not find base path {base_path}: {error}") from error
+        raise ValueError(f"Could not find base path {shown(base_path)}: {error}") from error
     found = {int(path.name): path for path in sorted(folders)}
     return {number: found[number] for number in sorted(found) if number < 2**63}  # what an int64 holds
 

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from c2al_tf.protocol.messages import PredictionLog
 from c2al_tf.protocol.tensors import from_proto
 from c2al_tf.saved_model import DEFAULT_SIGNATURE
+from c2al_tf.storage import drop_copies, pull
 
 from ..protocol.errors import UNIMPLEMENTED, RequestError
 from .inference import READERS
@@ -33,6 +34,7 @@ def load_servable(name: str, version: int, directory: Path, **options: Any) -> S
             of its requests.
     """
     started = time.monotonic()
+    drop_copies(pull(directory).parent, before=version)
     servable = Servable(name, version, directory, **options)
     try:
         num_requests = 0

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from ...feature import Column, DType
+from ...storage import fetched
 from ...types import Array, Columns
 from .arrow import ARROW_TYPES, arrow_type, coded_from_arrow, from_arrow
 from .bad_rows import bad_rows_error, failing_rows
@@ -99,7 +100,7 @@ def _open_text(path: Path) -> Iterator[io.TextIOWrapper]:
 
 
 def _open_bytes(path: Path) -> pa.NativeFile:
-    return pa.input_stream(path, compression="gzip" if is_gzip(path) else None)
+    return pa.input_stream(fetched(path), compression="gzip" if is_gzip(path) else None)
 
 
 def read_texts(path: Path, names: Sequence[str], csv_format: CsvFormat) -> Iterator[Columns]:

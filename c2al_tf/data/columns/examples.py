@@ -14,6 +14,7 @@ import tensorflow as tf
 from ...feature import Column, DType
 from ...files import replace_file
 from ...names import input_name, stored_names
+from ...storage import fetched, local_path
 from ...types import Array, Columns
 from .arrow import coded_from_arrow
 from .formats import is_gzip
@@ -45,7 +46,7 @@ def read_serialized(path: Path, batch_size: int) -> Iterator[tf.Tensor]:
     Raises:
         ValueError: If the file is truncated or corrupt; the message says after which record.
     """
-    records = tf.data.TFRecordDataset(str(path), "GZIP" if is_gzip(path) else "")
+    records = tf.data.TFRecordDataset(str(fetched(path)), "GZIP" if is_gzip(path) else "")
     options = tf.data.Options()
     # There is nothing to tune, and the bookkeeping would double the time of a record.
     options.autotune.enabled = False
@@ -199,7 +200,7 @@ def _decode(record: bytes, path: Path, row: int) -> Any:
 def write_tfrecord(path: str | Path, batches: Iterable[Columns], columns: Mapping[str, Column]) -> None:
     """Writes batches of raw columns as tf.Examples, compressed where `path` ends in `.gz`."""
     with replace_file(path) as temporary:
-        compression = "GZIP" if Path(path).suffix == ".gz" else ""
+        compression = "GZIP" if local_path(path).suffix == ".gz" else ""
         with tf.io.TFRecordWriter(str(temporary), compression) as writer:
             for batch in batches:
                 for start in range(0, num_rows(batch), _WRITE_ROWS):

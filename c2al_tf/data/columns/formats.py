@@ -6,7 +6,9 @@ import os
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+from ...storage import Listing, fetched, is_input, is_kept, list_inputs, local_path
 
 FileFormat: TypeAlias = Literal["parquet", "csv", "tfrecord"]
 
@@ -44,7 +46,7 @@ def format_of(path: Path) -> FileFormat:
 
 def is_gzip(path: Path) -> bool:
     """Whether a file is compressed by gzip, whatever its name."""
-    with path.open("rb") as file:
+    with fetched(path).open("rb") as file:
         return file.read(3) == b"\x1f\x8b\x08"
 
 
@@ -61,46 +63,75 @@ def as_paths(paths: Paths) -> list[Path]:
 
     The files of a folder, at any depth, count, and so do those of a folder that matches a pattern such as
     `logs/day=*`, where `**` stands for folders of any depth. Names that begin with `_` or `.`, as `_SUCCESS` does, do
-    not count, nor what lies in such a folder, unless the pattern says so.
+    not count, nor what lies in such a folder, unless the pattern says so. Of URLs the paths are those of copies on this
+    machine, which are fetched when they are read (see `storage`).
 
     Raises:
         ValueError: If there is none, or a link leads nowhere.
+        StorageError: If a store cannot be reached.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     if not given:
         raise ValueError("`paths` must name at least one file. Received: paths=[]")
-    return [file for path in given for file in _files_of(Path(path))]
+    return [file for path in given for file in _files_of(local_path(path))]
 
 
 def under(folder: Path, pattern: str) -> Path:
     """A pattern within a folder, whose own name is none, whatever it holds."""
+    folder = local_path(folder)
     return Path(glob.escape(str(folder))) / pattern if glob.has_magic(str(folder)) else folder / pattern
 
 
+class _Folders:
+    """Files of this machine, as `storage.Listing` has those of a store."""
+
+    is_file, is_dir = staticmethod(Path.is_file), staticmethod(Path.is_dir)
+
+    @staticmethod
+    def walk(folder: Path) -> list[Path]:
+        return [Path(top) / name for top, _, names in os.walk(folder, followlinks=True) for name in names]
+
+    @staticmethod
+    def names(folder: Path) -> list[str]:
+        return [path.name for path in folder.iterdir()]
+
+    @staticmethod
+    def glob(pattern: Path) -> list[Path]:
+        matches = [Path(name) for name in glob.glob(str(pattern), recursive=True)]
+        if leading_nowhere := next((path for path in matches if not path.exists()), None):
+            raise ValueError(f"{leading_nowhere}: no such file: the link leads nowhere")
+        return matches
+
+
 def _files_of(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        files = _files_in(path)
-        if not files:
-            raise ValueError(f"{path}: the folder holds no file (names that begin with `_` or `.` do not count)")
-        return files
-    there = _names(path.parent)
-    if not glob.has_magic(str(path)):
-        raise ValueError(f"{path}: no such file. Its folder holds {there}")
+    if is_kept(path) or is_input(path):
+        return list_inputs(_files_in(path, Listing))
+    return _files_in(path, _Folders)
+
+
+def _files_in(path: Path, place: Any) -> list[Path]:
+    if not glob.has_magic(str(path)) or place.is_file(path) or place.is_dir(path):
+        return _files_named(path, place)
     root = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])
     pattern = path.relative_to(root)
     allowed = {part[0] for part in pattern.parts if part.startswith(_HIDDEN)}
     found: set[Path] = set()
-    for match in map(Path, glob.glob(str(path), recursive=True)):
-        if _is_hidden(match.relative_to(root), allowed):
-            continue
-        if not match.exists():
-            raise ValueError(f"{match}: no such file: the link leads nowhere")
-        found.update(_files_in(match) if match.is_dir() else [match])
+    for match in place.glob(path):
+        if not _is_hidden(match.relative_to(root), allowed):
+            found.update(_visible(match, place) if place.is_dir(match) else [match])
     if not found:
-        raise ValueError(f"{root}: no file matches {str(pattern)!r}. Received: {_names(root)}")
+        raise ValueError(f"{root}: no file matches {str(pattern)!r}. Received: {_names(root, place)}")
     return sorted(found)
+
+
+def _files_named(path: Path, place: Any) -> list[Path]:
+    if place.is_file(path):
+        return [path]
+    if not place.is_dir(path):
+        raise ValueError(f"{path}: no such file. Its folder holds {_names(path.parent, place)}")
+    if files := _visible(path, place):
+        return files
+    raise ValueError(f"{path}: the folder holds no file (names that begin with `_` or `.` do not count)")
 
 
 _HIDDEN = ("_", ".")
@@ -110,10 +141,9 @@ def _is_hidden(path: Path, allowed: Collection[str] = ()) -> bool:
     return any(part.startswith(_HIDDEN) and part[0] not in allowed for part in path.parts)
 
 
-def _files_in(folder: Path) -> list[Path]:
-    files = [Path(top) / name for top, _, names in os.walk(folder, followlinks=True) for name in names]
-    return sorted(file for file in files if not _is_hidden(file.relative_to(folder)))
+def _visible(folder: Path, place: Any) -> list[Path]:
+    return sorted(file for file in place.walk(folder) if not _is_hidden(file.relative_to(folder)))
 
 
-def _names(folder: Path) -> list[str] | str:
-    return sorted(path.name for path in folder.iterdir())[:10] if folder.is_dir() else "no such folder"
+def _names(folder: Path, place: Any) -> list[str] | str:
+    return sorted(place.names(folder))[:10] if place.is_dir(folder) else "no such folder"

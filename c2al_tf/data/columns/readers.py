@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ...names import stored_names
 from ...schema import Column
+from ...storage import fetched, footer, stat_of
 from ...types import Array, Columns
 from .arrow import check_type, coded_from_arrow, explain_bad_values
 from .bad_rows import bad_rows_error
@@ -121,7 +122,7 @@ def read_chunks(
     """Yields the chunks of a file: the row groups of a Parquet file, elsewhere `size` rows each; none without rows."""
     if _has_no_bytes(path):
         return iter(())
-    file_format = file_format or format_of(path)
+    file_format = file_format or format_of(fetched(path))
     if file_format == "parquet":
         return _parquet_chunks(path, columns)
     if file_format == "csv":
@@ -133,8 +134,7 @@ def count_rows(paths: Paths, csv_format: CsvFormat | None = None) -> int:
     """Returns the number of rows in files; from the footer of a Parquet file, by reading the others once."""
     count = 0
     for path in as_paths(paths):
-        stat = path.stat()
-        count += _count_rows(path, csv_format or CsvFormat(), (stat.st_size, stat.st_mtime_ns))
+        count += _count_rows(path, csv_format or CsvFormat(), stat_of(path))
     return count
 
 
@@ -155,7 +155,7 @@ def _count_rows(path: Path, csv_format: CsvFormat, version: tuple[int, int]) -> 
 
 
 def _has_no_bytes(path: Path) -> bool:
-    return path.stat().st_size == 0
+    return stat_of(path)[0] == 0
 
 
 def no_rows(path: Path) -> ValueError:
@@ -164,8 +164,9 @@ def no_rows(path: Path) -> ValueError:
 
 
 def _open_parquet(path: Path) -> pq.FileMetaData:
+    stored = footer(path)
     try:
-        return pq.read_metadata(path)
+        return pq.read_metadata(stored)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: not a whole Parquet file: {error}") from error
 
@@ -194,6 +195,7 @@ def _load_row_group(
     stored: Mapping[str, str],
     first_row: int,
 ) -> CodedColumns:
+    fetched(path)
     try:
         with pq.ParquetFile(path, metadata=metadata) as file:
             table = file.read_row_group(group, list(stored.values()))

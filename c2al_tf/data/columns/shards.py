@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from ...files import replace_file
 from ...schema import Column
+from ...storage import opened
 from ...types import Columns
 from .arrow import arrow_type, to_arrow
 from .raw import num_rows, rebatch
@@ -49,7 +50,7 @@ def split_files(directory: str | Path, split: str) -> list[Path]:
     Raises:
         ValueError: If there are none.
     """
-    folder = Path(directory) / "data"
+    folder = opened(directory) / "data"
     files = sorted(folder.glob(f"{split}-*.parquet"))
     if not files:
         raise ValueError(f"{folder}: no files `{split}-*.parquet`; `prepare` writes them")

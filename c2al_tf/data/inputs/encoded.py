@@ -100,7 +100,7 @@ def encode_rows(paths: Paths, schema: Schema, folder: str | Path) -> EncodedRows
     rows, source = EncodedRows(files, schema, Path(folder)), _source(files, schema)
     if find_rows(paths, schema, folder) is None:
         rows.folder.parent.mkdir(parents=True, exist_ok=True)
-        with replace_directory(rows.folder) as temporary:
+        with replace_directory(rows.folder, shared=False) as temporary:
             _write(temporary / _ROWS, files, schema)
             write_json(temporary / _SOURCE, source)
     return rows

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ...files import replace_directory
 from ...schema import Feature, Schema
+from ...storage import local_path
 from ...types import Columns
 from ..columns.raw import num_rows
 from ..columns.shards import write_shards
@@ -52,7 +53,7 @@ def prepare(
         raise ValueError(f"A source must have the splits {list(SPLITS)}. Received: {sorted(source.splits)}")
     if rows_per_shard < 1:
         raise ValueError(f"`rows_per_shard` must be at least 1. Received: rows_per_shard={rows_per_shard}")
-    directory = Path(directory)
+    directory = local_path(directory)
     source = source if negative_sampling is None else with_weight(source)
     streams = {split: _stream(source, split, progress) for split in SPLITS}
     first = next(streams["train"])

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from c2al_tf.data.columns.csv_fields import CsvFormat, read_names, read_texts
 from c2al_tf.data.columns.formats import is_gzip
+from c2al_tf.storage import fetched
 
 from .found_files import check_same, spread, unpacked_size
 
@@ -80,7 +81,7 @@ def _readable(path: Path, csv_format: CsvFormat) -> CsvFormat:
 
 def _detect_format(path: Path) -> CsvFormat:
     """The delimiter that splits the first lines into equally many fields, and whether the first line is a header."""
-    with pa.input_stream(str(path), compression="gzip" if is_gzip(path) else None) as stream:
+    with pa.input_stream(str(fetched(path)), compression="gzip" if is_gzip(path) else None) as stream:
         text = stream.read(1 << 16).decode("utf-8-sig", errors="replace")
     lines = text.splitlines()[: 50 if len(text) < 1 << 16 else -1][:50]
     best, most = ",", 1

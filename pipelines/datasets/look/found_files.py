@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from c2al_tf.data.columns.formats import FileFormat, as_paths, format_of, is_gzip, under
+from c2al_tf.storage import fetched, is_url, of_shown, stat_of
 
 _SUFFIXES = (".parquet", ".csv", ".csv.gz", ".tfrecord", ".tfrecord.gz")
 
@@ -74,6 +75,8 @@ def find_files(data: str) -> FoundFiles:
 
 def _listed(data: str) -> tuple[Path, list[Path]]:
     """The folder that patterns are relative to, and the visible files in it that `data` means."""
+    if is_url(data):
+        return _listed_in_store(of_shown(data))
     path = Path(data)
     if path.is_dir():
         folder, names = path, glob.glob(os.path.join(glob.escape(data), "**"), recursive=True)
@@ -90,6 +93,14 @@ def _listed(data: str) -> tuple[Path, list[Path]]:
     return folder, [f for f in files if not any(p.startswith((".", "_")) for p in f.relative_to(folder).parts)]
 
 
+def _listed_in_store(path: Path) -> tuple[Path, list[Path]]:
+    files = as_paths(path)
+    if files == [path]:
+        return path.parent, files
+    fixed = next((i for i, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))
+    return Path(*path.parts[:fixed]), files
+
+
 def _first_magic(parts: Sequence[str]) -> int:
     return next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
 
@@ -97,7 +108,7 @@ def _first_magic(parts: Sequence[str]) -> int:
 def _format(path: Path) -> FileFormat | None:
     """The format of a file with bytes; None if it is none that can be read."""
     try:
-        return format_of(path) if path.stat().st_size else None
+        return format_of(path) if stat_of(path)[0] else None
     except ValueError:
         return None
 
@@ -138,14 +149,14 @@ def _split_of(path: Path) -> tuple[str, str]:
 
 
 def _counted(files: Sequence[Path]) -> str:
-    size = sum(file.stat().st_size for file in files) / 1e6
+    size = sum(stat_of(file)[0] for file in files) / 1e6
     return f"{len(files)} file{'s' if len(files) > 1 else ''}, {size:,.1f} MB"
 
 
 def _matches(folder: Path, pattern: str) -> set[Path]:
     """The files with bytes that a pattern matches."""
     try:
-        return {path for path in as_paths(under(folder, pattern)) if path.stat().st_size}
+        return {path for path in as_paths(under(folder, pattern)) if stat_of(path)[0]}
     except ValueError:
         return set()
 
@@ -275,8 +286,8 @@ def unpacked_size(paths: Sequence[Path]) -> int:
     """Bytes of the files, unpacked: a .gz file ends in its length, modulo 2**32."""
     size = 0
     for path in paths:
-        packed = path.stat().st_size
-        with path.open("rb") as file:
+        packed = stat_of(path)[0]
+        with fetched(path).open("rb") as file:
             file.seek(max(packed - 4, 0))
             size += max(int.from_bytes(file.read(), "little"), packed) if path.suffix == ".gz" else packed
     return size

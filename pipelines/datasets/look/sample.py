@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c2al_tf.data.columns.csv_fields import CsvFormat
+from c2al_tf.storage import fetched, footer
 
 from .csv_rows import CsvRows
 from .found_files import FoundFiles, check_same, spread
@@ -103,6 +104,7 @@ class _ParquetRows:
         return {name: table[name].combine_chunks() for name in table.column_names}, total, True
 
     def _first_rows(self, path: Path, group: int, rows: int) -> Iterator[pa.RecordBatch]:
+        fetched(path)
         try:
             with pq.ParquetFile(path, metadata=self.metadata[path]) as file:
                 for batch in file.iter_batches(min(rows, 16_384), row_groups=[group]):
@@ -122,8 +124,9 @@ class _ParquetRows:
 
 
 def _metadata(path: Path) -> pq.FileMetaData:
+    stored = footer(path)
     try:
-        metadata = pq.read_metadata(path)
+        metadata = pq.read_metadata(stored)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: not a whole Parquet file: {error}") from error
     return metadata

@@ -53,7 +53,7 @@ def test_measuring_changes_no_bit_of_a_training(finished, tmp_path, monkeypatch)
     """With dropout, which draws random numbers, and without XLA."""
     config = read_config(finished.path / "config.json")
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=0.3))
-    monkeypatch.setattr(training, "try_export", lambda run: None)
+    monkeypatch.setattr(training, "try_export_of", lambda run: None)
     weights, measured = [], []
     for name in ("measured", "not"):
         path = tmp_path / name

@@ -1,0 +1,210 @@
+"""Files of rows in a store: found by patterns, fetched whole and ahead of their turn, dropped when others need room.
+
+Every reader then reads a file of this machine, whatever its format. Of a Parquet file whose rows are only counted the
+footer alone is read.
+"""
+
+import fnmatch
+import glob
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from . import objects
+from .objects import Stored
+from .places import as_input, inputs_folder, is_input, shown
+
+_AHEAD = 3
+"""Files that are fetched while one is read."""
+
+_IN_USE = 16
+"""Files last asked for, which stay."""
+
+_MOST_SECONDS = 3600
+"""How long no byte may come before what is fetched counts as left by a killed process."""
+
+
+class Listing:
+    """The files of a store, as `formats.as_paths` asks for them, by the paths of their copies."""
+
+    @staticmethod
+    def is_file(path: Path) -> bool:
+        """Whether there is such an object."""
+        return objects.find(path) is not None
+
+    @staticmethod
+    def is_dir(path: Path) -> bool:
+        """Whether there are objects in it."""
+        return bool(objects.names_in(path))
+
+    @staticmethod
+    def walk(folder: Path) -> list[Path]:
+        """The objects in a folder, at any depth."""
+        return list(objects.objects_in(folder))
+
+    @staticmethod
+    def names(folder: Path) -> list[str]:
+        """The names in a folder."""
+        return [path.name for path in objects.names_in(folder)]
+
+    @classmethod
+    def glob(cls, pattern: Path) -> list[Path]:
+        """The objects and folders that a pattern matches, where `**` stands for folders of any depth.
+
+        Only the folders that its beginning matches are listed.
+        """
+        fixed = next(i for i, part in enumerate(pattern.parts) if glob.has_magic(part))
+        return sorted({*cls._match(Path(*pattern.parts[:fixed]), pattern.parts[fixed:])})
+
+    @classmethod
+    def _match(cls, folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+        part, *rest = parts
+        if part == "**":
+            every = objects.objects_in(folder)
+            folders = {each for path in every for each in path.parents if each.is_relative_to(folder)} | {folder}
+            if not rest:
+                yield from every
+            for each in folders if rest else ():
+                yield from cls._match(each, rest)
+            return
+        for path, stored in objects.names_in(folder).items():
+            if not fnmatch.fnmatchcase(path.name, part):
+                continue
+            if not rest:
+                yield path
+            elif stored is None:
+                yield from cls._match(path, rest)
+
+
+class _Ahead:
+    """What is fetched, and what comes next."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._known: dict[Path, Stored] = {}
+        self._next: dict[Path, Path] = {}
+        self._fetching: dict[Path, Future[None]] = {}
+        self._used: dict[Path, None] = {}  # in the order in which they were last asked for
+
+    def list(self, files: Sequence[Path]) -> None:
+        """Says in which order files will be read."""
+        with self._lock:
+            self._next |= itertools.pairwise(files)
+            for file in files:
+                self._known.pop(file, None)  # it may have changed
+
+    def stored(self, path: Path) -> Stored:
+        """The object of an input.
+
+        Raises:
+            StorageError: If there is none.
+        """
+        with self._lock:
+            known = self._known.get(path)
+        if known is None:
+            known = objects.find(path)
+            if known is None:
+                raise objects.StorageError(f"{shown(path)}: there is no such object any more")
+            with self._lock:
+                self._known[path] = known
+        return known
+
+    def fetch(self, path: Path) -> None:
+        """Fetches an input unless its copy is there, and begins with the next ones."""
+        with self._lock:
+            self._used.pop(path, None)
+            self._used[path] = None
+            waited = self._begin(path)
+            following = path
+            for _ in range(_AHEAD):
+                if (following := self._next.get(following, path)) == path:
+                    break
+                self._begin(following)
+        try:
+            waited.result()
+        finally:
+            with self._lock:
+                self._fetching.pop(path, None)
+        now = time.time_ns()
+        os.utime(path, ns=(now, path.stat().st_mtime_ns))
+
+    def _begin(self, path: Path) -> "Future[None]":
+        if path not in self._fetching:
+            self._pool = self._pool or ThreadPoolExecutor(1 + _AHEAD, thread_name_prefix="fetch")
+            self._fetching[path] = self._pool.submit(self._fetch, path)
+        return self._fetching[path]
+
+    def _fetch(self, path: Path) -> None:
+        stored = self.stored(path)
+        if not objects.same(path, stored):
+            self._make_room(stored.size)
+            objects.fetch(path, stored)
+
+    def _make_room(self, size: int) -> None:
+        """Removes the copies that were not used for longest, as far as the room for copies is used up."""
+        with self._lock:
+            in_use = {*[*self._used][-_IN_USE:], *self._fetching}
+        copies = [path for path in inputs_folder().rglob("*") if not path.is_dir()]
+        stats = {path: stat for path in copies if (stat := _stat(path))}
+        begun = {path for path in stats if path.name.startswith(objects.PARTIAL)}
+        in_use |= {path for path in begun if time.time() - stats[path].st_mtime < _MOST_SECONDS}
+        room = most_bytes() - size - sum(stat.st_size for stat in stats.values())
+        for path in sorted(stats, key=lambda path: stats[path].st_atime_ns):
+            if room >= 0:
+                return
+            if path not in in_use:
+                path.unlink(missing_ok=True)
+                room += stats[path].st_size
+
+
+def most_bytes() -> int:
+    """Bytes of copies of rows that are kept for the next time: `C2AL_CACHE_GB`, else 20 GB."""
+    return int(float(os.environ.get("C2AL_CACHE_GB", "20")) * 1e9)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+_INPUTS = _Ahead()
+
+
+def list_inputs(files: Sequence[Path]) -> list[Path]:
+    """Paths that files of a store are read under, in an order in which they will be."""
+    inputs = [file if is_input(file) else as_input(file) for file in files]
+    _INPUTS.list(inputs)
+    return inputs
+
+
+def fetched(path: Path) -> Path:
+    """The path of a file of rows, whose copy is there now; a file of this machine as it is.
+
+    Raises:
+        StorageError: If the object is gone, cannot be read, or is cut off.
+    """
+    if is_input(path):
+        _INPUTS.fetch(path)
+    return path
+
+
+def stat_of(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of change of a file of rows, without fetching it."""
+    if is_input(path):
+        stored = _INPUTS.stored(path)
+        return stored.size, stored.mtime_ns
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def footer(path: Path) -> Any:
+    """What `pyarrow.parquet` reads a file's metadata from: of a file that is not fetched its object."""
+    return objects.open_object(path) if is_input(path) and not objects.same(path, _INPUTS.stored(path)) else path
