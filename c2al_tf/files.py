@@ -68,13 +68,14 @@ def publish(temporary: Path, target: Path, *, shared: bool = True) -> None:
     """
     for path in (*temporary.rglob("*"), temporary):
         _flush(path)
-    if temporary.is_dir() and target.exists():
-        _swap(temporary, target)
-    else:
-        os.replace(temporary, target)
-    _flush(target.parent)
-    if shared:
-        storage.put(target)
+    with storage.exclusive(target):
+        if temporary.is_dir() and target.exists():
+            _swap(temporary, target)
+        else:
+            os.replace(temporary, target)
+        _flush(target.parent)
+        if shared:
+            storage.put(target)
 
 
 def remove(path: Path) -> None:

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _collect_garbage_less_often()
     try:
         words = _positional_config(list(sys.argv[1:] if arguments is None else arguments))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"c2al: {with_urls(str(error))}")
     chosen = words[0] if words else ""
     _check_extras(chosen)
@@ -134,7 +134,12 @@ def _positional_config(words: list[str]) -> list[str]:
     if not words or words[0] not in ("run", "experiment", "tune", "prepare"):
         return words
     if len(words) > 1 and not words[1].startswith("-"):
-        words = [words[0], f"--config={opened(words[1])}", *words[2:]]
+        words = [words[0], f"--config={words[1]}", *words[2:]]
+    for place, word in enumerate(words):
+        if word == "--config" and place + 1 < len(words):
+            words[place + 1] = str(opened(words[place + 1]))
+        elif word.startswith("--config="):
+            words[place] = f"--config={opened(word.partition('=')[2])}"
     return ["--data.path" if w == "--data" else w.replace("--data=", "--data.path=") for w in words]
 
 

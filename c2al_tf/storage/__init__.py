@@ -7,6 +7,7 @@ its turn; what appears under its name in the copy is put into the store at once;
 from .copies import (
     delete as delete,
     drop_copies as drop_copies,
+    exclusive as exclusive,
     folders_in as folders_in,
     is_there as is_there,
     opened as opened,
@@ -19,6 +20,7 @@ from .inputs import (
     footer as footer,
     list_inputs as list_inputs,
     stat_of as stat_of,
+    will_read as will_read,
 )
 from .objects import PARTIAL as PARTIAL, StorageError as StorageError
 from .places import (

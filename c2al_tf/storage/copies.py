@@ -6,53 +6,73 @@ others, for a server that knows no such sign. What a store has counts: a copy is
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from . import objects
 from .objects import PARTIAL, Stored
-from .places import is_input, is_kept, is_url, local_path, shown
+from .places import is_input, is_kept, is_url, local_path, lock_file, shown
 
 UPLOADING = ".uploading"
+OWN = frozenset(("encoded", "tensorboard"))
+"""Folders of a run that a copy keeps though the store lacks them: rows as this machine has encoded them, and events of
+trainings that go on."""
+
 _LAST = "saved_model.pb"
 _AT_A_TIME = 8
 
 
-def opened(place: str | os.PathLike[str], spare: Collection[str] = ()) -> Path:
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Holds off the other processes and threads of this machine that change copies in a bucket; waits for them."""
+    if not is_kept(path):
+        yield
+        return
+    file = lock_file(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def opened(place: str | os.PathLike[str]) -> Path:
     """The path of a place to be read, and written perhaps: of a URL its copy's, made like it; see `pull`."""
-    return pull(local_path(place), spare) if is_url(place) else Path(place)
+    return pull(local_path(place)) if is_url(place) else Path(place)
 
 
-def pull(path: Path, spare: Collection[str] = ()) -> Path:
+def pull(path: Path) -> Path:
     """Makes a copy like the file or folder in the store, and returns its path; any other path stays as it is.
 
-    Args:
-        path: A path.
-        spare: Names within the folder that are this machine's alone.
+    What is in folders named as in `OWN` is this machine's, and stays.
 
     Raises:
         StorageError: If the store cannot be reached, or does not give an object.
     """
-    if not is_kept(path):
-        return path
+    if is_kept(path):
+        with exclusive(path):
+            _make_like_the_store(path)
+    return path
+
+
+def _make_like_the_store(path: Path) -> None:
     stored = objects.find(path)
     if stored is not None:
         wanted = {path: stored}
         if path.is_dir():
             shutil.rmtree(path)
     else:
-        wanted = _whole(objects.objects_in(path), path)
-        _remove_others(path, wanted, spare)
+        wanted = _whole(objects.objects_in(path))
+        _remove_others(path, wanted)
     missing = {each: stored for each, stored in wanted.items() if not objects.same(each, stored)}
     _fetch_all(path, missing)
-    return path
 
 
-def _whole(found: Mapping[Path, Stored], top: Path) -> dict[Path, Stored]:
+def _whole(found: Mapping[Path, Stored]) -> dict[Path, Stored]:
     """Without the folders that are not there as a whole, and without what is for a moment only."""
     partial = {path.parent for path in found if path.name == UPLOADING}
     return {
@@ -67,15 +87,17 @@ def _is_temporary(path: Path) -> bool:
     return any(part.startswith(PARTIAL) for part in path.parts)
 
 
-def _remove_others(folder: Path, wanted: Collection[Path], spare: Collection[str]) -> None:
+def _remove_others(folder: Path, wanted: Collection[Path]) -> None:
     """Removes from a copy what the store does not have, and the folders that this leaves empty."""
     if folder.is_file():
         folder.unlink()
     for top, names, files in os.walk(folder, topdown=False):
-        if any(part in spare for part in Path(top).relative_to(folder).parts[:1]):
+        parts = Path(top).relative_to(folder).parts
+        if {*parts} & OWN or any(part.startswith(PARTIAL) for part in parts):
             continue
         for name in files:
-            if (path := Path(top, name)) not in wanted:
+            path = Path(top, name)
+            if path not in wanted and not name.startswith(PARTIAL):  # what is being written has no name yet
                 path.unlink(missing_ok=True)
         for name in names:
             with contextlib.suppress(OSError):  # it is not empty
@@ -120,7 +142,7 @@ def delete(path: Path) -> None:
         return
     if objects.find(path) is not None:
         objects.delete_object(path)
-    elif objects.objects_in(path):
+    else:
         objects.delete_folder(path)
 
 
@@ -148,7 +170,7 @@ def folders_in(path: Path) -> list[Path]:
     """
     if not is_kept(path):
         return [each for each in path.iterdir() if each.is_dir()]
-    found = _whole(objects.objects_in(path), path)
+    found = _whole(objects.objects_in(path))
     return sorted({path / each.relative_to(path).parts[0] for each in found if each.parent != path})
 
 

@@ -4,13 +4,14 @@ Every reader then reads a file of this machine, whatever its format. Of a Parque
 footer alone is read.
 """
 
+import contextlib
 import fnmatch
 import glob
 import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ _AHEAD = 3
 
 _IN_USE = 16
 """Files last asked for, which stay."""
+
+_TRIES = 5
+"""Times that a copy is fetched which other processes remove for want of room."""
 
 _MOST_SECONDS = 3600
 """How long no byte may come before what is fetched counts as left by a killed process."""
@@ -53,22 +57,22 @@ class Listing:
         return [path.name for path in objects.names_in(folder)]
 
     @classmethod
-    def glob(cls, pattern: Path) -> list[Path]:
-        """The objects and folders that a pattern matches, where `**` stands for folders of any depth.
+    def glob(cls, pattern: Path) -> dict[Path, bool]:
+        """What a pattern matches, each with whether it is a folder, where `**` stands for folders of any depth.
 
         Only the folders that its beginning matches are listed.
         """
         fixed = next(i for i, part in enumerate(pattern.parts) if glob.has_magic(part))
-        return sorted({*cls._match(Path(*pattern.parts[:fixed]), pattern.parts[fixed:])})
+        return dict(cls._match(Path(*pattern.parts[:fixed]), pattern.parts[fixed:]))
 
     @classmethod
-    def _match(cls, folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    def _match(cls, folder: Path, parts: Sequence[str]) -> Iterator[tuple[Path, bool]]:
         part, *rest = parts
         if part == "**":
             every = objects.objects_in(folder)
             folders = {each for path in every for each in path.parents if each.is_relative_to(folder)} | {folder}
             if not rest:
-                yield from every
+                yield from ((each, False) for each in every)
             for each in folders if rest else ():
                 yield from cls._match(each, rest)
             return
@@ -76,7 +80,7 @@ class Listing:
             if not fnmatch.fnmatchcase(path.name, part):
                 continue
             if not rest:
-                yield path
+                yield path, stored is None
             elif stored is None:
                 yield from cls._match(path, rest)
 
@@ -98,6 +102,11 @@ class _Ahead:
             self._next |= itertools.pairwise(files)
             for file in files:
                 self._known.pop(file, None)  # it may have changed
+
+    def follow(self, files: Sequence[Path]) -> None:
+        """Says in which order files will be read, another than they were listed in."""
+        with self._lock:
+            self._next |= itertools.pairwise(files)
 
     def stored(self, path: Path) -> Stored:
         """The object of an input.
@@ -126,19 +135,26 @@ class _Ahead:
                 if (following := self._next.get(following, path)) == path:
                     break
                 self._begin(following)
-        try:
-            waited.result()
-        finally:
-            with self._lock:
-                self._fetching.pop(path, None)
-        now = time.time_ns()
-        os.utime(path, ns=(now, path.stat().st_mtime_ns))
+        for _ in range(_TRIES):
+            if waited is not None:
+                waited.result()
+            with self._lock, contextlib.suppress(FileNotFoundError):  # another process has removed it just now
+                waited = self._begin(path)
+                if waited is None:
+                    os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+                    return
+        raise objects.StorageError(f"{shown(path)}: its copy was removed as soon as it was there, {_TRIES} times")
 
-    def _begin(self, path: Path) -> "Future[None]":
-        if path not in self._fetching:
+    def _begin(self, path: Path) -> "Future[None] | None":
+        """What is to be waited for; None if the copy is there."""
+        known, fetching = self._known.get(path), self._fetching.get(path)
+        if known is not None and objects.same(path, known):
+            self._fetching.pop(path, None)
+            return None
+        if fetching is None or fetching.done():  # what was fetched has been removed since, or it failed
             self._pool = self._pool or ThreadPoolExecutor(1 + _AHEAD, thread_name_prefix="fetch")
-            self._fetching[path] = self._pool.submit(self._fetch, path)
-        return self._fetching[path]
+            fetching = self._fetching[path] = self._pool.submit(self._fetch, path)
+        return fetching
 
     def _fetch(self, path: Path) -> None:
         stored = self.stored(path)
@@ -149,7 +165,7 @@ class _Ahead:
     def _make_room(self, size: int) -> None:
         """Removes the copies that were not used for longest, as far as the room for copies is used up."""
         with self._lock:
-            in_use = {*[*self._used][-_IN_USE:], *self._fetching}
+            in_use = {*[*self._used][-_IN_USE:], *(path for path, f in self._fetching.items() if not f.done())}
         copies = [path for path in inputs_folder().rglob("*") if not path.is_dir()]
         stats = {path: stat for path in copies if (stat := _stat(path))}
         begun = {path for path in stats if path.name.startswith(objects.PARTIAL)}
@@ -183,6 +199,11 @@ def list_inputs(files: Sequence[Path]) -> list[Path]:
     inputs = [file if is_input(file) else as_input(file) for file in files]
     _INPUTS.list(inputs)
     return inputs
+
+
+def will_read(files: Iterable[Path]) -> None:
+    """Says that files of rows will be read in this order: those of a store are fetched ahead in it."""
+    _INPUTS.follow([*dict.fromkeys(path for path in files if is_input(path))])
 
 
 def fetched(path: Path) -> Path:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .places import shown
+from .places import check_parts, shown
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -34,7 +34,8 @@ class Stored:
 
 
 @lru_cache(maxsize=16)
-def _file_system(scheme: str, authority: str) -> "FileSystem":
+def _file_system(scheme: str, authority: str) -> "tuple[FileSystem, str]":
+    """A file system, and what the names of its objects begin with."""
     from pyarrow import fs
 
     if scheme == "s3":
@@ -45,13 +46,10 @@ def _file_system(scheme: str, authority: str) -> "FileSystem":
             given["region"] = region
         if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
             given["endpoint_override"] = endpoint
-        return fs.S3FileSystem(
-            request_timeout=60,
-            connect_timeout=10,
-            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=5),
-            **given,
-        )
-    return fs.FileSystem.from_uri(f"{scheme}://{authority}/")[0]
+        given["retry_strategy"] = fs.AwsStandardS3RetryStrategy(max_attempts=5)
+        return fs.S3FileSystem(request_timeout=60, connect_timeout=10, **given), authority
+    files, root = fs.FileSystem.from_uri(f"{scheme}://{authority}/")
+    return files, root.rstrip("/")
 
 
 def _at(path: Path) -> "tuple[FileSystem, str]":
@@ -59,19 +57,21 @@ def _at(path: Path) -> "tuple[FileSystem, str]":
     scheme, _, key = shown(path).partition("://")
     authority, _, rest = key.partition("/")
     with _errors(path, "reach"):
-        files = _file_system(scheme, authority)
-    return files, f"/{rest}" if scheme == "hdfs" else key
+        files, root = _file_system(scheme, authority)
+    return files, f"{root}/{rest}" if rest else root or "/"
 
 
 @contextlib.contextmanager
 def _errors(path: Path, what: str) -> Iterator[None]:
+    from pyarrow import ArrowInvalid
+
     try:
         yield
     except StorageError:
         raise
     except FileNotFoundError as error:
         raise StorageError(f"{shown(path)}: there is no such object. The store says: {error}") from error
-    except OSError as error:
+    except (OSError, ArrowInvalid) as error:
         said = str(error)
         hint = next((words for sign, words in _HINTS.items() if sign in said), "")
         raise StorageError(f"{shown(path)}: the store did not {what} it. {hint}It says: {said}") from error
@@ -93,7 +93,12 @@ def find(path: Path) -> Stored | None:
     files, key = _at(path)
     with _errors(path, "find"):
         info = files.get_file_info(key)
-    return Stored(info.size, info.mtime_ns or 0) if info.type is FileType.File else None
+    return _stored(info) if info.type is FileType.File else None
+
+
+def _stored(info: Any) -> Stored:
+    # Some stores tell fractions of a second in one answer and not in the other.
+    return Stored(info.size, (info.mtime_ns or 0) // 10**9 * 10**9)
 
 
 def objects_in(folder: Path) -> dict[Path, Stored]:
@@ -119,8 +124,8 @@ def _listed(folder: Path, recursive: bool) -> dict[Path, Stored | None]:
     for info in infos:
         relative = info.path[len(key) :].strip("/")
         if relative:
-            is_file = info.type is FileType.File
-            found[folder / relative] = Stored(info.size, info.mtime_ns or 0) if is_file else None
+            check_parts(f"{shown(folder)}/{relative}", relative.split("/"))
+            found[folder / relative] = _stored(info) if info.type is FileType.File else None
     return found
 
 

@@ -4,8 +4,11 @@ s3://runs/census                 CACHE/kept/s3/runs/census                  what
 s3://logs/2026/part-0.parquet    CACHE/read/s3/logs/2026/part-0.parquet     rows that are read, for a while
 """
 
+import functools
+import glob
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 SCHEMES = ("s3", "gs", "abfs", "abfss", "hdfs")
@@ -19,8 +22,16 @@ _IN_TEXT = re.compile(rf"(?<![\w/.])({'|'.join(SCHEMES)}):/(?=[^/\s])")
 
 def cache_folder() -> Path:
     """Where copies are: `C2AL_CACHE`, else `~/.cache/c2al`."""
-    given = os.environ.get("C2AL_CACHE")
-    return Path(given).absolute() if given else Path.home() / ".cache" / "c2al"
+    return _resolved(os.environ.get("C2AL_CACHE") or "~/.cache/c2al")
+
+
+@functools.lru_cache(maxsize=8)
+def _resolved(folder: str) -> Path:
+    # Links are followed: `path.resolve()` of a copy is then in there, too.
+    path = Path(folder).expanduser().resolve()
+    if glob.has_magic(str(path)):
+        raise ValueError(f"`C2AL_CACHE` must be a path without `*`, `?` and `[`. Received: {path}")
+    return path
 
 
 def is_url(place: str | os.PathLike[str]) -> bool:
@@ -38,11 +49,14 @@ def local_path(place: str | os.PathLike[str]) -> Path:
     if found is None:
         return Path(place)
     parts = found[2].rstrip("/").split("/")
-    if any(part in ("", ".", "..") for part in parts):
-        raise ValueError(
-            f"A URL must be SCHEME://BUCKET/KEY, whose parts are not empty, `.` or `..`. Received: {os.fspath(place)}"
-        )
+    check_parts(os.fspath(place), parts)
     return cache_folder().joinpath(_KEPT, found[1], *parts)
+
+
+def check_parts(url: str, parts: Iterable[str]) -> None:
+    """Raises ValueError if a part of a URL is none that a path has."""
+    if any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"A URL must be SCHEME://BUCKET/KEY, whose parts are not empty, `.` or `..`. Received: {url}")
 
 
 def is_kept(path: Path) -> bool:
@@ -58,6 +72,12 @@ def is_input(path: Path) -> bool:
 def as_input(path: Path) -> Path:
     """The path under which what is kept at another is read as rows."""
     return cache_folder() / _READ / path.relative_to(cache_folder() / _KEPT)
+
+
+def lock_file(path: Path) -> Path:
+    """The file whose lock is held while a copy in a bucket is changed."""
+    scheme, authority, *_ = path.relative_to(cache_folder() / _KEPT).parts
+    return cache_folder() / "locks" / f"{scheme}-{authority}"
 
 
 def inputs_folder() -> Path:

@@ -13,7 +13,7 @@ from c2al_tf.data.columns.formats import Paths, as_paths, format_of
 from c2al_tf.data.columns.raw import num_rows, rebatch
 from c2al_tf.data.columns.readers import count_rows, decoded, no_rows, read_chunks
 from c2al_tf.feature import Column
-from c2al_tf.storage import footer, is_there, of_shown, shown
+from c2al_tf.storage import fetched, footer, is_there, of_shown, shown
 from c2al_tf.types import Array, Columns
 
 PIECE_ROWS = 1 << 20
@@ -100,7 +100,7 @@ def read_piece(piece: Piece, columns: Mapping[str, Column], rows: int = BATCH_RO
     Raises:
         ValueError: If the file lacks a column, holds a value of a wrong type, or has changed.
     """
-    chunks = (c for c in read_chunks(piece.path, columns, rows) if piece.start <= c.first_row < piece.stop)
+    chunks = (c for c in read_chunks(fetched(piece.path), columns, rows) if piece.start <= c.first_row < piece.stop)
     first_row = piece.first_row
     for batch in rebatch((decoded(chunk.load()) for chunk in chunks), rows):
         yield np.arange(first_row, first_row + num_rows(batch)), batch

@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonargparse
 
-from c2al_tf.storage import opened, shown
+from c2al_tf.storage import is_url, local_path, opened, shown
 
 from .command import Command
 
@@ -87,10 +87,15 @@ def _prepare(values: Any) -> None:
 
 
 def _train(values: Any) -> None:
-    from c2al_tf.training.distribution import is_chief, make_strategy
+    from c2al_tf.training.distribution import is_chief, make_strategy, num_workers
 
     from ..run.training import train_arm
 
+    if num_workers() > 1 and is_url(values.run_dir):
+        raise ValueError(
+            "Several workers share a run folder on a file system that all of them reach. "
+            f"Received: --run-dir {shown(local_path(values.run_dir))} and a TF_CONFIG of {num_workers()} workers"
+        )
     run = _opened(values)
     if values.arm not in run.arms:
         raise ValueError(f"`--arm` must be one of the run's arms, {[*run.arms]}. Received: {values.arm}")
@@ -149,6 +154,11 @@ def _generate(values: Any) -> None:
     from ..datasets.generate import Plan, generate_files
     from ..datasets.truth_table import print_truth
 
+    if values.shard is not None and is_url(values.output):
+        raise ValueError(
+            "Machines that write a shard each write it on a disk; copy the folders into one place when all are there. "
+            f"Received: --shard {values.shard} --output {shown(local_path(values.output))}"
+        )
     parameters = SyntheticAds(**{field.name: values[field.name] for field in dataclasses.fields(SyntheticAds)})
     plan = Plan(parameters, opened(values.output), values.format, values.num_shards)
     truth = generate_files(plan, shard=values.shard, jobs=values.jobs)
@@ -183,18 +193,18 @@ def _check_one_process(command: str) -> None:
 def _configured(values: Any) -> Any:
     """The folder of the run that `CONFIG --run-dir DIR` describes."""
     from ..run.config import RunConfig
-    from ..run.folder import SPARE, RunFolder
+    from ..run.folder import RunFolder
     from ..run.warm_start import with_earlier_cohorts
 
     config = RunConfig(**{field.name: values[field.name] for field in dataclasses.fields(RunConfig)})
-    return RunFolder.start(opened(values.run_dir, spare=SPARE), with_earlier_cohorts(config))
+    return RunFolder.start(opened(values.run_dir), with_earlier_cohorts(config))
 
 
 def _opened(values: Any) -> Any:
     """The folder of a run that `c2al prepare` or `c2al run` started."""
-    from ..run.folder import SPARE, RunFolder, read_config
+    from ..run.folder import RunFolder, read_config
 
-    folder = opened(values.run_dir, spare=SPARE)
+    folder = opened(values.run_dir)
     file = folder / "config.json"
     if not file.exists():
         raise ValueError(f"{file} is not there. Run `c2al prepare CONFIG --run-dir {folder}` first")

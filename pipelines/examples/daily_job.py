@@ -85,7 +85,7 @@ def may_be_published(run: Path, served: Path) -> bool:
         kept = "--keep", *sorted(read), "--model-output", output, "--output", folder / "scored"
         c2al("score-logs", run / "data" / "test-*.parquet", *log, *models, *kept)
         written = "--cohorts", run / "cohorts.json", "--output", folder / "metrics.json"
-        c2al("evaluate-logs", folder / "scored", *log, *arms, *written)
+        c2al("evaluate-logs", shown(folder / "scored"), *log, *arms, *written)
         passed.append(c2al("gate", folder / "metrics.json") == PASSED)
     return all(passed)
 
@@ -112,7 +112,7 @@ def main() -> int:
 
     # Of a URL the path of its copy on this machine, whose changes are put into the store.
     runs, base_path = local_path(options.runs), local_path(options.base_path)
-    run, served = pull(runs / options.day, spare=("encoded",)), versions(base_path)
+    run, served = pull(runs / options.day), versions(base_path)
     newest = served[-1] if served else None
     earlier = earlier_run(run, newest)
     warm = ["--warm_start", shown(earlier)] if earlier else []

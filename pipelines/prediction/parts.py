@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from c2al_serving.client import PredictClient
 
 from c2al_tf.files import lock, read_json, remove, replace_file, write_json
-from c2al_tf.storage import local_path, pull, shown, stat_of
+from c2al_tf.storage import delete, local_path, pull, shown, stat_of
 
 _DIGITS = 12
 
@@ -124,17 +124,18 @@ def open_parts(output: Path) -> Iterator[Parts]:
         ValueError: If another process has them open.
     """
     folder = output.with_name(f"{output.name}.parts")
-    pull(folder).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(lock(folder))
         except BlockingIOError:
             raise ValueError(f"{folder}: another `c2al predict` is writing there") from None
-        parts = Parts(folder)
+        parts = Parts(pull(folder))
         try:
             yield parts
         finally:
             if not parts.rows:
                 parts.clear()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it is not empty
                 folder.rmdir()
+                delete(folder)

@@ -17,9 +17,6 @@ from c2al_tf.types import Array
 from .arms import BASELINE, C2AL, Arm, Choice
 from .config import RunConfig, load_config
 
-SPARE = ("encoded",)
-"""What a run folder in a store does not have: each machine makes it from what is there."""
-
 TRAINED = "trained.json"
 """Beside a model: the digest of what its training reads."""
 

@@ -8,7 +8,7 @@ from c2al_tf.cohorts import find_drift
 from c2al_tf.storage import opened, shown
 
 from .config import GivenCohort, RunConfig
-from .folder import SPARE, RunFolder, read_config
+from .folder import RunFolder, read_config
 
 
 def earlier_run(config: RunConfig) -> RunFolder | None:
@@ -17,7 +17,7 @@ def earlier_run(config: RunConfig) -> RunFolder | None:
     Raises:
         ValueError: If there is none.
     """
-    return None if config.warm_start is None else _open(opened(config.warm_start, spare=SPARE))
+    return None if config.warm_start is None else _open(opened(config.warm_start))
 
 
 @functools.lru_cache(maxsize=1)

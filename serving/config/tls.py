@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 
 from c2al_tf.protocol import messages
+from c2al_tf.storage import opened
 
 from .text import parsed
 
@@ -34,7 +35,7 @@ def read_channel_credentials(
     """
     if (certificate is None) != (key is None):
         raise ValueError(f"A client's certificate and key go together. Received: {certificate=!s}, {key=!s}")
-    contents = [None if path is None else path.read_bytes() for path in (authorities, key, certificate)]
+    contents = [None if path is None else opened(path).read_bytes() for path in (authorities, key, certificate)]
     return grpc.ssl_channel_credentials(*contents)
 
 

@@ -1,5 +1,6 @@
 """What is written appears in a store whole or not at all, whatever ends the writing."""
 
+import contextlib
 import random
 import signal
 import sys
@@ -8,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from c2al_tf.files import read_json, remove, replace_directory, write_json
-from c2al_tf.storage import StorageError, folders_in, is_there, local_path, opened, pull, put
+from c2al_tf.files import read_json, remove, replace_directory, replace_file, write_json
+from c2al_tf.storage import StorageError, folders_in, is_there, local_path, opened, pull, put, shown
 from c2al_tf.storage.copies import UPLOADING
 from c2al_tf.storage.objects import objects_in
 
@@ -54,13 +55,46 @@ def test_a_copy_becomes_like_the_store(bucket: str, another_machine) -> None:
     (other / "left").write_text("never put")
     remove(other / "data" / "a")
     write_json(other / "new.json", 1)
-    again = pull(other, spare=("encoded",))
+    again = pull(other)
     assert sorted(p.relative_to(again).as_posix() for p in again.rglob("*") if p.is_file()) == [
         "data/b",
         "encoded/mine",
         "new.json",
     ]
     assert first != other
+
+
+def test_a_reader_beside_a_writer_takes_nothing_from_it(bucket: str) -> None:
+    write_folder(f"{bucket}/run/data", a="1")
+    with replace_file(f"{bucket}/run/checkpoint") as temporary:
+        temporary.write_text("whole")
+        folder = opened(f"{bucket}/run")
+        assert sorted(path.name for path in folder.iterdir()) == [temporary.name, "data"]
+    assert names(f"{bucket}/run") == ["checkpoint", "data/a"]
+    events = folder / "seeds" / "0" / "tensorboard" / "events"
+    events.parent.mkdir(parents=True)
+    events.write_text("so far")
+    assert opened(f"{bucket}/run") == folder
+    assert events.read_text() == "so far"
+
+
+def test_processes_may_make_one_copy_at_a_time(bucket: str, another_machine, start_process) -> None:
+    write_folder(f"{bucket}/run/data", **{f"part-{n}": "x" * 10_000 for n in range(20)})
+    another_machine()
+    code = "import sys; from c2al_tf.storage import opened; print(len([*opened(sys.argv[1]).rglob('part-*')]))"
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(start_process([sys.executable, "-c", code, f"{bucket}/run"])) for _ in range(3)]
+        said = [reader.communicate() for reader in readers]
+    assert [output.strip() for output, _ in said] == ["20"] * 3, said
+
+
+def test_a_link_to_the_folder_of_copies_changes_nothing(bucket: str, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setenv("C2AL_CACHE", str(tmp_path / "link"))
+    write_json(f"{bucket}/x.json", 1)
+    assert shown(local_path(f"{bucket}/x.json").resolve()) == f"{bucket}/x.json"
+    assert read_json(f"{bucket}/x.json") == 1
 
 
 def test_nothing_is_fetched_twice(bucket: str, network) -> None:

@@ -1,5 +1,6 @@
 """Rows in a store are those of the same files on a disk."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from c2al_tf.data.columns.examples import write_tfrecord
 from c2al_tf.data.columns.formats import as_paths
 from c2al_tf.data.columns.raw import concatenate
 from c2al_tf.data.columns.readers import count_rows, read_columns
+from c2al_tf.data.inputs.dataset import make_dataset
+from c2al_tf.data.inputs.encoded import encode_rows
 from c2al_tf.feature import Column
-from c2al_tf.storage import StorageError, inputs, shown, with_urls
+from c2al_tf.schema import CategoricalFeature, Schema
+from c2al_tf.storage import StorageError, inputs, local_path, objects, shown, with_urls
 from c2al_tf.storage.places import inputs_folder
 
 NAMES = [
@@ -149,6 +153,65 @@ def test_copies_give_way_where_room_ends(tmp_path: Path, upload, monkeypatch) ->
     assert concatenate(list(read_columns(url, COLUMNS)))["n"].tolist() == list(range(40_000))
     assert len([*inputs_folder().rglob("*.parquet")]) <= 16 + 4
     assert concatenate(list(read_columns(url, COLUMNS)))["n"].tolist() == list(range(40_000))
+
+
+def test_copies_that_somebody_removes_are_fetched_again(tmp_path: Path, upload) -> None:
+    for number in range(6):
+        path = tmp_path / "logs" / f"{number}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(table(100, 100 * number), path, row_group_size=20)
+    url = upload(tmp_path / "logs", "logs")
+    for _ in range(3):
+        batches = read_columns(url, COLUMNS, 20)
+        first = next(batches)["n"].tolist()
+        shutil.rmtree(inputs_folder())
+        assert first + concatenate(list(batches))["n"].tolist() == list(range(600))
+
+
+def test_files_that_change_after_they_were_fetched_ahead_are_read_as_they_are(tmp_path: Path, upload) -> None:
+    for first in (0, 10_000):
+        for number in range(4):
+            path = tmp_path / "logs" / f"{number}.parquet"
+            path.parent.mkdir(exist_ok=True)
+            pq.write_table(table(100 + first // 100, first + 1000 * number), path)
+        url = upload(tmp_path / "logs", "logs")
+        assert next(read_columns(url, COLUMNS))["n"][0] == first  # and the others are fetched ahead, and not read
+    read = concatenate(list(read_columns(url, COLUMNS)))["n"].tolist()
+    assert read == [10_000 + 1000 * number + row for number in range(4) for row in range(200)]
+
+
+def test_an_object_that_stands_for_an_empty_folder_is_no_file(tree: Path, upload, bucket: str) -> None:
+    url = upload(tree, "logs")
+    objects.put_mark(local_path(f"{url}/day=3/x"))
+    objects.delete_object(local_path(f"{url}/day=3/x"))  # leaves the folder's mark
+    assert [shown(path).rpartition("/")[2] for path in as_paths(f"{url}/day=*")] == [
+        "b.parquet",
+        "c.parquet",
+        "d.parquet",
+    ]
+
+
+def test_shuffled_rows_are_those_of_the_files(tmp_path: Path, upload) -> None:
+    schema = Schema((CategoricalFeature("city", "string", vocabulary=("c0", "c1", "c2")),), labels=("n",))
+    for number in range(3):
+        path = tmp_path / "logs" / f"{number}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        rows = 0 if number == 1 else 50
+        pq.write_table(
+            table(rows).set_column(0, "n", pa.array([float(i % 2) for i in range(rows)])), path, row_group_size=20
+        )
+    (tmp_path / "logs" / "none.parquet").touch()
+    url = upload(tmp_path / "logs", "logs")
+    passes = [
+        [(x["city"].numpy().tolist(), w.numpy().tolist()) for x, _, w in make_dataset(place, schema, 10, shuffle=True)]
+        for place in (url, tmp_path / "logs")
+    ]
+    assert passes[0] == passes[1]
+    encoded = [
+        encode_rows(place, schema, tmp_path / f"encoded-{i}")
+        for i, place in enumerate((f"{url}/0.*", tmp_path / "logs" / "0.parquet"))
+    ]
+    assert np.array_equal(*(rows.values for rows in encoded))
 
 
 def test_bad_input_names_url_and_rule(tmp_path: Path, bucket, upload, network, another_machine) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ...storage import Listing, fetched, is_input, is_kept, list_inputs, local_path
+from ...storage import Listing, fetched, is_input, list_inputs, of_shown
 
 FileFormat: TypeAlias = Literal["parquet", "csv", "tfrecord"]
 
@@ -73,12 +73,11 @@ def as_paths(paths: Paths) -> list[Path]:
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     if not given:
         raise ValueError("`paths` must name at least one file. Received: paths=[]")
-    return [file for path in given for file in _files_of(local_path(path))]
+    return [file for path in given for file in _files_of(path)]
 
 
 def under(folder: Path, pattern: str) -> Path:
     """A pattern within a folder, whose own name is none, whatever it holds."""
-    folder = local_path(folder)
     return Path(glob.escape(str(folder))) / pattern if glob.has_magic(str(folder)) else folder / pattern
 
 
@@ -96,17 +95,13 @@ class _Folders:
         return [path.name for path in folder.iterdir()]
 
     @staticmethod
-    def glob(pattern: Path) -> list[Path]:
-        matches = [Path(name) for name in glob.glob(str(pattern), recursive=True)]
-        if leading_nowhere := next((path for path in matches if not path.exists()), None):
-            raise ValueError(f"{leading_nowhere}: no such file: the link leads nowhere")
-        return matches
+    def glob(pattern: Path) -> dict[Path, bool]:
+        return {path: path.is_dir() for path in map(Path, glob.glob(str(pattern), recursive=True))}
 
 
-def _files_of(path: Path) -> list[Path]:
-    if is_kept(path) or is_input(path):
-        return list_inputs(_files_in(path, Listing))
-    return _files_in(path, _Folders)
+def _files_of(place: str | Path) -> list[Path]:
+    path = of_shown(os.fspath(place))
+    return list_inputs(_files_in(path, Listing)) if is_input(path) else _files_in(path, _Folders)
 
 
 def _files_in(path: Path, place: Any) -> list[Path]:
@@ -116,9 +111,12 @@ def _files_in(path: Path, place: Any) -> list[Path]:
     pattern = path.relative_to(root)
     allowed = {part[0] for part in pattern.parts if part.startswith(_HIDDEN)}
     found: set[Path] = set()
-    for match in place.glob(path):
-        if not _is_hidden(match.relative_to(root), allowed):
-            found.update(_visible(match, place) if place.is_dir(match) else [match])
+    for match, is_folder in place.glob(path).items():
+        if _is_hidden(match.relative_to(root), allowed):
+            continue
+        if place is _Folders and not match.exists():
+            raise ValueError(f"{match}: no such file: the link leads nowhere")
+        found.update(_visible(match, place) if is_folder else [match])
     if not found:
         raise ValueError(f"{root}: no file matches {str(pattern)!r}. Received: {_names(root, place)}")
     return sorted(found)

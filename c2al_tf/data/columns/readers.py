@@ -86,7 +86,7 @@ def read_files(
     files = as_paths(paths)
     empty = 0
     for path in files:
-        chunks = read_chunks(path, columns, batch_size, csv_format, file_format)
+        chunks = read_chunks(fetched(path), columns, batch_size, csv_format, file_format)
         first = next(chunks, None)
         if first is not None:
             passed: list[int] = []  # rows of the chunks, all of which have passed when the next file is asked for
@@ -122,7 +122,7 @@ def read_chunks(
     """Yields the chunks of a file: the row groups of a Parquet file, elsewhere `size` rows each; none without rows."""
     if _has_no_bytes(path):
         return iter(())
-    file_format = file_format or format_of(fetched(path))
+    file_format = file_format or format_of(path)
     if file_format == "parquet":
         return _parquet_chunks(path, columns)
     if file_format == "csv":

@@ -14,6 +14,7 @@ import numpy as np
 from ...cohorts.cohort import Cohort, read_once
 from ...files import read_json, replace_directory, write_json
 from ...schema import Column, Schema
+from ...storage import stat_of
 from ...types import Array
 from ..columns.formats import Paths, as_paths
 from ..columns.raw import Mask
@@ -133,8 +134,7 @@ def _packing(schema: Schema) -> tuple[dict[str, Column], Pack]:
 
 def _source(files: Sequence[Path], schema: Schema) -> dict[str, Any]:
     """What the packed rows depend on."""
-    stats = [(path.name, path.stat()) for path in files]
-    listed = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    listed = [[path.name, *stat_of(path)] for path in files]
     digest = hashlib.sha256(json.dumps(schema.to_json()).encode()).hexdigest()
     return {"format": _FORMAT, "schema": digest, "files": listed}
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...schema import Column
+from ...storage import stat_of, will_read
 from ...types import Array
 from ..columns.csv_fields import CsvFormat
 from ..columns.formats import format_of
@@ -121,13 +122,14 @@ def _chunks_and_batches(
     units: list[tuple[Path, Iterator[Chunk], int | None]] = []
     for path in paths:
         chunks = read_chunks(path, columns, _CHUNK_ROWS, csv_format)
-        if path.stat().st_size and format_of(path) == "parquet":
+        if stat_of(path)[0] and format_of(path) == "parquet":
             # The footer of a Parquet file lists its chunks; those of other files are found by reading.
             units += [(path, iter([chunk]), chunk.num_rows) for chunk in chunks]
         else:
             units.append((path, chunks, None))
     if order.shuffle is not None:
         units = [units[i] for i in np.random.default_rng(order.shuffle).permutation(len(units))]
+        will_read(path for path, _, _ in units)
     own = order.shard.batch_rows(order.batch_size)
     batches = _Batches(order.batch_size, order.shard.index * own, (order.shard.index + 1) * own, None)
     if order.shard.by == "files":

@@ -11,7 +11,7 @@ import yaml
 from c2al_serving.server import Server
 
 from c2al_tf.data.columns.shards import write_parquet
-from c2al_tf.files import read_json
+from c2al_tf.files import read_json, write_json
 from c2al_tf.schema import Column
 from c2al_tf.storage import opened, with_urls
 from c2al_tf.storage.objects import objects_in
@@ -98,6 +98,16 @@ def test_prepared_rows_are_those_of_a_disk(logs, bucket, config, tmp_path, c2al,
     assert not (run / "encoded").exists()
 
 
+def test_a_machine_with_nothing_goes_on_with_a_prepared_run(logs, bucket, config, c2al, another_machine) -> None:
+    prepare = "prepare", config, "--data", logs, "--run-dir", f"{bucket}/run"
+    assert c2al(*prepare).status == 0
+    write_json(f"{bucket}/run/cohorts.json", {})  # found, as far as `prepare` asks
+    another_machine()
+    again = c2al(*prepare)
+    assert again.status == 0, again.error
+    assert (opened(f"{bucket}/run") / "encoded" / "train" / "rows.npy").exists()
+
+
 def test_what_is_wrong_is_said_with_its_url(logs, bucket, config, tmp_path, c2al, network) -> None:
     missing = c2al("run", config, "--data", "s3://no-such-bucket-here/logs", "--run-dir", f"{bucket}/run")
     assert missing.status == 1
@@ -105,6 +115,10 @@ def test_what_is_wrong_is_said_with_its_url(logs, bucket, config, tmp_path, c2al
     other = c2al("prepare", config, "--data", logs, "--run-dir", f"{bucket}/run", "--data.files.label", "clicked")
     assert other.status == 1
     assert f"{logs}/train/part-0.parquet" in other.error
+    for words in (("run", "s3://b//c.yaml"), ("run", "--config", f"{bucket}/absent.yaml")):
+        assert c2al(*words, "--run-dir", f"{bucket}/run").status != 0
+    shard = c2al("generate", "--output", f"{bucket}/ads", "--num-shards", "2", "--shard", "0")
+    assert f"Received: --shard 0 --output {bucket}/ads" in shard.error
     absent = c2al("report", "--run-dir", f"{bucket}/nothing")
     assert absent.error == (
         f"c2al: {bucket}/nothing/config.json is not there. Run `c2al prepare CONFIG --run-dir {bucket}/nothing` first"
