@@ -17,6 +17,7 @@ SCHEMES = ("s3", "gs", "abfs", "abfss", "hdfs")
 _KEPT, _READ = "kept", "read"
 # `Path` makes one slash of two.
 _URL = re.compile(rf"({'|'.join(SCHEMES)}):/{{1,2}}(?=[^/])(.*)", re.DOTALL)
+_NO_BUCKET = re.compile(rf"({'|'.join(SCHEMES)}):///")
 _IN_TEXT = re.compile(rf"(?<![\w/.])({'|'.join(SCHEMES)}):/(?=[^/\s])")
 
 
@@ -47,6 +48,8 @@ def local_path(place: str | os.PathLike[str]) -> Path:
     """
     found = _URL.match(os.fspath(place))
     if found is None:
+        if _NO_BUCKET.match(os.fspath(place)):
+            raise ValueError(f"A URL must name a bucket or host: SCHEME://BUCKET/KEY. Received: {os.fspath(place)}")
         return Path(place)
     parts = found[2].rstrip("/").split("/")
     check_parts(os.fspath(place), parts)

@@ -30,7 +30,7 @@ def split_logits(run: RunFolder, seed: int, arm: str, split: str, task: str | No
     if not path.exists():
         num_rows = count_rows(split_files(run.path, split))
         save_array(path, file_logits(run, seed, arm, open_rows(run, split), num_rows, f"{split} rows", task))
-    return np.asarray(np.load(path))
+    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def _logits_file(run: RunFolder, seed: int, arm: str, split: str, task: str | None) -> Path:

@@ -3,24 +3,43 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
+from tqdm import tqdm
 
-from c2al_tf.cohorts import GIVEN, Axis, Cohort, Cut, Discovery, count_cohorts, cut_axes, rank_cohorts
+from c2al_tf.cohorts import (
+    GIVEN,
+    Axis,
+    Cohort,
+    CohortCounts,
+    Cut,
+    Discovery,
+    RowSample,
+    count_cohorts,
+    cut_axes,
+    rank_cohorts,
+    sample_rows,
+)
+from c2al_tf.data.columns.raw import num_rows
+from c2al_tf.data.columns.readers import count_rows, read_columns
+from c2al_tf.data.columns.shards import split_files
 from c2al_tf.files import write_json
 from c2al_tf.schema import CategoricalFeature, Schema
-from c2al_tf.types import Columns
+from c2al_tf.types import Array, Columns
 
 from .arms import BASELINE, Arm, Choice
 from .choice import choose, random_rows
 from .clusters import describe_baseline
 from .folder import RunFolder
 from .logits import split_logits
-from .rows import count_split, open_rows, read_split, training_sizes
+from .rows import count_split, open_rows, training_sizes
+
+_BATCH_ROWS = 1 << 18
+"""Rows that are held at a time."""
 
 
 def discover_run(run: RunFolder) -> None:
@@ -83,36 +102,59 @@ def _file_of(run: RunFolder, choice: Choice) -> Path:
 
 
 def _discover_along(run: RunFolder, axes: Sequence[Axis], given: Sequence[Cohort] = ()) -> Discovery:
-    columns = _validation_columns(run, [*axes, *given])
-    weights = columns[run.schema.weight] if run.schema.weight else None
-    present = columns if weights is None else {name: values[weights > 0] for name, values in columns.items()}
-    return _rank(run, cut_axes(axes, present, given=given), columns)
+    """Finds cohorts in two passes, of which the first draws rows to cut axes on: all, if there are not too many."""
+    readers: list[Axis | Cohort] = [*axes, *given]
+    weight, read = run.schema.weight, {name for reader in readers for name in reader.columns}
+
+    def drawn(numbers: Array, batch: Columns) -> RowSample:
+        present = slice(None) if weight is None else batch[weight] > 0
+        return sample_rows({name: batch[name][present] for name in sorted(read)}, row_numbers=numbers[present])
+
+    sample: RowSample = _sum(run, readers, drawn, "drawing rows")
+    return _rank(run, cut_axes(axes, sample.columns, given=given))
 
 
 def _discover_clusters(run: RunFolder, clusters: int) -> Discovery:
-    cut = Cut(f"{clusters} clusters of h", describe_baseline(run, clusters))
-    return _rank(run, (cut,), _validation_columns(run, cut.cohorts))
+    return _rank(run, (Cut(f"{clusters} clusters of h", describe_baseline(run, clusters)),))
 
 
-def _validation_columns(run: RunFolder, readers: Iterable[Axis | Cohort]) -> Columns:
-    """The validation rows' columns that axes and cohorts read, with labels, weights and units."""
+def _rank(run: RunFolder, cuts: tuple[Cut, ...]) -> Discovery:
+    config, weight, unit = run.config.cohorts, run.schema.weight, run.config.unit
+    logits = [split_logits(run, seed, BASELINE, "validation") for seed in run.seeds_of(BASELINE)]
+
+    def counted(numbers: Array, batch: Columns) -> CohortCounts:
+        of_batch = np.stack([each[numbers[0] : numbers[-1] + 1] for each in logits])
+        return count_cohorts(
+            expit(of_batch.astype(np.float64)),
+            batch,
+            cuts,
+            labels=batch[run.schema.labels[0]],
+            weights=batch[weight] if weight else None,
+            units=batch[unit] if unit else None,
+            row_numbers=numbers,
+            progress=False,
+        )
+
+    counts: CohortCounts = _sum(run, [cohort for cut in cuts for cohort in cut.cohorts], counted, "counting cohorts")
+    return rank_cohorts(counts, training=training_sizes(run, cuts), divergence=config.divergence, guard=config.guard)
+
+
+def _sum(
+    run: RunFolder, readers: Iterable[Axis | Cohort], count: Callable[[Array, Columns], Any], description: str
+) -> Any:
+    """The sum of what is counted in batches of validation rows, each with the numbers of its rows.
+
+    A batch has the columns that axes and cohorts read, the label, weights and units.
+    """
     names = {name for reader in readers for name in reader.columns}
     names |= {run.schema.labels[0], *filter(None, (run.schema.weight, run.config.unit))}
-    return read_split(run, "validation", names)
-
-
-def _rank(run: RunFolder, cuts: tuple[Cut, ...], columns: Columns) -> Discovery:
-    config, weight, unit = run.config.cohorts, run.schema.weight, run.config.unit
-    logits = np.stack([split_logits(run, seed, BASELINE, "validation") for seed in run.seeds_of(BASELINE)])
-    counts = count_cohorts(
-        expit(logits.astype(np.float64)),
-        columns,
-        cuts,
-        labels=columns[run.schema.labels[0]],
-        weights=columns[weight] if weight else None,
-        units=columns[unit] if unit else None,
-    )
-    return rank_cohorts(counts, training=training_sizes(run, cuts), divergence=config.divergence, guard=config.guard)
+    files, columns = split_files(run.path, "validation"), {name: run.schema.columns[name] for name in sorted(names)}
+    found: Any = 0
+    with tqdm(total=count_rows(files), desc=description, unit=" rows", unit_scale=True, delay=1) as bar:
+        for batch in read_columns(files, columns, _BATCH_ROWS):
+            found = found + count(np.arange(bar.n, bar.n + num_rows(batch)), batch)
+            bar.update(num_rows(batch))
+    return found
 
 
 def _axes(run: RunFolder) -> tuple[Axis, ...]:

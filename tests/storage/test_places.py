@@ -48,6 +48,11 @@ def test_a_url_that_is_no_path_is_refused(url: str) -> None:
         local_path(url)
 
 
+def test_a_url_without_a_bucket_is_refused() -> None:
+    with pytest.raises(ValueError, match="must name a bucket or host"):
+        local_path("hdfs:///user/me")
+
+
 def test_a_text_calls_copies_by_their_urls() -> None:
     kept, read = local_path("s3://b/x/y"), of_shown("gs://c/z")
     text = f"{kept}: 3 rows; also in {read}. See s3:/b/k and https://s3://no, not /a/s3:/b"

@@ -437,7 +437,7 @@ def test_without_a_seed_the_best_one_is_exported(finished, c2al, monkeypatch) ->
     """As in the whole run, which leaves the choice to `export_best`, too."""
 
     def export_best(run: RunFolder, seed: int | None = None) -> types.SimpleNamespace:
-        return types.SimpleNamespace(directory=f"{run.path}, {seed}")
+        return types.SimpleNamespace(directory=Path(f"{run.path}, {seed}"))
 
     monkeypatch.setattr("c2al_pipelines.run.steps.export_best", export_best)
     assert c2al("export", "--run-dir", finished.path).output == f"{finished.path}, None\n"
