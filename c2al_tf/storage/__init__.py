@@ -18,7 +18,7 @@ from .inputs import (
     Listing as Listing,
     fetched as fetched,
     footer as footer,
-    list_inputs as list_inputs,
+    have_room as have_room,
     stat_of as stat_of,
     will_read as will_read,
 )

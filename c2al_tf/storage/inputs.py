@@ -11,14 +11,14 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from . import objects
 from .objects import Stored
-from .places import as_input, inputs_folder, is_input, shown
+from .places import inputs_folder, is_input, shown
 
 _AHEAD = 3
 """Files that are fetched while one is read."""
@@ -39,7 +39,9 @@ class Listing:
     @staticmethod
     def is_file(path: Path) -> bool:
         """Whether there is such an object."""
-        return objects.find(path) is not None
+        stored = objects.find(path)
+        _INPUTS.learn({path: stored})
+        return stored is not None
 
     @staticmethod
     def is_dir(path: Path) -> bool:
@@ -49,7 +51,9 @@ class Listing:
     @staticmethod
     def walk(folder: Path) -> list[Path]:
         """The objects in a folder, at any depth."""
-        return list(objects.objects_in(folder))
+        found = objects.objects_in(folder)
+        _INPUTS.learn(found)
+        return list(found)
 
     @staticmethod
     def names(folder: Path) -> list[str]:
@@ -69,14 +73,16 @@ class Listing:
     def _match(cls, folder: Path, parts: Sequence[str]) -> Iterator[tuple[Path, bool]]:
         part, *rest = parts
         if part == "**":
-            every = objects.objects_in(folder)
+            every = cls.walk(folder)
             folders = {each for path in every for each in path.parents if each.is_relative_to(folder)} | {folder}
             if not rest:
                 yield from ((each, False) for each in every)
             for each in folders if rest else ():
                 yield from cls._match(each, rest)
             return
-        for path, stored in objects.names_in(folder).items():
+        found = objects.names_in(folder)
+        _INPUTS.learn(found)
+        for path, stored in found.items():
             if not fnmatch.fnmatchcase(path.name, part):
                 continue
             if not rest:
@@ -96,17 +102,19 @@ class _Ahead:
         self._fetching: dict[Path, Future[None]] = {}
         self._used: dict[Path, None] = {}  # in the order in which they were last asked for
 
-    def list(self, files: Sequence[Path]) -> None:
+    def learn(self, found: Mapping[Path, Stored | None]) -> None:
+        """Takes what a store has just said of its objects."""
+        with self._lock:
+            self._known |= {path: stored for path, stored in found.items() if stored is not None}
+
+    def follow(self, files: Sequence[Path]) -> None:
         """Says in which order files will be read."""
         with self._lock:
             self._next |= itertools.pairwise(files)
-            for file in files:
-                self._known.pop(file, None)  # it may have changed
 
-    def follow(self, files: Sequence[Path]) -> None:
-        """Says in which order files will be read, another than they were listed in."""
-        with self._lock:
-            self._next |= itertools.pairwise(files)
+    def fit(self, files: Sequence[Path]) -> bool:
+        """Whether there is room for all of some files at a time."""
+        return sum(self.stored(file).size for file in files) <= most_bytes()
 
     def stored(self, path: Path) -> Stored:
         """The object of an input.
@@ -194,16 +202,14 @@ def _stat(path: Path) -> os.stat_result | None:
 _INPUTS = _Ahead()
 
 
-def list_inputs(files: Sequence[Path]) -> list[Path]:
-    """Paths that files of a store are read under, in an order in which they will be."""
-    inputs = [file if is_input(file) else as_input(file) for file in files]
-    _INPUTS.list(inputs)
-    return inputs
-
-
 def will_read(files: Iterable[Path]) -> None:
     """Says that files of rows will be read in this order: those of a store are fetched ahead in it."""
     _INPUTS.follow([*dict.fromkeys(path for path in files if is_input(path))])
+
+
+def have_room(files: Sequence[Path]) -> bool:
+    """Whether copies of all of some files of rows can be there at a time."""
+    return _INPUTS.fit([path for path in files if is_input(path)])
 
 
 def fetched(path: Path) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ...storage import Listing, fetched, is_input, list_inputs, of_shown
+from ...storage import Listing, fetched, is_input, of_shown, will_read
 
 FileFormat: TypeAlias = Literal["parquet", "csv", "tfrecord"]
 
@@ -101,7 +101,11 @@ class _Folders:
 
 def _files_of(place: str | Path) -> list[Path]:
     path = of_shown(os.fspath(place))
-    return list_inputs(_files_in(path, Listing)) if is_input(path) else _files_in(path, _Folders)
+    if not is_input(path):
+        return _files_in(path, _Folders)
+    files = _files_in(path, Listing)
+    will_read(files)
+    return files
 
 
 def _files_in(path: Path, place: Any) -> list[Path]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...schema import Column
-from ...storage import stat_of, will_read
+from ...storage import fetched, have_room, stat_of, will_read
 from ...types import Array
 from ..columns.csv_fields import CsvFormat
 from ..columns.formats import format_of
@@ -120,8 +120,9 @@ def _chunks_and_batches(
     paths: Sequence[Path], columns: Mapping[str, Column], order: Order, csv_format: CsvFormat | None
 ) -> tuple[Iterator[Chunk], _Batches]:
     units: list[tuple[Path, Iterator[Chunk], int | None]] = []
+    fetch = have_room(paths)  # else of each Parquet file its footer first
     for path in paths:
-        chunks = read_chunks(path, columns, _CHUNK_ROWS, csv_format)
+        chunks = read_chunks(fetched(path) if fetch else path, columns, _CHUNK_ROWS, csv_format)
         if stat_of(path)[0] and format_of(path) == "parquet":
             # The footer of a Parquet file lists its chunks; those of other files are found by reading.
             units += [(path, iter([chunk]), chunk.num_rows) for chunk in chunks]
