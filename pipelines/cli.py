@@ -92,7 +92,7 @@ class _Parser(jsonargparse.ArgumentParser):
         hint = f"See `{self.command} --help`."
         if any(words in message for words in ("not expected", "nrecognized", "does not accept", "not accepted")):
             hint = "\n  ".join(["The keys are:", *(self.keys or _keys(self))])
-        sys.stderr.write(f"c2al: {message}\n{hint}\n")
+        sys.stderr.write(with_urls(f"c2al: {message}\n{hint}\n"))
         sys.exit(2)
 
 

@@ -116,7 +116,9 @@ def test_what_is_wrong_is_said_with_its_url(logs, bucket, config, tmp_path, c2al
     assert other.status == 1
     assert f"{logs}/train/part-0.parquet" in other.error
     for words in (("run", "s3://b//c.yaml"), ("run", "--config", f"{bucket}/absent.yaml")):
-        assert c2al(*words, "--run-dir", f"{bucket}/run").status != 0
+        outcome = c2al(*words, "--run-dir", f"{bucket}/run")
+        assert outcome.status != 0
+        assert words[-1] in outcome.error
     shard = c2al("generate", "--output", f"{bucket}/ads", "--num-shards", "2", "--shard", "0")
     assert f"Received: --shard 0 --output {bucket}/ads" in shard.error
     absent = c2al("report", "--run-dir", f"{bucket}/nothing")
