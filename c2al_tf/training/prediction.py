@@ -99,10 +99,12 @@ def predict(
         raise ValueError(f"`task` must be one of the model's, {tasks}. Received: task={task!r}")
     spec, inputs = inputs_alone(batches, model)
     step = _compiled(model, ("predict", task, jit_compile), compile_for, (spec,))
-    parts = []
+    parts: list[Array] = []
+    missing = num_rows  # a bar that is switched off, by TQDM_DISABLE say, counts nothing
     with tqdm(total=num_rows, desc=description, unit=" rows", unit_scale=True, leave=False, delay=1) as bar:
         for x in inputs:
-            parts.append(step(x).numpy()[: num_rows - bar.n])
+            parts.append(step(x).numpy()[:missing])
+            missing -= len(parts[-1])
             bar.update(len(parts[-1]))
     logits = np.concatenate(parts)
     if len(logits) < num_rows:

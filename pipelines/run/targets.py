@@ -150,10 +150,13 @@ def _sum(
     names |= {run.schema.labels[0], *filter(None, (run.schema.weight, run.config.unit))}
     files, columns = split_files(run.path, "validation"), {name: run.schema.columns[name] for name in sorted(names)}
     found: Any = 0
+    first = 0
     with tqdm(total=count_rows(files), desc=description, unit=" rows", unit_scale=True, delay=1) as bar:
         for batch in read_columns(files, columns, _BATCH_ROWS):
-            found = found + count(np.arange(bar.n, bar.n + num_rows(batch)), batch)
-            bar.update(num_rows(batch))
+            rows = num_rows(batch)
+            found = found + count(np.arange(first, first + rows), batch)
+            first += rows
+            bar.update(rows)
     return found
 
 

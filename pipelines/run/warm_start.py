@@ -17,13 +17,14 @@ def earlier_run(config: RunConfig) -> RunFolder | None:
     Raises:
         ValueError: If there is none.
     """
-    return None if config.warm_start is None else _open(opened(config.warm_start))
+    return None if config.warm_start is None else _open(config.warm_start)
 
 
 @functools.lru_cache(maxsize=1)
-def _open(path: Path) -> RunFolder:
+def _open(place: Path) -> RunFolder:
+    path = opened(place)
     if not (path / "cohorts.json").exists():
-        raise ValueError(f"`warm_start` must be the folder of a run with trained models. Received: {path}")
+        raise ValueError(f"`warm_start` must be the folder of a run with trained models. Received: {shown(path)}")
     return RunFolder(path, read_config(path / "config.json"))
 
 

@@ -1,3 +1,4 @@
+import functools
 import gc
 import weakref
 
@@ -5,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tqdm import tqdm
 
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.metrics import NormalizedEntropy
-from c2al_tf.training import evaluate, predict
+from c2al_tf.training import evaluate, predict, prediction
 from c2al_tf.training.batches import in_form
 
 from ..untuned import UNTUNED
@@ -29,7 +31,9 @@ def test_evaluate_agrees_with_the_metric(model, rows_in_order) -> None:
     assert figures["primary_ne"] == pytest.approx(float(metric.result()), rel=1e-5)
 
 
-def test_predict_leaves_padding_out(model, rows_in_order) -> None:
+@pytest.mark.parametrize("without_bars", [False, True])
+def test_predict_leaves_padding_out(model, rows_in_order, monkeypatch, without_bars: bool) -> None:
+    monkeypatch.setattr(prediction, "tqdm", functools.partial(tqdm, disable=without_bars))  # as TQDM_DISABLE=1 does
     logits = predict(model, rows_in_order(), 1000)
     assert logits.shape == (1000,)
     x = next(iter(rows_in_order()))[0]
