@@ -24,14 +24,14 @@ from c2al_pipelines import cli
 from c2al_tf.cohorts import Discovery
 from c2al_tf.files import read_json, replace_directory
 from c2al_tf.schema import Schema
-from c2al_tf.storage import folders_in, is_there, local_path, pull, shown
+from c2al_tf.storage import folders_in, is_there, local_path, pull, shown, with_urls
 
 PASSED, REFUSED, DRIFTED = 0, 3, 4
 
 
 def c2al(*words: object) -> int:
     """Prints a command, runs it in this process and returns its exit status; a failure ends this script."""
-    print("$ c2al", shlex.join(map(str, words)), flush=True)
+    print(with_urls(f"$ c2al {shlex.join(map(str, words))}"), flush=True)
     try:
         cli.main([str(word) for word in words])
     except SystemExit as end:
