@@ -137,6 +137,8 @@ class _Ahead:
         with self._lock:
             self._used.pop(path, None)
             self._used[path] = None
+            for oldest in [*self._used][:-_IN_USE]:
+                del self._used[oldest]
             waited = self._begin(path)
             following = path
             for _ in range(_AHEAD):
@@ -172,19 +174,20 @@ class _Ahead:
 
     def _make_room(self, size: int) -> None:
         """Removes the copies that were not used for longest, as far as the room for copies is used up."""
-        with self._lock:
-            in_use = {*[*self._used][-_IN_USE:], *(path for path, f in self._fetching.items() if not f.done())}
         copies = [path for path in inputs_folder().rglob("*") if not path.is_dir()]
         stats = {path: stat for path in copies if (stat := _stat(path))}
         begun = {path for path in stats if path.name.startswith(objects.PARTIAL)}
-        in_use |= {path for path in begun if time.time() - stats[path].st_mtime < _MOST_SECONDS}
+        begun = {path for path in begun if time.time() - stats[path].st_mtime < _MOST_SECONDS}
         room = most_bytes() - size - sum(stat.st_size for stat in stats.values())
         for path in sorted(stats, key=lambda path: stats[path].st_atime_ns):
             if room >= 0:
                 return
-            if path not in in_use:
+            with self._lock:  # under which a copy is found to be there, and is in use from then on
+                fetching = self._fetching.get(path)
+                if path in begun or path in self._used or (fetching is not None and not fetching.done()):
+                    continue
                 path.unlink(missing_ok=True)
-                room += stats[path].st_size
+            room += stats[path].st_size
 
 
 def most_bytes() -> int:

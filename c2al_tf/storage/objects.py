@@ -39,11 +39,8 @@ def _file_system(scheme: str, authority: str) -> "tuple[FileSystem, str]":
     from pyarrow import fs
 
     if scheme == "s3":
-        # From the environment and the files that every tool of AWS reads. Of a URL, pyarrow would ask Amazon for the
-        # bucket's region first.
+        # Credentials and region it finds where every tool of AWS does; where the server is, it must be told.
         given: dict[str, Any] = {}
-        if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
-            given["region"] = region
         if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
             given["endpoint_override"] = endpoint
         given["retry_strategy"] = fs.AwsStandardS3RetryStrategy(max_attempts=5)

@@ -1,7 +1,9 @@
 """URLs of object stores, and the path that each has on this machine.
 
-s3://runs/census                 CACHE/kept/s3/runs/census                  what is written, kept alike
-s3://logs/2026/part-0.parquet    CACHE/read/s3/logs/2026/part-0.parquet     rows that are read, for a while
+    s3://runs/census                 CACHE/kept/s3/runs/census                  what is written, kept alike
+    s3://logs/2026/part-0.parquet    CACHE/read/s3/logs/2026/part-0.parquet     rows that are read, for a while
+
+`CACHE` is `cache_folder()`.
 """
 
 import functools
@@ -28,11 +30,8 @@ def cache_folder() -> Path:
 
 @functools.lru_cache(maxsize=8)
 def _resolved(folder: str) -> Path:
-    # Links are followed: `path.resolve()` of a copy is then in there, too.
-    path = Path(folder).expanduser().resolve()
-    if glob.has_magic(str(path)):
-        raise ValueError(f"`C2AL_CACHE` must be a path without `*`, `?` and `[`. Received: {path}")
-    return path
+    # Links are followed: `path.resolve()` of a copy is then in there, too. Who has no home may still read files.
+    return Path(os.path.expanduser(folder)).resolve()
 
 
 def is_url(place: str | os.PathLike[str]) -> bool:
@@ -44,7 +43,7 @@ def local_path(place: str | os.PathLike[str]) -> Path:
     """The path of a place on this machine: of a URL its copy's, which may not be there; any other as it is.
 
     Raises:
-        ValueError: If the URL has no bucket, or a part that a path has not.
+        ValueError: If the URL has no bucket, or a part that a path has not, or copies cannot be where they would be.
     """
     found = _URL.match(os.fspath(place))
     if found is None:
@@ -53,6 +52,10 @@ def local_path(place: str | os.PathLike[str]) -> Path:
         return Path(place)
     parts = found[2].rstrip("/").split("/")
     check_parts(os.fspath(place), parts)
+    if glob.has_magic(str(cache_folder())):
+        raise ValueError(
+            f"Copies must be in a folder without `*`, `?` and `[`: set C2AL_CACHE. It is: {cache_folder()}"
+        )
     return cache_folder().joinpath(_KEPT, found[1], *parts)
 
 

@@ -1,16 +1,19 @@
 """What is written appears in a store whole or not at all, whatever ends the writing."""
 
+import concurrent.futures
 import contextlib
 import random
 import signal
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from c2al_tf.files import read_json, remove, replace_directory, replace_file, write_json
-from c2al_tf.storage import StorageError, folders_in, is_there, local_path, opened, pull, put, shown
+from c2al_tf.storage import StorageError, folders_in, is_there, local_path, objects, opened, pull, put, shown
 from c2al_tf.storage.copies import UPLOADING
 from c2al_tf.storage.objects import objects_in
 
@@ -76,6 +79,25 @@ def test_a_reader_beside_a_writer_takes_nothing_from_it(bucket: str) -> None:
     events.write_text("so far")
     assert opened(f"{bucket}/run") == folder
     assert events.read_text() == "so far"
+
+
+def test_a_copy_is_not_made_like_the_store_between_a_name_and_its_put(bucket: str, monkeypatch) -> None:
+    named, go_on, put_object = threading.Event(), threading.Event(), objects.put_object
+
+    def late(path: Path) -> None:
+        named.set()
+        go_on.wait()
+        put_object(path)
+
+    monkeypatch.setattr(objects, "put_object", late)
+    with ThreadPoolExecutor(2) as pool:
+        writing = pool.submit(write_json, f"{bucket}/run/x.json", 1)
+        named.wait()
+        reading = pool.submit(opened, f"{bucket}/run")
+        concurrent.futures.wait([reading], timeout=2)  # it would have ended by then, and taken the file away
+        go_on.set()
+        writing.result()
+        assert (reading.result() / "x.json").read_text() == "1\n"
 
 
 def test_processes_may_make_one_copy_at_a_time(bucket: str, another_machine, start_process) -> None:
@@ -169,6 +191,7 @@ def test_what_is_on_a_disk_is_left_alone(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
+import threading
 from c2al_tf.files import replace_directory
 base, number = sys.argv[1], int(sys.argv[2])
 while True:

@@ -53,6 +53,14 @@ def test_a_url_without_a_bucket_is_refused() -> None:
         local_path("hdfs:///user/me")
 
 
+def test_a_folder_of_copies_that_reads_as_a_pattern_is_refused_for_urls_alone(monkeypatch) -> None:
+    monkeypatch.setenv("C2AL_CACHE", "/data/[x]")
+    assert local_path("runs/x") == Path("runs/x")
+    assert not is_kept(Path("/data/x"))
+    with pytest.raises(ValueError, match="set C2AL_CACHE"):
+        local_path("s3://b/k")
+
+
 def test_a_text_calls_copies_by_their_urls() -> None:
     kept, read = local_path("s3://b/x/y"), of_shown("gs://c/z")
     text = f"{kept}: 3 rows; also in {read}. See s3:/b/k and https://s3://no, not /a/s3:/b"
