@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from c2al_tf.data.columns.formats import Paths, as_paths, format_of
+from c2al_tf.data.columns.csv_fields import CsvFormat
+from c2al_tf.data.columns.formats import FileFormat, Paths, as_paths, format_of
 from c2al_tf.data.columns.raw import num_rows, rebatch
 from c2al_tf.data.columns.readers import count_rows, decoded, no_rows, read_chunks
 from c2al_tf.feature import Column
@@ -53,8 +54,19 @@ def _as_sent(place: str, *numbers: int) -> Piece:
     return Piece(of_shown(place), *numbers)
 
 
-def list_pieces(paths: Paths, rows: int = PIECE_ROWS) -> list[Piece]:
+def list_pieces(
+    paths: Paths,
+    rows: int = PIECE_ROWS,
+    csv_format: CsvFormat | None = None,
+    file_format: FileFormat | None = None,
+) -> list[Piece]:
     """The pieces of files, in order: of Parquet files row groups, as many as have at most so many rows; others whole.
+
+    Args:
+        paths: Files, folders of them, or patterns.
+        rows: Most rows of a piece.
+        csv_format: How CSV files are written.
+        file_format: Format of all files, whatever their names.
 
     Raises:
         ValueError: If a file is absent or corrupt, all are empty, or they are scored in part only.
@@ -68,10 +80,10 @@ def list_pieces(paths: Paths, rows: int = PIECE_ROWS) -> list[Piece]:
         if is_there(folder / JOB) and not is_there(folder / SUCCESS):
             raise ValueError(f"{folder}: not all rows are scored yet: the same `c2al score-logs` goes on there")
     for path in files:
-        in_file = count_rows(path)
+        in_file = count_rows(path, csv_format, file_format)
         if not in_file:
             warnings.warn(f"{path}: the file has no rows; it is skipped", stacklevel=2)
-        for start, stop in _bounds(path, in_file, rows) if in_file else ():
+        for start, stop in _bounds(path, file_format or format_of(path), in_file, rows) if in_file else ():
             pieces.append(Piece(path, start, stop, first_row + start))
         first_row += in_file
     if not pieces:
@@ -79,8 +91,8 @@ def list_pieces(paths: Paths, rows: int = PIECE_ROWS) -> list[Piece]:
     return pieces
 
 
-def _bounds(path: Path, in_file: int, rows: int) -> Iterator[tuple[int, int]]:
-    if format_of(path) != "parquet":
+def _bounds(path: Path, file_format: FileFormat, in_file: int, rows: int) -> Iterator[tuple[int, int]]:
+    if file_format != "parquet":
         yield 0, in_file
         return
     metadata = pq.read_metadata(footer(path))
@@ -94,13 +106,30 @@ def _bounds(path: Path, in_file: int, rows: int) -> Iterator[tuple[int, int]]:
     yield start, stop
 
 
-def read_piece(piece: Piece, columns: Mapping[str, Column], rows: int = BATCH_ROWS) -> Iterator[tuple[Array, Columns]]:
+def read_piece(
+    piece: Piece,
+    columns: Mapping[str, Column],
+    rows: int = BATCH_ROWS,
+    csv_format: CsvFormat | None = None,
+    file_format: FileFormat | None = None,
+) -> Iterator[tuple[Array, Columns]]:
     """Yields batches of a piece: the numbers of the rows among all rows (rows,), and their raw columns.
+
+    Args:
+        piece: Which rows of which file.
+        columns: Columns to read.
+        rows: Rows of a batch.
+        csv_format: How CSV files are written.
+        file_format: Format of the file, whatever its name.
 
     Raises:
         ValueError: If the file lacks a column, holds a value of a wrong type, or has changed.
     """
-    chunks = (c for c in read_chunks(fetched(piece.path), columns, rows) if piece.start <= c.first_row < piece.stop)
+    chunks = (
+        chunk
+        for chunk in read_chunks(fetched(piece.path), columns, rows, csv_format, file_format)
+        if piece.start <= chunk.first_row < piece.stop
+    )
     first_row = piece.first_row
     for batch in rebatch((decoded(chunk.load()) for chunk in chunks), rows):
         yield np.arange(first_row, first_row + num_rows(batch)), batch

@@ -2,17 +2,25 @@
 
 import pickle
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
 from c2al_tf.files import remove, replace_file
 from c2al_tf.storage import local_path, opened
 
-from .pieces import Piece
 
+class Rows(Protocol):
+    """What is counted at a time."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows, for the progress bar."""
+
+
+P = TypeVar("P", bound=Rows)
 T = TypeVar("T")
 
 
@@ -37,12 +45,12 @@ class Runner:
             raise ValueError(f"`scratch` must be a folder or URL that all workers reach. Received: '' for {self.name}")
 
 
-def total(pieces: Sequence[Piece], count: Callable[[Piece], T], runner: Runner, description: str) -> T:
+def total(pieces: Sequence[P], count: Callable[[P], T], runner: Runner, description: str) -> T:
     """The sum of `count(piece)` over pieces.
 
     Args:
         pieces: At least one.
-        count: What is counted in a piece, a value that adds up with `+`; it is sent to the workers.
+        count: What is counted in a piece, a value that adds up with `+=`, from 0; it is sent to the workers.
         runner: What runs it.
         description: What the progress bar calls it.
     """
@@ -51,12 +59,12 @@ def total(pieces: Sequence[Piece], count: Callable[[Piece], T], runner: Runner, 
     found: Any = 0
     with tqdm(total=sum(p.num_rows for p in pieces), desc=description, unit=" rows", unit_scale=True, delay=1) as bar:
         for piece in pieces:
-            found = found + count(piece)
+            found += count(piece)
             bar.update(piece.num_rows)
     return found
 
 
-def _total_by_beam(pieces: Sequence[Piece], count: Callable[[Piece], T], runner: Runner, description: str) -> T:
+def _total_by_beam(pieces: Sequence[P], count: Callable[[P], T], runner: Runner, description: str) -> T:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -68,12 +76,19 @@ def _total_by_beam(pieces: Sequence[Piece], count: Callable[[Piece], T], runner:
                 | "pieces" >> beam.Create(list(pieces))
                 | "to all workers" >> beam.Reshuffle()
                 | description >> beam.Map(count)
-                | "add up" >> beam.CombineGlobally(sum).without_defaults()
+                | "add up" >> beam.CombineGlobally(_add_up).without_defaults()
                 | "save" >> beam.Map(_save, path)
             )
         return pickle.loads(opened(path).read_bytes())
     finally:
         remove(local_path(path))
+
+
+def _add_up(values: Iterable[Any]) -> Any:
+    found: Any = 0
+    for value in values:
+        found += value
+    return found
 
 
 def _save(value: Any, path: str) -> None:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from c2al_tf.storage import local_path, shown, with_urls
+from c2al_tf.storage import local_path, with_urls
 
 from .command import Command
+from .runner import RUN_BY, add_runner, runner_of
 
 if TYPE_CHECKING:
     from c2al_tf.cohorts import Discovery
@@ -25,13 +26,7 @@ def _add_log(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtypes", type=dict[str, str], default={}, help="--dtypes.COLUMN string, int64 or float32: for CSV, TFRecord"
     )
-    parser.add_argument("--runner", type=str, help="Beam's runner, such as DirectRunner; by default this process alone")
-    parser.add_argument(
-        "--runner-options", nargs="+", type=str, default=[], help="options of the runner, such as direct_num_workers=2"
-    )
-    parser.add_argument(
-        "--scratch", type=str, help="folder or URL for sums, which all workers reach; by default beside the output"
-    )
+    add_runner(parser, here="this process alone", beside="beside the output")
 
 
 def _add_score(parser: jsonargparse.ArgumentParser) -> None:
@@ -86,14 +81,8 @@ def _log(values: Any) -> "Log":
 
 
 def _runner(values: Any) -> "Runner":
-    from c2al_tf.extras import require
-
-    from ..beam.totals import Runner
-
-    if values.runner is not None:
-        require("beam")
-    options = tuple(option if option.startswith("--") else f"--{option}" for option in values.runner_options)
-    return Runner(values.runner, options, values.scratch or shown(local_path(values.output).absolute().parent))
+    output: Path = local_path(values.output)
+    return runner_of(values, output.absolute().parent)
 
 
 def _score(values: Any) -> None:
@@ -205,12 +194,11 @@ def _print(found: dict[str, Any], reference: str) -> None:
 REFUSED = 3
 """Exit status of a gate that refuses, or of drift: 1 and 2 are for what could not be done, and wrong arguments."""
 
-_RUN_BY = "[--runner NAME] [--runner-options KEY=VALUE ...] [--scratch URL]"
 LOG_COMMANDS = {
     "score-logs": Command(
         "Writes files that hold the logits of exported models beside the columns that are kept, a file for each "
         "million rows. Each process loads each model once. The same command goes on where it was ended.",
-        f"FILES --label COLUMN --models.NAME VERSION_FOLDER --output FOLDER [--keep COLUMN ...] {_RUN_BY}",
+        f"FILES --label COLUMN --models.NAME VERSION_FOLDER --output FOLDER [--keep COLUMN ...] {RUN_BY}",
         "c2al score-logs logs --label click --keep age --models.old export/1 --models.new export/2 --output scored",
         _add_score,
         _score,
@@ -220,7 +208,7 @@ LOG_COMMANDS = {
         "Finds the cohorts that baselines treat most differently, in logs that hold what they predicted, of any number "
         "of rows: two passes, of which the first draws a million rows to cut the axes on. Writes cohorts.json. With "
         "--before it ends with status 3 if the pair of an earlier day is no longer the one to use.",
-        f"FILES --label COLUMN --predictions COLUMN ... --axes '[COLUMN, ...]' [--before FILE] {_RUN_BY}",
+        f"FILES --label COLUMN --predictions COLUMN ... --axes '[COLUMN, ...]' [--before FILE] {RUN_BY}",
         "c2al discover-logs scored --label click --predictions old --from-logits true --axes '[age, city]'",
         _add_discover,
         _discover,
@@ -229,7 +217,7 @@ LOG_COMMANDS = {
     "evaluate-logs": Command(
         "Compares arms overall and by cohort, with intervals, in logs that hold their logits, of any number of rows: "
         "one pass. Writes metrics.json.",
-        f"FILES --label COLUMN --arms.NAME '[COLUMN, ...]' [--cohorts FILE] [--unit COLUMN] {_RUN_BY}",
+        f"FILES --label COLUMN --arms.NAME '[COLUMN, ...]' [--cohorts FILE] [--unit COLUMN] {RUN_BY}",
         "c2al evaluate-logs scored --label click --arms.baseline '[old]' --arms.c2al '[new]' --cohorts cohorts.json",
         _add_evaluate,
         _evaluate,

@@ -1,9 +1,10 @@
-"""The subcommands of `c2al`: what each says of itself, its arguments, and what it calls.
+"""The steps of a run as subcommands of `c2al`: what each says of itself, its arguments, and what it calls.
 
 What they call is imported when they are called: `--help` and the server do without TensorFlow.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import jsonargparse
 from c2al_tf.storage import is_url, local_path, opened, shown
 
 from .command import Command
+from .runner import RUN_BY, add_runner, runner_of
 
 _EPILOG = "Every key can be given on the command line: --training.epochs 5 --cohorts.lambdas [0.3]"
 
@@ -22,6 +24,11 @@ def _add_config(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--config", action="config", help="the YAML file, if not given as the first argument")
     parser.add_argument("--run-dir", type=Path, required=True, help="folder of the run, new or to be resumed")
     parser.add_class_arguments(RunConfig)
+
+
+def _add_prepare(parser: jsonargparse.ArgumentParser) -> None:
+    _add_config(parser)
+    add_runner(parser, here="this process alone", beside="the run's folder")
 
 
 def _add_run_dir(parser: jsonargparse.ArgumentParser) -> None:
@@ -36,17 +43,6 @@ def _add_train(parser: jsonargparse.ArgumentParser) -> None:
 def _add_export(parser: jsonargparse.ArgumentParser) -> None:
     _add_run_dir(parser)
     parser.add_argument("--seed", type=int, help="whose model; by default the best one's on the validation rows")
-
-
-def _add_generate(parser: jsonargparse.ArgumentParser) -> None:
-    from ..datasets.ads_world import SyntheticAds
-
-    parser.add_argument("--output", type=Path, required=True, help="folder, new or to be completed")
-    parser.add_argument("--format", choices=["parquet", "tfrecord"], default="parquet", help="of the files")
-    parser.add_argument("--num_shards", type=int, default=1, help="files per split")
-    parser.add_argument("--shard", type=int, help="write this one of the shards only, as one of several machines does")
-    parser.add_argument("--jobs", type=int, default=1, help="processes; each holds the world in its memory")
-    parser.add_class_arguments(SyntheticAds)
 
 
 def _run(values: Any) -> None:
@@ -82,8 +78,21 @@ def _prepare(values: Any) -> None:
 
     _check_one_process("prepare")
     run = _configured(values)
-    prepare_run(run)
+    if values.runner is None:
+        prepare_run(run)
+    else:
+        prepare_run(run, _by_runner(values, run))
     print(f"{shown(run.path / 'data')}, {shown(run.path / 'schema.json')}")
+
+
+def _by_runner(values: Any, run: Any) -> Any:
+    """As `prepare`, of the files that a configuration describes."""
+    from ..beam.preparation import prepare_files
+
+    data = run.config.data
+    if data.name != "files":
+        raise ValueError(f"`--runner` reads files, with data.name=files. Received: data.name={data.name}")
+    return functools.partial(prepare_files, data=data.path, files=data.files, runner=runner_of(values, values.run_dir))
 
 
 def _train(values: Any) -> None:
@@ -147,27 +156,6 @@ def _report(values: Any) -> None:
     run = _opened(values)
     write_details(run)
     print(shown(write_report(run.path)))
-
-
-def _generate(values: Any) -> None:
-    from ..datasets.ads_world import SyntheticAds
-    from ..datasets.generate import Plan, generate_files
-    from ..datasets.truth_table import print_truth
-
-    if values.shard is not None and is_url(values.output):
-        raise ValueError(
-            "Machines that write a shard each write it on a disk; copy the folders into one place when all are there. "
-            f"Received: --shard {values.shard} --output {shown(local_path(values.output))}"
-        )
-    parameters = SyntheticAds(**{field.name: values[field.name] for field in dataclasses.fields(SyntheticAds)})
-    plan = Plan(parameters, opened(values.output), values.format, values.num_shards)
-    truth = generate_files(plan, shard=values.shard, jobs=values.jobs)
-    if truth is None:
-        print(f"{shown(plan.output)}: other shards are still to come; the last one writes truth.json")
-        return
-    print_truth(truth)
-    folder = shown(plan.output)
-    print(f"Train on it: c2al run {folder}/run.yaml --data {folder} --run-dir runs/ads")
 
 
 def _keep_freed_memory() -> None:
@@ -246,10 +234,11 @@ RUN_COMMANDS = {
         ("experiments",),
     ),
     "prepare": Command(
-        "Writes a data set's rows as Parquet, and the schema of their columns.",
-        _CONFIGURED,
+        "Writes a data set's rows as Parquet, and the schema of their columns. With --runner Beam does it, of files "
+        "of any number of rows; an interrupted call then goes on where it stopped.",
+        f"CONFIG --run-dir DIR [--data DIR] [--KEY VALUE ...] {RUN_BY}\n\n{_EPILOG}",
         "c2al prepare pipelines/configs/census.yaml --data data/census --run-dir runs/census",
-        _add_config,
+        _add_prepare,
         _prepare,
         ("experiments",),
     ),
@@ -303,20 +292,5 @@ RUN_COMMANDS = {
         _add_run_dir,
         _report,
         ("train", "report"),
-    ),
-    "generate": Command(
-        "Writes synthetic ad clicks with planted cohorts as files, and the truth about them. The head and the tail "
-        "cohort are the rows of the highest and lowest 5 % of user_value: their clicks depend on other pairs of fields "
-        "than the majority's, cohort_strength logits strong. DIR gets train/, validation/, test/, schema.json for "
-        "make_dataset, run.yaml for `c2al run`, and truth.json: what was planted, the true click rates, and the NE "
-        "that no model can beat, overall and by cohort. The same parameters give the same rows. An interrupted call "
-        "goes on where it stopped. Several machines share the work: each writes its own shards, into one folder or "
-        "into folders that are then put together and completed by a call without --shard.",
-        "--output DIR [--format {parquet,tfrecord}] [--num-shards N [--shard I]] [--jobs K] [--PARAMETER VALUE ...]",
-        "c2al generate --output data/ads --num-rows 20000000 --num-users 5000000 --num-ads 1000000 --click-rate 0.005 "
-        "--num-shards 16 --jobs 2",
-        _add_generate,
-        _generate,
-        ("cohorts",),
     ),
 }

@@ -1,6 +1,6 @@
 """Your own data: Parquet, CSV or TFRecord files, with features that you declare."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from c2al_tf.data.preparation.learned_schema import SchemaLearner
 from c2al_tf.data.preparation.source import FeatureSpec, Source
 from c2al_tf.feature import Column, DType
 from c2al_tf.names import input_name
-from c2al_tf.types import Columns
+from c2al_tf.types import Array, Columns
 
 _MORE_BATCHES = 15
 """Batches, a million rows, in which further bad rows are looked for."""
@@ -121,35 +121,52 @@ def open_source(data: Path | None, files: Files) -> Source:
 
 
 def _checked(paths: list[Path], files: Files, rules: SchemaLearner) -> Iterator[Columns]:
-    """Checks the rows here already, where a bad one's file and its row there are known."""
-    names = files.names
     for path, batches in read_files(paths, files.columns, csv_format=files.csv, file_format=files.format):
-        first_row = 0
-        found: list[tuple[int, str]] = []
-        # After the first bad row some more batches, so that it is not the only one that is named.
-        last = None
-        try:
-            for number, batch in enumerate(batches):
-                named = {names.get(name, name): values for name, values in batch.items()}
-                rows, bad = rules.find_bad_rows(named, str(path), first_row)
-                first_row += num_rows(batch)
-                found += bad
-                last = number + _MORE_BATCHES if found and last is None else last
-                if len(found) > MOST_BAD_ROWS or number == last:
-                    break
-                if not found:
-                    yield rows
-        except ValueError:
+        yield from checked_rows(path, batches, files, rules)
+
+
+def checked_rows(
+    path: Path, batches: Iterable[Columns], files: Files, rules: SchemaLearner, first_row: int = 0
+) -> Iterator[Columns]:
+    """Yields the rows of a file from row `first_row` on under a model's names, checked: a bad one's number is known.
+
+    Raises:
+        ValueError: If a row breaks a rule of `rules`.
+    """
+    names = files.names
+    found: list[tuple[int, str]] = []
+    # After the first bad row some more batches, so that it is not the only one that is named.
+    last = None
+    try:
+        for number, batch in enumerate(batches):
+            named = {names.get(name, name): values for name, values in batch.items()}
+            rows, bad = rules.find_bad_rows(named, str(path), first_row)
+            first_row += num_rows(batch)
+            found += bad
+            last = number + _MORE_BATCHES if found and last is None else last
+            if len(found) > MOST_BAD_ROWS or number == last:
+                break
             if not found:
-                raise
-        if found:
-            raise bad_rows_error(str(path), found)
+                yield rows
+    except ValueError:
+        if not found:
+            raise
+    if found:
+        raise bad_rows_error(str(path), found)
 
 
 def _part(batches: Iterator[Columns], share: float, for_validation: bool) -> Iterator[Columns]:
-    # One draw per row, in the order of the rows: which rows are chosen does not depend on the batches.
-    rng = np.random.default_rng(0)
+    first_row = 0
     for batch in batches:
-        chosen = (rng.random(num_rows(batch)) < share) == for_validation
+        chosen = in_validation(first_row, num_rows(batch), share) == for_validation
+        first_row += num_rows(batch)
         if chosen.any():
             yield {name: column[chosen] for name, column in batch.items()}
+
+
+def in_validation(first_row: int, rows: int, share: float) -> Array:
+    """Which of the training files' rows from row `first_row` on are set aside, (rows,): always the same ones."""
+    # One draw of 64 bits a row, in the order of the rows: which rows are chosen does not depend on the batches.
+    draws = np.random.PCG64(0).advance(first_row)
+    chosen: Array = np.random.Generator(draws).random(rows) < share
+    return chosen

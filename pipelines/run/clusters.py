@@ -25,7 +25,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 def describe_baseline(run: RunFolder, clusters: int) -> tuple[Cohort, ...]:
     """Describes clusters of the first baseline's representation h of the first validation rows."""
-    h = represent(run, run.seeds[0], BASELINE, "validation", _MOST_ROWS)
+    h = represent(run, run.seeds[0], BASELINE, ["validation"], _MOST_ROWS)["validation"]
     schema = run.schema
     aside = {*schema.labels, schema.weight, run.config.unit}
     names = [name for name, column in schema.columns.items() if name not in aside and column.length is None]

@@ -95,8 +95,8 @@ def _batches(rows: EncodedRows) -> tf.data.Dataset:
     return make_dataset(rows, rows.schema, _BATCH)
 
 
-_LAST: list[keras.Model] = []
-"""The model that predicted last: models of one architecture share its compiled program."""
+_LAST: dict[str, keras.Model] = {}
+"""By use the model that predicted last: models of one architecture share its compiled program."""
 
 
 def load_trained(run: RunFolder, seed: int, arm: str) -> keras.Model:
@@ -119,15 +119,20 @@ def forget_program() -> None:
 
 
 def _load_primary(file: Path) -> keras.Model:
-    """A trained model without auxiliary heads, valid until the next one is loaded.
+    """A trained model without auxiliary heads, valid until the next one is loaded."""
+    return in_shared("primary", strip_auxiliary_heads(keras.saving.load_model(file, compile=False)))
 
-    Models of a run mostly have one architecture for serving. Only the first of them compiles a program; the others put
-    their weights into it.
+
+def in_shared(use: str, model: keras.Model) -> keras.Model:
+    """The model, or the last one of this use and architecture with its weights: valid until the next.
+
+    Models of a run mostly have one architecture without their heads. Only the first of them compiles a program; the
+    others put their weights into it.
     """
-    model = strip_auxiliary_heads(keras.saving.load_model(file, compile=False))
-    if not _LAST or _LAST[0].get_config() != model.get_config():
-        _LAST[:] = [model]
+    last = _LAST.get(use)
+    if last is None or last.get_config() != model.get_config():
+        _LAST[use] = last = model
     else:
-        for variable, value in zip(_LAST[0].variables, model.variables, strict=True):
+        for variable, value in zip(last.variables, model.variables, strict=True):
             variable.assign(value)
-    return _LAST[0]
+    return last

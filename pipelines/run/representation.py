@@ -1,33 +1,40 @@
 """The shared representation h of trained models, and a linear probe of who is in a cohort."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from c2al_tf.cohorts import Cohort
 from c2al_tf.data.columns.readers import count_rows
 from c2al_tf.data.columns.shards import split_files
 from c2al_tf.files import read_json, write_json
 from c2al_tf.model import REPRESENTATION
+from c2al_tf.training.program_cache import compiled_once
 from c2al_tf.types import Array
 
 from .folder import RunFolder
-from .logits import first_batches
+from .logits import first_batches, in_shared
 from .rows import open_rows, read_split
 
 PROBED = 20_000
 """Rows that a probe learns from, the first of the validation split, and as many test rows that it is measured on."""
 
 
-def represent(run: RunFolder, seed: int, arm: str, split: str, most: int) -> Array:
-    """Representation h, float32 (rows, units), of at most the first `most` rows of a split."""
+def represent(run: RunFolder, seed: int, arm: str, splits: Iterable[str], most: int) -> dict[str, Array]:
+    """Representation h, float32 (rows, units), of at most the first `most` rows of each split."""
     model = keras.saving.load_model(run.model_file(seed, arm), compile=False)
-    encoder = keras.Model(model.input, model.get_layer(REPRESENTATION).output)
-    rows = min(most, count_rows(split_files(run.path, split)))
-    batches = first_batches(run, open_rows(run, split), rows)
-    return np.concatenate([np.asarray(encoder(x, training=False)) for x, *_ in batches]).astype(np.float32)[:rows]
+    outputs = model.get_layer(REPRESENTATION).output
+    encoder = in_shared("encoder", keras.Model(model.input, outputs, name="encoder"))
+    encode = compiled_once(encoder, "encode", lambda model: tf.function(lambda x: model(x, training=False)))
+    found = {}
+    for split in splits:
+        rows = min(most, count_rows(split_files(run.path, split)))
+        batches = first_batches(run, open_rows(run, split), rows)
+        found[split] = np.concatenate([encode(x).numpy() for x, *_ in batches]).astype(np.float32)[:rows]
+    return found
 
 
 def probe_model(run: RunFolder, seed: int, arm: str, cohorts: Sequence[Cohort]) -> dict[str, float | None]:
@@ -40,7 +47,7 @@ def probe_model(run: RunFolder, seed: int, arm: str, cohorts: Sequence[Cohort]) 
     described = {cohort.name: str(cohort) for cohort in cohorts}
     known: dict[str, Any] = read_json(file) if file.exists() else {}
     if known.get("cohorts") != described:
-        h = {split: represent(run, seed, arm, split, PROBED) for split in ("validation", "test")}
+        h = represent(run, seed, arm, ("validation", "test"), PROBED)
         names = {name for cohort in cohorts for name in cohort.columns}
         columns = {split: read_split(run, split, names, len(rows)) for split, rows in h.items()}
         members = {c.name: [c.contains(columns[split]) for split in h] for c in cohorts}

@@ -1,6 +1,7 @@
 """The steps of a run, each resumable: prepare, train, discover, evaluate, export. What is there already is kept."""
 
 import math
+from collections.abc import Callable
 
 from c2al_tf.data.inputs.packing import primary_tasks
 from c2al_tf.data.preparation.prepare import prepare
@@ -8,6 +9,7 @@ from c2al_tf.data.preparation.source import Source
 from c2al_tf.evaluation import Evaluation, recommend
 from c2al_tf.export import Export
 from c2al_tf.files import read_json, write_json
+from c2al_tf.schema import Schema
 from c2al_tf.storage import opened
 from c2al_tf.training.history import best_epoch
 
@@ -38,8 +40,12 @@ def open_source(run: RunFolder) -> Source:
     return census.open_source(folder) if data.name == "census" else movielens.open_source(folder)
 
 
-def prepare_run(run: RunFolder) -> None:
+def prepare_run(run: RunFolder, write: Callable[..., Schema] = prepare) -> None:
     """Writes the rows of all splits as Parquet, and the schema.
+
+    Args:
+        run: The run.
+        write: What writes them: `prepare`, or what does the same elsewhere.
 
     Raises:
         ValueError: If the run needs a column that the data lack, or of another type, or a row breaks a rule, or a split
@@ -50,7 +56,7 @@ def prepare_run(run: RunFolder) -> None:
         check_columns(run, source)
         earlier = earlier_run(run.config)
         schema = None if earlier is None else earlier.schema
-        prepare(source, run.path, negative_sampling=run.config.data.negative_sampling, schema=schema)
+        write(source, run.path, negative_sampling=run.config.data.negative_sampling, schema=schema)
     check_types(run)
     if not (run.path / "cohorts.json").exists():
         check_labels(run)

@@ -86,7 +86,7 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes at which a few hundred rows are many chunks, windows and blocks."""
     monkeypatch.setattr(stream, "WINDOW_ROWS", 100)
     monkeypatch.setattr(stream, "_CHUNK_ROWS", 30)
-    monkeypatch.setattr("c2al_tf.data.columns.shards._GROUP_ROWS", 30)
+    monkeypatch.setattr("c2al_tf.data.columns.shards.GROUP_ROWS", 30)
     monkeypatch.setattr("c2al_tf.data.inputs.dataset._BLOCK_ROWS", 64)
 
 

@@ -130,20 +130,20 @@ def read_chunks(
     return _tfrecord_chunks(path, columns, size)
 
 
-def count_rows(paths: Paths, csv_format: CsvFormat | None = None) -> int:
+def count_rows(paths: Paths, csv_format: CsvFormat | None = None, file_format: FileFormat | None = None) -> int:
     """Returns the number of rows in files; from the footer of a Parquet file, by reading the others once."""
     count = 0
     for path in as_paths(paths):
-        count += _count_rows(path, csv_format or CsvFormat(), stat_of(path))
+        count += _count_rows(path, csv_format or CsvFormat(), file_format, stat_of(path))
     return count
 
 
 @lru_cache(maxsize=65_536)
-def _count_rows(path: Path, csv_format: CsvFormat, version: tuple[int, int]) -> int:
+def _count_rows(path: Path, csv_format: CsvFormat, file_format: FileFormat | None, version: tuple[int, int]) -> int:
     # `version` is part of the cache key alone: a file that has changed is counted again.
     if _has_no_bytes(path):
         return 0
-    file_format = format_of(path)
+    file_format = file_format or format_of(path)
     if file_format == "parquet":
         return _open_parquet(path).num_rows
     if file_format == "csv":

@@ -15,7 +15,8 @@ from .arrow import arrow_type, to_arrow
 from .raw import num_rows, rebatch
 
 # Small row groups mix well when rows are shuffled, and are cheap to read.
-_GROUP_ROWS = 65_536
+GROUP_ROWS = 65_536
+"""Rows of a row group."""
 
 
 def write_parquet(path: str | Path, batches: Iterable[Columns], columns: Mapping[str, Column]) -> int:
@@ -25,7 +26,7 @@ def write_parquet(path: str | Path, batches: Iterable[Columns], columns: Mapping
     with replace_file(path) as temporary, pq.ParquetWriter(temporary, types) as writer:
         for batch in batches:
             arrays = [to_arrow(batch[name], column) for name, column in columns.items()]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=types), row_group_size=_GROUP_ROWS)
+            writer.write_table(pa.Table.from_arrays(arrays, schema=types), row_group_size=GROUP_ROWS)
             count += num_rows(batch)
     return count
 
@@ -34,7 +35,7 @@ def write_shards(
     folder: Path, split: str, batches: Iterable[Columns], columns: Mapping[str, Column], rows_per_shard: int
 ) -> int:
     """Writes `<split>-00000.parquet` and so on, of at most `rows_per_shard` rows, and returns the number of rows."""
-    size = min(_GROUP_ROWS, rows_per_shard)
+    size = min(GROUP_ROWS, rows_per_shard)
     groups = rebatch(batches, size)
     rows = 0
     for shard, group in enumerate(groups):

@@ -1,5 +1,6 @@
 """A schema learnt from rows: vocabularies, quantile boundaries, means and standard deviations."""
 
+import copy
 import dataclasses
 from collections.abc import Iterable
 from typing import Any
@@ -34,7 +35,7 @@ def build_schema(batches: Iterable[Columns], source: Source) -> Schema:
 
 
 class SchemaLearner:
-    """Learns a schema from batches of raw columns.
+    """Learns a schema from batches of raw columns. What is learnt from parts of the rows adds up with `sum`.
 
     If a feature has a `default`, a row without a value counts as a row with the default. Other missing values and rows
     of weight 0 do not count. Every other row counts once, whatever its weight.
@@ -47,15 +48,16 @@ class SchemaLearner:
     def __init__(self, source: Source, first: Columns) -> None:
         features = tuple(spec.draft(_dtype(spec, first)) for spec in source.features)
         self.draft = Schema(features, source.labels, source.axes, source.axis_columns, source.weight)
-        self._learners: dict[str, _Vocabulary | _Scale] = {}
-        counts = {spec.name: Counts(spec.name) for spec in source.features}
+        self._counts = {spec.name: Counts(spec.name) for spec in source.features}
+        self._scales: dict[str, _Scale] = {}
+        self._vocabularies: dict[str, _Vocabulary] = {}
         specs = {spec.name: spec for spec in source.features}
         for spec, feature in zip(source.features, features, strict=True):
             if isinstance(feature, NumericFeature):
-                self._learners[feature.name] = _Scale(spec, feature)
+                self._scales[feature.name] = _Scale(spec, feature)
             elif feature.vocabulary is not None:
                 owner = feature.shares or feature.name
-                self._learners[feature.name] = _Vocabulary(specs[owner], feature, counts[owner])
+                self._vocabularies[feature.name] = _Vocabulary(specs[owner], feature, self._counts[owner])
 
     def check(self, batch: Columns, split: str, first_row: int) -> Columns:
         """Returns a batch as raw columns of the schema's types.
@@ -82,6 +84,10 @@ class SchemaLearner:
                 )
         return rows, find_bad_rows(rows, self.draft, first_row)
 
+    @property
+    def _learners(self) -> "dict[str, _Vocabulary | _Scale]":
+        return {**self._scales, **self._vocabularies}
+
     def learn(self, rows: Columns) -> None:
         """Learns from rows that `check` returned."""
         weight = self.draft.weight
@@ -90,6 +96,18 @@ class SchemaLearner:
             values = rows[name][counted]
             if len(values):
                 learner.update(values)
+
+    def __iadd__(self, other: "SchemaLearner") -> "SchemaLearner":
+        """Adds what `other`, of the same source, has learnt from other rows."""
+        for name, counts in self._counts.items():
+            counts.merge(other._counts[name])
+        for name, scale in self._scales.items():
+            scale.merge(other._scales[name])
+        return self
+
+    def __radd__(self, other: int) -> "SchemaLearner":
+        """Lets a sum start at 0; it does not change its first summand."""
+        return copy.deepcopy(self) if other == 0 else NotImplemented
 
     def schema(self) -> Schema:
         """The schema of all rows so far."""
@@ -130,6 +148,10 @@ class _Scale:
             values = np.sign(values) * np.log1p(np.abs(values))
         if self.feature.scaling != "none":
             self.moments.update(values)
+
+    def merge(self, other: "_Scale") -> None:
+        self.moments.merge(other.moments)
+        self.quantiles.merge(other.quantiles)
 
     def learnt(self) -> dict[str, Any]:
         boundaries = self.quantiles.boundaries(self.spec.num_buckets)

@@ -23,11 +23,16 @@ def with_weight(source: Source) -> Source:
         return source
 
     def weighted(split: Callable[[], Iterator[Columns]]) -> Callable[[], Iterator[Columns]]:
-        return lambda: ({**batch, WEIGHT: np.ones(num_rows(batch), np.float32)} for batch in split())
+        return lambda: map(weighted_rows, split())
 
     return dataclasses.replace(
         source, weight=WEIGHT, splits={name: weighted(split) for name, split in source.splits.items()}
     )
+
+
+def weighted_rows(rows: Columns) -> Columns:
+    """Rows with `WEIGHT`, 1 in each."""
+    return {**rows, WEIGHT: np.ones(num_rows(rows), np.float32)}
 
 
 def sample_negatives(rows: Columns, label: str, weight: str, share: float, first_row: int) -> Columns:

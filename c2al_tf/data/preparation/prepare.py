@@ -59,7 +59,7 @@ def prepare(
     first = next(streams["train"])
     learner = SchemaLearner(source, first)
     if schema is not None:
-        schema = _of_source(schema, learner.draft)
+        schema = with_axes_of(schema, learner.draft)
     streams["train"] = chain([first], streams["train"])
     with replace_directory(directory / "data") as folder:
         for split, stream in streams.items():
@@ -74,8 +74,12 @@ def prepare(
     return schema
 
 
-def _of_source(schema: Schema, draft: Schema) -> Schema:
-    """A schema that was learnt from other rows, with the axes of these."""
+def with_axes_of(schema: Schema, draft: Schema) -> Schema:
+    """A schema that was learnt from other rows, with the axes of these.
+
+    Raises:
+        ValueError: If it is of other columns.
+    """
     there, here = (
         {
             "features": [_declared(feature) for feature in each.features],

@@ -1,6 +1,8 @@
-"""Statistics of a column in one pass and bounded memory: counts, quantiles, moments."""
+"""Statistics of a column in one pass and bounded memory: counts, quantiles, moments. Those of parts of rows merge."""
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,9 +36,18 @@ class Counts:
             ValueError: If there are more than `MAX_DISTINCT` distinct values.
         """
         counted = pa.array(values).value_counts()
-        self.counts.update(
-            dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
-        )
+        self._add(dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)))
+
+    def merge(self, other: "Counts") -> None:
+        """Adds what `other` has counted.
+
+        Raises:
+            ValueError: As `update`.
+        """
+        self._add(other.counts)
+
+    def _add(self, counts: Mapping[str | int, int]) -> None:
+        self.counts.update(counts)
         if len(self.counts) > MAX_DISTINCT:
             raise ValueError(
                 f"Feature `{self.name}` has more than {MAX_DISTINCT:,} different values; give it `num_hash_buckets`. "
@@ -65,15 +76,30 @@ class Quantiles:
         values = values.astype(np.float64, copy=False)
         if self.digest is not None:
             self.digest.update(values)
-            return
+        else:
+            self._add(values, np.ones(len(values), np.int64))
+
+    def merge(self, other: "Quantiles") -> None:
+        """Adds the values of `other`: exactly where both are exact, and together have no more distinct values."""
+        if self.digest is None and other.digest is not None:
+            self.digest = _digest(self.values, self.counts)
+        if self.digest is None:
+            self._add(other.values, other.counts)
+        else:
+            self.digest.merge(other.digest or _digest(other.values, other.counts))
+
+    def _add(self, values: Array, counts: Array) -> None:
         merged, places = np.unique(np.concatenate([self.values, values]), return_inverse=True)
-        weights = np.concatenate([self.counts, np.ones(len(values), np.int64)])
+        weights = np.concatenate([self.counts, counts])
         self.values, self.counts = merged, np.bincount(places, weights, len(merged)).astype(np.int64)
         if len(merged) > _MAX_EXACT_QUANTILES:
-            self.digest = tdigest_double(_COMPRESSION)
-            for start in range(0, len(merged), 1024):
-                part = slice(start, start + 1024)
-                self.digest.update(np.repeat(self.values[part], self.counts[part]))
+            self.digest = _digest(self.values, self.counts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "digest": self.digest and self.digest.serialize()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, digest=state["digest"] and tdigest_double.deserialize(state["digest"]))
 
     def boundaries(self, num_buckets: int) -> tuple[float, ...]:
         """Returns the inner quantiles at 1/num_buckets steps, as float32 values, without repetitions.
@@ -105,10 +131,17 @@ class Moments:
         """Adds the values (rows,), none of them NaN."""
         if not len(values):
             return
-        count, mean = len(values), float(values.mean(dtype=np.float64))
-        difference, total = mean - self.mean, self.count + len(values)
-        self.sum_of_squares += float(np.square(values - mean, dtype=np.float64).sum())
-        self.sum_of_squares += difference**2 * self.count * count / total
+        mean = float(values.mean(dtype=np.float64))
+        self._add(len(values), mean, float(np.square(values - mean, dtype=np.float64).sum()))
+
+    def merge(self, other: "Moments") -> None:
+        """Adds the values of `other`."""
+        if other.count:
+            self._add(other.count, other.mean, other.sum_of_squares)
+
+    def _add(self, count: int, mean: float, sum_of_squares: float) -> None:
+        difference, total = mean - self.mean, self.count + count
+        self.sum_of_squares += sum_of_squares + difference**2 * self.count * count / total
         self.mean += difference * count / total
         self.count = total
 
@@ -118,3 +151,11 @@ class Moments:
         std = (self.sum_of_squares / self.count) ** 0.5 if self.count else 0.0
         # The squares of a constant column are rounding errors.
         return std if std > 1e-9 * max(1.0, abs(self.mean)) else 1.0
+
+
+def _digest(values: Array, counts: Array) -> tdigest_double:
+    digest = tdigest_double(_COMPRESSION)
+    for start in range(0, len(values), 1024):
+        part = slice(start, start + 1024)
+        digest.update(np.repeat(values[part], counts[part]))
+    return digest

@@ -113,7 +113,7 @@ def test_encoded_training_rows_are_standardised(source, splits, tmp_path):
 
 @pytest.mark.parametrize("rows_per_shard", [10, 25, 1000])
 def test_shards_hold_the_rows(source, splits, tmp_path, monkeypatch, rows_per_shard):
-    monkeypatch.setattr(shards, "_GROUP_ROWS", 10)
+    monkeypatch.setattr(shards, "GROUP_ROWS", 10)
     schema = prepare(source, tmp_path, rows_per_shard=rows_per_shard, progress=False)
     for split, batches in splits.items():
         files = split_files(tmp_path, split)

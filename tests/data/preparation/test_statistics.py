@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -33,9 +35,13 @@ def test_too_many_different_values_ask_for_hashing(monkeypatch):
 @settings(max_examples=60)
 @given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), max_size=20), max_size=6))
 def test_merged_moments_are_those_of_all_values(batches):
-    moments = Moments()
+    moments, merged = Moments(), Moments()
     for batch in batches:
         moments.update(np.float32(batch))
+        part = Moments()
+        part.update(np.float32(batch))
+        merged.merge(part)
+    assert vars(merged) == vars(moments)
     values = np.float64([value for batch in batches for value in batch])
     if len(values):
         np.testing.assert_allclose(moments.mean, values.mean(), rtol=1e-9, atol=1e-9)
@@ -55,9 +61,13 @@ def test_std_of_a_constant_is_one(value):
 @settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(-5, 5), max_size=30), min_size=1, max_size=4), st.integers(2, 8))
 def test_boundaries_are_exact_quantiles(batches, num_buckets):
-    quantiles = Quantiles()
+    quantiles, merged = Quantiles(), Quantiles()
     for batch in batches:
         quantiles.update(np.float32(batch))
+        part = Quantiles()
+        part.update(np.float32(batch))
+        merged.merge(pickle.loads(pickle.dumps(part)))
+    assert merged.boundaries(num_buckets) == quantiles.boundaries(num_buckets)
     values = np.float32([value for batch in batches for value in batch])
     if not len(values):
         assert quantiles.boundaries(num_buckets) == ()
@@ -80,6 +90,21 @@ def test_boundaries_of_many_different_values_are_near_and_repeatable():
     ranks = np.searchsorted(np.sort(values), boundaries()) / len(values)
     np.testing.assert_allclose(ranks, np.arange(1, 20) / 20, atol=1e-3)
     assert boundaries() == boundaries()
+
+
+@pytest.mark.parametrize("sizes", [[100_000, 100_000], [100_000, 10], [10, 100_000], [40_000, 40_000]])
+def test_merged_boundaries_of_many_different_values_are_near(sizes):
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(number, 1, size).astype(np.float32) for number, size in enumerate(sizes)]
+    merged = Quantiles()
+    for values in parts:
+        quantiles = Quantiles()
+        quantiles.update(values)
+        merged.merge(pickle.loads(pickle.dumps(quantiles)))
+    assert merged.digest is not None
+    every = np.sort(np.concatenate(parts))
+    ranks = np.searchsorted(every, merged.boundaries(20)) / len(every)
+    np.testing.assert_allclose(ranks, np.arange(1, 20) / 20, atol=1e-3)
 
 
 def test_heavy_values_survive_the_change_to_a_digest(monkeypatch):

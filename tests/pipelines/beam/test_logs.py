@@ -48,7 +48,7 @@ def make_rows() -> dict[str, np.ndarray]:
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a piece has several."""
-    monkeypatch.setattr(read_piece, "__defaults__", (3000,))
+    monkeypatch.setattr(read_piece, "__defaults__", (3000, None, None))
 
 
 @pytest.fixture(scope="module")

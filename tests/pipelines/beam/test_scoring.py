@@ -50,7 +50,7 @@ def rows() -> dict[str, np.ndarray]:
 @pytest.fixture
 def log(rows, tmp_path, monkeypatch) -> Log:
     """Three files, the middle one in two pieces."""
-    monkeypatch.setattr(scoring.list_pieces, "__defaults__", (3000,))
+    monkeypatch.setattr(scoring.list_pieces, "__defaults__", (3000, None, None))
     for name, start, stop in (("a", 0, 1000), ("b", 1000, 6000), ("c", 6000, ROWS)):
         table = pa.table(rows).slice(start, stop - start)
         (tmp_path / "log").mkdir(exist_ok=True)
