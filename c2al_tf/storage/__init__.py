@@ -5,8 +5,10 @@ its turn; what appears under its name in the copy is put into the store at once;
 """
 
 from .copies import (
+    UPLOADING as UPLOADING,
     delete as delete,
     drop_copies as drop_copies,
+    drop_copy as drop_copy,
     exclusive as exclusive,
     folders_in as folders_in,
     is_there as is_there,

@@ -146,6 +146,13 @@ def delete(path: Path) -> None:
         objects.delete_folder(path)
 
 
+def drop_copy(path: Path) -> None:
+    """Removes the copy of a file that the store has; any other file stays."""
+    if is_kept(path):
+        with exclusive(path):
+            path.unlink(missing_ok=True)
+
+
 def drop_copies(base: Path, before: int) -> None:
     """Removes the copies of versions that were numbered lower and that the store has no longer."""
     if not is_kept(base):

@@ -69,7 +69,7 @@ def list_pieces(
         file_format: Format of all files, whatever their names.
 
     Raises:
-        ValueError: If a file is absent or corrupt, all are empty, or they are scored in part only.
+        ValueError: If a file is absent or corrupt, all are empty, or they are there in part only.
 
     Warns:
         UserWarning: Of an empty file among others, which is skipped.
@@ -78,7 +78,9 @@ def list_pieces(
     files, first_row = [path.absolute() for path in as_paths(paths)], 0
     for folder in {path.parent for path in files}:
         if is_there(folder / JOB) and not is_there(folder / SUCCESS):
-            raise ValueError(f"{folder}: not all rows are scored yet: the same `c2al score-logs` goes on there")
+            raise ValueError(
+                f"{folder}: not all rows are there yet: the command that writes them goes on if called again"
+            )
     for path in files:
         in_file = count_rows(path, csv_format, file_format)
         if not in_file:

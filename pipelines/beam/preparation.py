@@ -1,5 +1,7 @@
 """Files of any number of rows as a run's Parquet files and schema: what `prepare` makes, here or by Apache Beam."""
 
+import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,11 +25,11 @@ from c2al_tf.data.preparation.source import Source
 from c2al_tf.feature import Column
 from c2al_tf.files import read_json, remove, replace_file, write_json
 from c2al_tf.schema import Schema
-from c2al_tf.storage import is_kept, is_there, local_path, pull, shown, stat_of
+from c2al_tf.storage import UPLOADING, drop_copy, is_there, local_path, pull, shown, stat_of
 from c2al_tf.types import Columns
 
 from ..datasets.files import Files, checked_rows, in_validation
-from .pieces import JOB, SUCCESS, Piece, list_pieces, read_piece
+from .pieces import BATCH_ROWS, JOB, SUCCESS, Piece, list_pieces, read_piece
 from .totals import Runner, total
 
 
@@ -65,8 +67,8 @@ def prepare_files(
 
     Rows, their order, weights and splits are those that `prepare` writes; only the files are cut elsewhere. So is the
     schema, but for the last bits of means, and for boundaries of columns with more distinct values than are counted
-    one by one. The same call goes on where an earlier one was ended; `schema.json` is written last. Each worker holds a
-    batch, and what it has learnt from a piece.
+    one by one. The same call goes on where an earlier one was ended; until all rows are written there is no
+    `schema.json`. Each worker holds a batch, and what it has learnt: of a vocabulary all values.
 
     Args:
         source: What the columns mean, as `files.open_source` says.
@@ -88,20 +90,22 @@ def prepare_files(
     folder = directory / "data"
     job = _Job(source, files, shown(folder), negative_sampling)
     parts = _list_parts(data or Path(), files)
-    _begin(folder, job, parts)
+    _begin(directory, job, parts)
     total(parts, partial(_write, job=job, columns=draft.columns), runner, "writing rows")
     with replace_file(folder / SUCCESS):
         pass
     if schema is None or negative_sampling is not None:
-        written = list_pieces(under(Path(shown(folder)), "train-*.parquet"))
+        files_of_train = [path for path in as_paths(shown(folder)) if path.name.startswith("train-")]
+        written = list_pieces(files_of_train) if files_of_train else []
         if negative_sampling is not None:
             label = {source.label: draft.columns[source.label]}
-            positives = total(written, partial(_count_positives, label=label), runner, "counting positives")
+            count = partial(_count_positives, label=label)
+            positives = total(written, count, runner, "counting positives") if written else 0
             check_rate(positives, sum(part.num_rows for part in parts if part.split == "train"))
         learn = partial(_learn, source=source, columns=draft.columns)
         schema = schema or total(written, learn, runner, "learning the schema").schema()
-    pull(folder)
     schema.save(directory / "schema.json")
+    pull(folder)
     return schema
 
 
@@ -122,7 +126,7 @@ def _list_parts(folder: Path, files: Files) -> list[_Part]:
         for piece in pieces[pattern]:
             rows = piece.num_rows
             if files.validation is None and split != "test":
-                aside = int(in_validation(piece.first_row, rows, files.validation_share).sum())
+                aside = _rows_aside(piece, files.validation_share)
                 rows = aside if split == "validation" else rows - aside
             if rows:
                 parts.append(_Part(split, piece, first_row, rows))
@@ -132,11 +136,19 @@ def _list_parts(folder: Path, files: Files) -> list[_Part]:
     return parts
 
 
-def _begin(folder: Path, job: _Job, parts: list[_Part]) -> None:
+@functools.cache
+def _rows_aside(piece: Piece, share: float) -> int:
+    bounds = [*range(piece.first_row, piece.first_row + piece.num_rows, BATCH_ROWS), piece.first_row + piece.num_rows]
+    return sum(int(in_validation(start, stop - start, share).sum()) for start, stop in itertools.pairwise(bounds))
+
+
+def _begin(directory: Path, job: _Job, parts: list[_Part]) -> None:
     """Records what is written; what an earlier call has written from something else is removed."""
-    paths = sorted({part.piece.path for part in parts})
+    folder, paths = directory / "data", sorted({part.piece.path for part in parts})
     record = {"job": repr(job), "files": [[shown(path), *stat_of(path)] for path in paths]}
-    if not is_there(folder / JOB) or read_json(shown(folder / JOB)) != record:
+    goes_on = is_there(folder / JOB) and read_json(shown(folder / JOB)) == record
+    if not goes_on or is_there(folder / UPLOADING):
+        remove(directory / "schema.json")
         remove(folder)
         write_json(folder / JOB, record)
 
@@ -147,8 +159,7 @@ def _write(part: _Part, job: _Job, columns: dict[str, Column]) -> int:
         rows = rebatch(_rows(part, job), GROUP_ROWS)
         if (first := next(rows, None)) is not None:
             write_parquet(path, chain([first], rows), columns)
-            if is_kept(path):  # the store has it: all rows may have no room here
-                path.unlink()
+            drop_copy(path)  # all rows may have no room here
     return part.num_rows
 
 

@@ -10,11 +10,11 @@ from c2al_serving.requests.casting import cast_columns
 
 from c2al_tf.data.columns.formats import as_paths
 from c2al_tf.data.columns.raw import rebatch
-from c2al_tf.data.columns.shards import write_parquet
+from c2al_tf.data.columns.shards import GROUP_ROWS, write_parquet
 from c2al_tf.feature import Column
 from c2al_tf.files import read_json, replace_file, write_json
 from c2al_tf.saved_model import DEFAULT_SIGNATURE, SavedModel
-from c2al_tf.storage import is_kept, is_there, local_path, shown, stat_of
+from c2al_tf.storage import drop_copy, is_kept, is_there, local_path, shown, stat_of
 from c2al_tf.types import Columns
 
 from ..prediction.inputs import input_column
@@ -22,7 +22,7 @@ from .log import Log
 from .pieces import JOB, SUCCESS, Piece, list_pieces, read_piece
 from .totals import Runner, total
 
-_BATCH, _GROUP = 4096, 65_536
+_BATCH = 4096
 
 
 def score_log(
@@ -147,9 +147,8 @@ def _score(
         loaded = {name: _load(directory) for name, directory in models.items()}
         written = {**columns, **{name: Column(name, "float32") for name in models}}
         batches = (_scored(batch, columns, loaded, output) for _, batch in read_piece(piece, read, _BATCH))
-        write_parquet(path, rebatch(batches, _GROUP), written)
-        if is_kept(path):  # the store has it: all rows have no room here
-            path.unlink()
+        write_parquet(path, rebatch(batches, GROUP_ROWS), written)
+        drop_copy(path)  # all rows have no room here
     return piece.num_rows
 
 

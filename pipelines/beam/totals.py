@@ -68,6 +68,25 @@ def _total_by_beam(pieces: Sequence[P], count: Callable[[P], T], runner: Runner,
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    class Sum(beam.CombineFn):
+        """`sum` would copy what it has each time that Beam adds a few more."""
+
+        def create_accumulator(self, *args: Any, **kwargs: Any) -> Any:
+            return 0
+
+        def add_input(self, accumulator: Any, element: Any, *args: Any, **kwargs: Any) -> Any:
+            accumulator += element
+            return accumulator
+
+        def merge_accumulators(self, accumulators: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
+            found: Any = 0
+            for accumulator in accumulators:
+                found += accumulator
+            return found
+
+        def extract_output(self, accumulator: Any, *args: Any, **kwargs: Any) -> Any:
+            return accumulator
+
     path = f"{runner.scratch}/total-{secrets.token_hex(8)}.pickle"
     try:
         with beam.Pipeline(runner=runner.name, options=PipelineOptions(list(runner.options))) as pipeline:
@@ -76,19 +95,12 @@ def _total_by_beam(pieces: Sequence[P], count: Callable[[P], T], runner: Runner,
                 | "pieces" >> beam.Create(list(pieces))
                 | "to all workers" >> beam.Reshuffle()
                 | description >> beam.Map(count)
-                | "add up" >> beam.CombineGlobally(_add_up).without_defaults()
+                | "add up" >> beam.CombineGlobally(Sum()).without_defaults()
                 | "save" >> beam.Map(_save, path)
             )
         return pickle.loads(opened(path).read_bytes())
     finally:
         remove(local_path(path))
-
-
-def _add_up(values: Iterable[Any]) -> Any:
-    found: Any = 0
-    for value in values:
-        found += value
-    return found
 
 
 def _save(value: Any, path: str) -> None:

@@ -1,13 +1,19 @@
 """What can be known of a run before a baseline is trained: a mistake is found now rather than hours later."""
 
+from pathlib import Path
+
 import numpy as np
 
 from c2al_tf.cohorts import GIVEN, Cut, check_axes
+from c2al_tf.data.columns.formats import as_paths, under
+from c2al_tf.data.columns.readers import read_columns
+from c2al_tf.data.columns.shards import split_files
 from c2al_tf.data.preparation.source import SPLITS, Source
+from c2al_tf.storage import local_path, shown
 from c2al_tf.types import Columns
 
 from .folder import RunFolder
-from .rows import read_split, training_sizes
+from .rows import training_sizes
 
 
 def check_columns(run: RunFolder, source: Source) -> None:
@@ -22,6 +28,21 @@ def check_columns(run: RunFolder, source: Source) -> None:
         if name not in present:
             raise ValueError(
                 f"{where} is on a column that the data lack. Received: {name!r}; there are {sorted(present)}"
+            )
+
+
+def check_apart(run: RunFolder) -> None:
+    """Raises ValueError if the rows that are read lie where they are to be written: they would be replaced."""
+    data, written = run.config.data, shown(run.path.resolve() / "data")
+    if data.name == "files" and data.files is not None:
+        patterns = {data.files.train, data.files.validation or data.files.train, data.files.test}
+        places = [path for pattern in patterns for path in as_paths(under(data.path or Path(), pattern))]
+    else:
+        places = [] if data.path is None else [local_path(data.path)]
+    for place in map(shown, (path.resolve() for path in places)):
+        if place == written or place.startswith(f"{written}/"):
+            raise ValueError(
+                f"Rows that are read must not lie where they are to be written, in {written}. Received: {place}"
             )
 
 
@@ -41,13 +62,21 @@ def check_labels(run: RunFolder) -> None:
     """Raises ValueError unless every split has rows with 0 and 1 of each label: without them a model has no NE."""
     weight = run.schema.weight
     for split in SPLITS:
-        columns = read_split(run, split, {*run.schema.labels} | ({weight} if weight else set()))
-        for label in run.schema.labels:
-            counted = columns[label] if weight is None else columns[label][columns[weight] > 0]
-            if len(np.unique(counted)) < 2:
+        seen: dict[str, set[float]] = {label: set() for label in run.schema.labels}
+        rows = 0
+        names = [*run.schema.labels, *([weight] if weight else [])]
+        for batch in read_columns(split_files(run.path, split), {name: run.schema.columns[name] for name in names}):
+            counted = slice(None) if weight is None else batch[weight] > 0
+            for label, values in seen.items():
+                values.update(np.unique(batch[label][counted]).tolist())
+            rows += len(batch[names[0]][counted])
+            if all(len(values) > 1 for values in seen.values()):
+                break
+        for label, values in seen.items():
+            if len(values) < 2:
                 raise ValueError(
-                    f"The split {split!r} must have rows with label `{label}` 0 and 1. Received: {len(counted):,} rows"
-                    + (f", all {counted[0]:g}" if len(counted) else " of a weight above 0")
+                    f"The split {split!r} must have rows with label `{label}` 0 and 1. Received: {rows:,} rows"
+                    + (f", all {min(values):g}" if values else " of a weight above 0")
                 )
 
 

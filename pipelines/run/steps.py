@@ -16,7 +16,7 @@ from c2al_tf.training.history import best_epoch
 from ..datasets import census, files, movielens, synthetic_ads
 from ..report.evidence import slice_labels
 from .arms import BASELINE, C2AL
-from .checks import check_columns, check_given, check_labels, check_types
+from .checks import check_apart, check_columns, check_given, check_labels, check_types
 from .evaluation import evaluate_arm, label_slices, read_test_rows
 from .exporting import export_run, is_exported
 from .folder import RunFolder
@@ -54,6 +54,7 @@ def prepare_run(run: RunFolder, write: Callable[..., Schema] = prepare) -> None:
     if not (run.path / "schema.json").exists():
         source = open_source(run)
         check_columns(run, source)
+        check_apart(run)
         earlier = earlier_run(run.config)
         schema = None if earlier is None else earlier.schema
         write(source, run.path, negative_sampling=run.config.data.negative_sampling, schema=schema)

@@ -69,7 +69,8 @@ def make_files(**changes: Any) -> Files:
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a file has several."""
+    """So that a file has several, and a piece several batches."""
+    monkeypatch.setattr(preparation, "GROUP_ROWS", 70)
     monkeypatch.setattr(list_pieces, "__defaults__", (400, None, None))
 
 
@@ -157,7 +158,8 @@ def test_it_goes_on_where_it_was_ended_unless_something_else_is_asked_for(tmp_pa
     assert not times.items() & {path: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}.items()
 
 
-def test_an_earlier_schema_is_kept(tmp_path) -> None:
+@pytest.mark.parametrize("negative_sampling", [None, 0.25])
+def test_an_earlier_schema_is_kept(tmp_path, negative_sampling) -> None:
     write_files(tmp_path, 2)
     files = make_files()
     source = open_source(tmp_path, files)
@@ -165,9 +167,22 @@ def test_an_earlier_schema_is_kept(tmp_path) -> None:
     pq.write_table(make_table(5, 3000), tmp_path / "train-0.parquet")
     for prepare_it, name in ((prepare, "at_once"), (prepare_files, "in_pieces")):
         options: dict[str, Any] = {"progress": False} if prepare_it is prepare else {"data": tmp_path, "files": files}
-        prepare_it(source, tmp_path / name, schema=earlier, **options)
+        prepare_it(source, tmp_path / name, schema=earlier, negative_sampling=negative_sampling, **options)
     assert_prepared_alike(tmp_path / "in_pieces", tmp_path / "at_once")
     assert Schema.load(tmp_path / "in_pieces" / "schema.json") == earlier
+
+
+def test_rows_are_not_read_where_they_are_written(tmp_path, c2al) -> None:
+    """Nor are they removed, in this process or by Beam."""
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    write_files(tmp_path / "run" / "data", 1)
+    (tmp_path / "clicks.yaml").write_text(CONFIG, encoding="utf-8")
+    words = ("prepare", tmp_path / "clicks.yaml", "--data", tmp_path / "run" / "data", "--run-dir", tmp_path / "run")
+    for runner in ((), ("--runner", "DirectRunner")):
+        outcome = c2al(*words, *runner)
+        assert outcome.status == 1
+        assert "must not lie where they are to be written" in outcome.error
+        assert len(list((tmp_path / "run" / "data").iterdir())) == 3
 
 
 @pytest.mark.parametrize("runner", [None, "DirectRunner"])
@@ -200,11 +215,20 @@ def test_rates_and_splits_are_checked(tmp_path) -> None:
     with pytest.raises(ValueError, match="The split 'validation' has no rows"):
         prepare_files(open_source(tmp_path, files), tmp_path / "run", data=tmp_path, files=files)
     table = make_table(0, 300)
-    ones = pa.array(np.ones(300, int))
-    pq.write_table(table.set_column(table.schema.get_field_index("click"), "click", ones), tmp_path / "ones.parquet")
-    files = make_files(train="ones.parquet")
-    with pytest.raises(ValueError, match=r"must be some, and at most half, of the training rows. Received: \d+ posit"):
-        prepare_files(open_source(tmp_path, files), tmp_path / "run", data=tmp_path, files=files, negative_sampling=0.5)
+    files = make_files(train="ones.parquet", validation="validation.parquet")
+    for share in (1, 0):
+        clicks = pa.array(np.full(300, share))
+        renamed = table.set_column(table.schema.get_field_index("click"), "click", clicks)
+        pq.write_table(renamed, tmp_path / "ones.parquet")
+        for sampling in (0.5, 1e-6):
+            with pytest.raises(ValueError, match=r"must be some, and at most half, of .* Received: \d+ positives in 300 rows"):
+                prepare_files(
+                    open_source(tmp_path, files),
+                    tmp_path / "run",
+                    data=tmp_path,
+                    files=files,
+                    negative_sampling=sampling,
+                )
 
 
 CONFIG = """

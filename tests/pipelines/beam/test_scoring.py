@@ -114,7 +114,7 @@ def test_a_folder_that_is_scored_in_part_is_not_read(log, models, tmp_path) -> N
     score_log(log, models, [], folder)
     assert sum(piece.num_rows for piece in list_pieces(folder)) == ROWS
     (folder / "_SUCCESS").unlink()
-    with pytest.raises(ValueError, match="not all rows are scored yet: the same `c2al score-logs` goes on there"):
+    with pytest.raises(ValueError, match="not all rows are there yet: the command that writes them goes on"):
         list_pieces(folder)
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from c2al_serving.server import Server
 
-from c2al_tf.data.columns.shards import write_parquet
+from c2al_tf.data.columns.shards import split_files, write_parquet
 from c2al_tf.files import read_json, write_json
 from c2al_tf.schema import Column
 from c2al_tf.storage import opened, with_urls
@@ -85,16 +85,22 @@ def test_a_configuration_is_proposed_for_files_in_a_store(logs: str, bucket: str
     )
 
 
-def test_prepared_rows_are_those_of_a_disk(logs, bucket, config, tmp_path, c2al, another_machine) -> None:
+@pytest.mark.parametrize("runner", [(), ("--runner", "DirectRunner")])
+def test_prepared_rows_are_those_of_a_disk(logs, bucket, config, tmp_path, c2al, another_machine, runner) -> None:
     assert c2al("prepare", config, "--data", tmp_path / "logs", "--run-dir", tmp_path / "run").status == 0
-    there = c2al("prepare", config, "--data", logs, "--run-dir", f"{bucket}/run")
+    there = c2al("prepare", config, "--data", logs, "--run-dir", f"{bucket}/run", *runner)
     assert there.status == 0, there.error
     assert there.output.endswith(f"{bucket}/run/data, {bucket}/run/schema.json\n")
     another_machine()
     run = opened(f"{bucket}/run")
-    for path in (tmp_path / "run" / "data").iterdir():
-        assert pq.read_table(run / "data" / path.name).equals(pq.read_table(path))
-    assert read_json(run / "schema.json") == read_json(tmp_path / "run" / "schema.json")
+    for split in ("train", "validation", "test"):
+        found, wanted = (pq.read_table(split_files(folder, split)) for folder in (run, tmp_path / "run"))
+        assert found.equals(wanted)
+    found, wanted = (
+        json.loads((folder / "schema.json").read_text(), parse_float=lambda text: round(float(text), 9))
+        for folder in (run, tmp_path / "run")
+    )
+    assert found == wanted
     assert not (run / "encoded").exists()
 
 
