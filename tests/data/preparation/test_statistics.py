@@ -119,6 +119,17 @@ def test_heavy_values_survive_the_change_to_a_digest(monkeypatch):
     assert high == 6
 
 
+def test_a_digest_of_billions_takes_no_time(monkeypatch):
+    monkeypatch.setattr(statistics, "_MAX_EXACT_QUANTILES", 10)
+    zeros, others = Quantiles(), Quantiles()
+    zeros.values, zeros.counts = np.float64([0, 1]), np.int64([6 * 10**9, 3 * 10**9 + 1])
+    others.update(np.linspace(2, 3, 1000))
+    assert others.digest is not None
+    zeros.merge(others)
+    assert zeros.digest.get_total_weight() == 9 * 10**9 + 1001
+    assert zeros.boundaries(10) == (1.0,)
+
+
 def test_one_bucket_has_no_boundaries():
     quantiles = Quantiles()
     quantiles.update(np.float32([1, 2]))

@@ -221,7 +221,9 @@ def test_rates_and_splits_are_checked(tmp_path) -> None:
         renamed = table.set_column(table.schema.get_field_index("click"), "click", clicks)
         pq.write_table(renamed, tmp_path / "ones.parquet")
         for sampling in (0.5, 1e-6):
-            with pytest.raises(ValueError, match=r"must be some, and at most half, of .* Received: \d+ positives in 300 rows"):
+            with pytest.raises(
+                ValueError, match=r"must be some, and at most half, of .* Received: \d+ positives in 300 rows"
+            ):
                 prepare_files(
                     open_source(tmp_path, files),
                     tmp_path / "run",
