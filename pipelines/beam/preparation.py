@@ -94,16 +94,15 @@ def prepare_files(
     total(parts, partial(_write, job=job, columns=draft.columns), runner, "writing rows")
     with replace_file(folder / SUCCESS):
         pass
-    if schema is None or negative_sampling is not None:
-        files_of_train = [path for path in as_paths(shown(folder)) if path.name.startswith("train-")]
-        written = list_pieces(files_of_train) if files_of_train else []
-        if negative_sampling is not None:
-            label = {source.label: draft.columns[source.label]}
-            count = partial(_count_positives, label=label)
-            positives = total(written, count, runner, "counting positives") if written else 0
-            check_rate(positives, sum(part.num_rows for part in parts if part.split == "train"))
+    kept = [path for path in as_paths(shown(folder)) if path.name.startswith("train-")]
+    pieces = list_pieces(kept) if kept else []  # none, where none of the negatives is drawn and there is no positive
+    if negative_sampling is not None:
+        count = partial(_count_positives, label={source.label: draft.columns[source.label]})
+        positives = total(pieces, count, runner, "counting positives") if pieces else 0
+        check_rate(positives, sum(part.num_rows for part in parts if part.split == "train"))
+    if schema is None:
         learn = partial(_learn, source=source, columns=draft.columns)
-        schema = schema or total(written, learn, runner, "learning the schema").schema()
+        schema = total(pieces, learn, runner, "learning the schema").schema()
     schema.save(directory / "schema.json")
     pull(folder)
     return schema
