@@ -1,6 +1,7 @@
 """A model with optimizer and objective, compiled once for all seeds of an arm, and the values that it starts from."""
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,9 @@ def _compile_program(
 
 def _initial_model(run: RunFolder, seed: int, trained: Trained, counts: TaskCounts, strategy: Strategy) -> keras.Model:
     arm = trained.arm
-    keras.utils.set_random_seed(seed)
+    # What initializers and dropout of Keras draw their seeds from. `keras.utils.set_random_seed` would set TensorFlow's
+    # seed, too, which nothing here draws from, and with it TensorFlow forgets how its functions are to be run.
+    random.seed(seed)
     with strategy.scope():
         model = build_model(
             run.schema,
