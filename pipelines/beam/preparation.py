@@ -28,7 +28,7 @@ from c2al_tf.schema import Schema
 from c2al_tf.storage import UPLOADING, drop_copy, is_there, local_path, pull, shown, stat_of
 from c2al_tf.types import Columns
 
-from ..datasets.files import Files, checked_rows, in_validation
+from ..datasets.files import Files, checked_rows, in_validation, part_of
 from .pieces import BATCH_ROWS, JOB, SUCCESS, Piece, list_pieces, read_piece
 from .totals import Runner, total
 
@@ -170,20 +170,16 @@ def _rows(part: _Part, job: _Job) -> Iterator[Columns]:
         weighted_rows(batch) if weigh else batch
         for _, batch in read_piece(piece, files.columns, GROUP_ROWS, files.csv, files.format)
     )
-    in_all = piece.first_row
-    for rows in checked_rows(piece.path, batches, files, SchemaLearner(job.source, {}), piece.start):
-        kept = rows
-        if files.validation is None and part.split != "test":
-            chosen = in_validation(in_all, num_rows(rows), files.validation_share) == (part.split == "validation")
-            kept = {name: values[chosen] for name, values in rows.items()}
-        in_all += num_rows(rows)
-        of_split = num_rows(kept)
-        if part.split == "train" and job.negative_sampling is not None:
-            weight = job.source.weight or WEIGHT
-            kept = sample_negatives(kept, job.source.label, weight, job.negative_sampling, first_row)
-        first_row += of_split
-        if num_rows(kept):
-            yield kept
+    checked = checked_rows(piece.path, batches, files, SchemaLearner(job.source, {}), piece.start)
+    if files.validation is None and part.split != "test":
+        checked = part_of(checked, files.validation_share, part.split == "validation", piece.first_row)
+    if part.split != "train" or job.negative_sampling is None:
+        yield from checked
+        return
+    for rows in checked:
+        weight = job.source.weight or WEIGHT
+        yield sample_negatives(rows, job.source.label, weight, job.negative_sampling, first_row)
+        first_row += num_rows(rows)
 
 
 def _learn(piece: Piece, source: Source, columns: dict[str, Column]) -> SchemaLearner:

@@ -112,7 +112,7 @@ def open_source(data: Path | None, files: Files) -> Source:
         return lambda: _checked(paths, files, rules)
 
     def part(for_validation: bool) -> Callable[[], Iterator[Columns]]:
-        return lambda: _part(stream(train)(), files.validation_share, for_validation)
+        return lambda: part_of(stream(train)(), files.validation_share, for_validation)
 
     splits = {"train": part(False), "validation": part(True), "test": stream(test)}
     if files.validation is not None:
@@ -155,8 +155,8 @@ def checked_rows(
         raise bad_rows_error(str(path), found)
 
 
-def _part(batches: Iterator[Columns], share: float, for_validation: bool) -> Iterator[Columns]:
-    first_row = 0
+def part_of(batches: Iterable[Columns], share: float, for_validation: bool, first_row: int = 0) -> Iterator[Columns]:
+    """Yields those of the training files' rows, from row `first_row` on, that are set aside, or the others."""
     for batch in batches:
         chosen = in_validation(first_row, num_rows(batch), share) == for_validation
         first_row += num_rows(batch)

@@ -85,7 +85,7 @@ def check_binary(label: Tensor, what: str) -> None:
             ops.raw_ops.Assert(condition=False, data=[f"{what} must be 0 or 1. Received:", wrong])
             return ops.constant(False)
 
-        # A few operations on right labels, which every batch of a pipeline goes through; others are looked for once.
+        # A few operations on right labels, which every batch goes through; wrong ones are looked for if there are any.
         ops.cond(ops.reduce_all((label - 1) * label == 0), lambda: ops.constant(True), refuse)
         return
     wrong = (label != 0) & (label != 1)

@@ -35,7 +35,7 @@ def build_schema(batches: Iterable[Columns], source: Source) -> Schema:
 
 
 class SchemaLearner:
-    """Learns a schema from batches of raw columns. What is learnt from parts of the rows adds up with `sum`.
+    """Learns a schema from batches of raw columns. What is learnt from parts of the rows adds up by `+=`, from 0.
 
     If a feature has a `default`, a row without a value counts as a row with the default. Other missing values and rows
     of weight 0 do not count. Every other row counts once, whatever its weight.
@@ -49,15 +49,14 @@ class SchemaLearner:
         features = tuple(spec.draft(_dtype(spec, first)) for spec in source.features)
         self.draft = Schema(features, source.labels, source.axes, source.axis_columns, source.weight)
         self._counts = {spec.name: Counts(spec.name) for spec in source.features}
-        self._scales: dict[str, _Scale] = {}
-        self._vocabularies: dict[str, _Vocabulary] = {}
+        self._learners: dict[str, _Vocabulary | _Scale] = {}
         specs = {spec.name: spec for spec in source.features}
         for spec, feature in zip(source.features, features, strict=True):
             if isinstance(feature, NumericFeature):
-                self._scales[feature.name] = _Scale(spec, feature)
+                self._learners[feature.name] = _Scale(spec, feature)
             elif feature.vocabulary is not None:
                 owner = feature.shares or feature.name
-                self._vocabularies[feature.name] = _Vocabulary(specs[owner], feature, self._counts[owner])
+                self._learners[feature.name] = _Vocabulary(specs[owner], feature, self._counts[owner])
 
     def check(self, batch: Columns, split: str, first_row: int) -> Columns:
         """Returns a batch as raw columns of the schema's types.
@@ -84,10 +83,6 @@ class SchemaLearner:
                 )
         return rows, find_bad_rows(rows, self.draft, first_row)
 
-    @property
-    def _learners(self) -> "dict[str, _Vocabulary | _Scale]":
-        return {**self._scales, **self._vocabularies}
-
     def learn(self, rows: Columns) -> None:
         """Learns from rows that `check` returned."""
         weight = self.draft.weight
@@ -101,8 +96,10 @@ class SchemaLearner:
         """Adds what `other`, of the same source, has learnt from other rows."""
         for name, counts in self._counts.items():
             counts.merge(other._counts[name])
-        for name, scale in self._scales.items():
-            scale.merge(other._scales[name])
+        for name, learner in self._learners.items():
+            added = other._learners[name]
+            if isinstance(learner, _Scale) and isinstance(added, _Scale):
+                learner.merge(added)
         return self
 
     def __radd__(self, other: int) -> "SchemaLearner":

@@ -71,6 +71,7 @@ def make_files(**changes: Any) -> Files:
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a file has several, and a piece several batches."""
     monkeypatch.setattr(preparation, "GROUP_ROWS", 70)
+    monkeypatch.setattr(preparation, "BATCH_ROWS", 50)
     monkeypatch.setattr(list_pieces, "__defaults__", (400, None, None))
 
 
@@ -154,7 +155,20 @@ def test_it_goes_on_where_it_was_ended_unless_something_else_is_asked_for(tmp_pa
     prepare_both(tmp_path, files)
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
+    def ended(part: Any, **options: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparation, "_write", ended)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_files(source, tmp_path / "in_pieces", data=tmp_path, files=files, negative_sampling=0.5)
+    assert not (tmp_path / "in_pieces" / "schema.json").exists(), "it would be another's"
+    monkeypatch.setattr(preparation, "_write", write)
     prepare_files(source, tmp_path / "in_pieces", data=tmp_path, files=files, negative_sampling=0.5)
+    (folder / ".uploading").touch()
+    left = folder / "train-999999999999.parquet"
+    left.touch()
+    prepare_files(source, tmp_path / "in_pieces", data=tmp_path, files=files, negative_sampling=0.5)
+    assert not left.exists(), "of a folder that was put in part nothing is kept"
     assert not times.items() & {path: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}.items()
 
 
