@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..data.inputs.dataset import without_tuning
 from ..files import replace_file
 from ..storage import opened, put
 from ..training.batches import in_form
@@ -53,7 +54,8 @@ class AttentionDiagnostics(keras.callbacks.Callback):
         self.file = None if file is None else opened(file)
         self.gradients: list[dict[str, Any]] = []
         self.attention: list[dict[str, Any]] = []
-        self._rows = batches if isinstance(batches, tf.data.Dataset) else tf.data.Dataset.from_tensors(batches)
+        rows = batches if isinstance(batches, tf.data.Dataset) else tf.data.Dataset.from_tensors(batches)
+        self._rows = without_tuning(rows)
         self._following: Iterator[Any] | None = None
         self._step = self._first = 0
         self._epoch: list[Mapping[str, float]] = []

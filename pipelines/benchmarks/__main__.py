@@ -27,6 +27,7 @@ BENCHMARKS = (
     "dhen_peak",
     "dhen_peers",
     "compile_time",
+    "diagnostics_cost",
     "input_rate",
     "storage_rate",
     "training_memory",

@@ -26,10 +26,9 @@ _FEWEST = 4
 """Measurements in a training of few steps: fewer show no course."""
 
 _LEAST_STEPS = 200
-"""Fewest steps between two measurements of a training of 800 steps and more, for their cost. Measured with the model of
-`configs/demo.yaml`, batches of 2048 and XLA on two CPU cores: one takes 0.6 % (baseline) and 0.7 % (C2AL) of the time
-of 200 steps, so 3 % of a training of 200 steps; a shorter one pays more. Beside it, once for all seeds of an arm,
-tracing takes the time of 50 steps and drawing the rows that of 15."""
+"""Fewest steps between two measurements of a training of 800 steps and more, for their cost: one takes 0.4 to 1.1 % of
+the time of 200 steps (`benchmarks --only diagnostics_cost`), so 2 to 4 % of a training of 200 steps; a shorter one pays
+more. Beside it, once for all seeds of an arm, tracing takes the time of 50 steps and drawing the rows that of 15."""
 
 
 def watch_attention(

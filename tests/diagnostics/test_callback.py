@@ -83,6 +83,22 @@ def test_calls_of_several_steps(same_model, batch) -> None:
     assert [row["step"] for row in diagnostics.attention] == [3] * 3 + [6] * 3
 
 
+@pytest.mark.parametrize("given", ["a batch", "a dataset"])
+def test_its_own_iterator_has_no_thread_that_tunes(same_model, batch, given, monkeypatch) -> None:
+    """Closing such an iterator waits at times for as long as that thread sleeps."""
+    opened: list[bool] = []
+    iterate = tf.data.Dataset.__iter__
+
+    def record(self: tf.data.Dataset):
+        opened.append(self.options().autotune.enabled is False)
+        return iterate(self)
+
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", record)
+    rows = batch if given == "a batch" else tf.data.Dataset.from_tensors(batch)
+    train(same_model, dataset(batch, 2), OBJECTIVE, callbacks=[AttentionDiagnostics(rows, 1)], jit_compile=False)
+    assert opened == [True, True]  # its rows and those of training
+
+
 def test_at_least_every_step(batch) -> None:
     with pytest.raises(ValueError, match=r"`every` must be at least 1\. Received: every=0"):
         AttentionDiagnostics(batch, every=0)

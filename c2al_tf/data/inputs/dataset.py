@@ -102,12 +102,20 @@ def make_dataset(
     specs = tf.TensorSpec((None, size, layout.width), tf.int32)
     dataset = tf.data.Dataset.from_generator(blocks, output_signature=specs).unbatch()
     dataset = dataset.map(lambda rows: split(rows), num_parallel_calls=2, deterministic=True)
-    options = tf.data.Options()
-    # Autotuning is off: its thread sleeps for up to a minute, and closing an iterator waits for it.
-    options.autotune.enabled = False
-    dataset = dataset.prefetch(_READY_BATCHES).with_options(options)
+    dataset = without_tuning(dataset.prefetch(_READY_BATCHES))
     _MADE_HERE.add(dataset)
     return dataset
+
+
+def without_tuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same elements, read without the thread by which TensorFlow tunes a pipeline.
+
+    That thread sleeps for up to a minute at a time, and at times, with TensorFlow 2.21, closing an iterator waits for
+    it to wake.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 _MADE_HERE: weakref.WeakSet[tf.data.Dataset] = weakref.WeakSet()

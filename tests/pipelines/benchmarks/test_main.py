@@ -100,6 +100,7 @@ def test_the_quick_benchmark_goes_through(name: str, tmp_path: Path) -> None:
         ("head_cost", {"ms"}),
         ("dhen_peers", {"rows/s", "MB", "s"}),
         ("compile_time", {"s"}),
+        ("diagnostics_cost", {"ms"}),
     ],
 )
 def test_a_quick_benchmark_goes_through_whatever_peers_there_are(name: str, units: set[str], tmp_path: Path) -> None:
