@@ -71,10 +71,8 @@ def test_dhen_is_what_one_builds_by_hand(small_schema) -> None:
     assert checksum(model) == checksum(by_hand)
 
 
-@pytest.mark.parametrize(
-    "backbone",
-    [pytest.param(name, marks=() if name == "dhen" else pytest.mark.slow) for name in BACKBONES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_step_under_xla_in_bfloat16(backbone: str, small_schema, small_rows) -> None:
     """Traced for any batch size; every weight has a gradient."""
     rows = small_rows(32)

@@ -96,6 +96,7 @@ def test_fit_leaves_untouched_rows_alone_to_the_bit(optimizer: type, jit_compile
     assert not np.array_equal(after[1], before[1])
 
 
+@pytest.mark.parametrize("jit_compile", SLOW_WITH_XLA, indirect=True)
 @pytest.mark.parametrize("optimizer", [RowWiseAdagrad, pytest.param(SparseAdagrad, marks=pytest.mark.slow), LazyAdam])
 def test_two_runs_are_equal_to_the_bit(optimizer: type, jit_compile: bool) -> None:
     for a, b in zip(fitted_once(optimizer, jit_compile), fitted(optimizer(0.1), jit_compile), strict=True):

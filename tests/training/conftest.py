@@ -1,5 +1,6 @@
 """A small model, trained on a small file."""
 
+import dataclasses
 import hashlib
 
 import keras
@@ -12,9 +13,8 @@ from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.model import build_model
 from c2al_tf.training import make_optimizer, train
 
-CONFIG = ModelConfig(
-    embedding_dim=4, num_blocks=1, num_outputs=2, attention_units=4, shared_units=(8,), head_units=(5,)
-)
+CONFIG = ModelConfig(backbone="mlp", embedding_dim=4, num_blocks=1, shared_units=(8,), head_units=(5,))
+"""Traced in half the time of a DHEN."""
 BATCH, STEPS = 64, 16
 
 
@@ -22,9 +22,9 @@ BATCH, STEPS = 64, 16
 def fit(small_schema, small_file, small_cohorts):
     """Trains a model; with XLA where a test is about it, as XLA compiles for longer than all steps take."""
 
-    def fit(*, lambdas=None, epochs=2, dropout=0.0, seed=0, mixed_precision=False, **arguments):
+    def fit(*, lambdas=None, epochs=2, dropout=0.0, seed=0, model=CONFIG, **arguments):
         cohorts = small_cohorts if lambdas is not None else ()
-        config = ModelConfig(**{**vars(CONFIG), "dropout": dropout, "mixed_precision": mixed_precision})
+        config = dataclasses.replace(model, dropout=dropout)
         keras.utils.set_random_seed(seed)
         model = build_model(small_schema, config, cohorts=[cohort.name for cohort in cohorts])
         model.compile(optimizer=make_optimizer(TrainingConfig(learning_rate=1e-2), STEPS * epochs))

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import keras
@@ -12,19 +13,20 @@ from c2al_tf.training import evaluate, predict, train
 
 from .killed import KillAt, KilledError
 
-CONFIG = ModelConfig(
-    embedding_dim=4, num_blocks=1, num_outputs=2, attention_units=4, shared_units=(8,), head_units=(5,)
-)
+DHEN = ModelConfig(embedding_dim=4, num_blocks=1, num_outputs=2, attention_units=4, shared_units=(8,), head_units=(5,))
 BATCH, STEPS = 64, 16
 
 
-WITH_XLA = {"lambdas": {"young": 0.3, "old": 0.3}, "dropout": 0.2, "epochs": 3, "jit_compile": True}
+@pytest.fixture(scope="module", params=["no XLA", pytest.param("XLA", marks=pytest.mark.slow)])
+def whole(request):
+    """Arguments of `fit` for a training that has all of it: heads, dropout, several epochs."""
+    arms = {"model": DHEN, "lambdas": {"young": 0.3, "old": 0.3}, "dropout": 0.2, "epochs": 3}
+    return arms | {"jit_compile": request.param == "XLA"}
 
 
 @pytest.fixture(scope="module")
-def with_xla(fit, rows_in_order):
-    """Several tests share what takes long to compile."""
-    return fit(validation=rows_in_order, **WITH_XLA)
+def trained(fit, rows_in_order, whole):
+    return fit(validation=rows_in_order, **whole)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +34,8 @@ def baseline(fit) -> keras.Model:
     return fit()[0]
 
 
-def test_learns_and_reports(with_xla) -> None:
-    _, history = with_xla
+def test_learns_and_reports(trained) -> None:
+    _, history = trained
     assert len(history.epochs) == 3
     last = history.epochs[-1]
     tasks = ("primary", "young", "old")
@@ -45,9 +47,9 @@ def test_learns_and_reports(with_xla) -> None:
     assert last["loss"] == pytest.approx(expected, rel=0.05)  # the last batch is smaller: means of batches and of rows
 
 
-def test_same_seed_same_weights_to_the_bit(fit, with_xla, digest) -> None:
+def test_same_seed_same_weights_to_the_bit(fit, trained, whole, digest) -> None:
     """Whether or not validation rows are scored between the epochs."""
-    assert digest(fit(**WITH_XLA)[0]) == digest(with_xla[0])
+    assert digest(fit(**whole)[0]) == digest(trained[0])
 
 
 def test_another_seed_other_weights(fit, baseline, digest) -> None:
@@ -55,7 +57,8 @@ def test_another_seed_other_weights(fit, baseline, digest) -> None:
 
 
 def test_mixed_precision_learns_with_float32_weights_and_logits(fit, rows_in_order) -> None:
-    model, history = fit(mixed_precision=True, epochs=3, validation=rows_in_order)
+    model = dataclasses.replace(DHEN, mixed_precision=True)
+    model, history = fit(model=model, epochs=3, validation=rows_in_order)
     assert history.epochs[-1]["val_primary_ne"] < 0.99
     assert {weight.dtype for weight in model.weights} == {"float32"}
     assert {output.dtype for output in model.output.values()} == {"float32"}
@@ -120,6 +123,7 @@ def test_a_damaged_checkpoint_is_passed_over(fit, tmp_path, rows_in_order, diges
         fit(checkpoints=tmp_path, lambdas={"young": 0.3, "old": 0.3})
 
 
+@pytest.mark.slow
 def test_steps_per_execution_change_nothing(fit, digest, tmp_path, rows_in_order) -> None:
     """5 steps an epoch: two at a time and the one that is left; resumed, all that are left at once."""
     arguments = {"lambdas": {"young": 0.3, "old": 0.3}, "dropout": 0.2, "validation": rows_in_order}
@@ -177,7 +181,7 @@ def test_callbacks_are_driven(fit, rows_in_order, tmp_path) -> None:
 
 
 def test_too_few_batches(fit, small_schema, small_file) -> None:
-    model = build_model(small_schema, CONFIG)
+    model = build_model(small_schema, DHEN)
     model.compile(optimizer="adam")
     with pytest.raises(ValueError, match=r"Epoch 0 must have `steps_per_epoch` batches. Received: 16 of 20"):
         train(
@@ -190,7 +194,7 @@ def test_too_few_batches(fit, small_schema, small_file) -> None:
 
 
 def test_a_loss_that_is_not_finite(small_schema, small_file) -> None:
-    model = build_model(small_schema, CONFIG)
+    model = build_model(small_schema, DHEN)
     model.compile(optimizer="adam")
     model.get_layer("task_primary").logit.bias.assign([math.nan])
     with pytest.raises(

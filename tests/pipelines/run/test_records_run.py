@@ -70,6 +70,7 @@ TASKS = {"clicked": "logits", "Bought_EUR": "Bought_EUR_logits"}
 """Of each task the name of its predictions in a model's folder."""
 
 
+@pytest.mark.slow
 def test_the_files_own_records_are_answered_as_they_were_trained_on(c2al, records, tmp_path) -> None:
     run = tmp_path / "run"
     outcome = c2al("run", records / "config.yaml", "--data", records, "--run-dir", run)
