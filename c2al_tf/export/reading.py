@@ -62,8 +62,14 @@ def by_schema(schema: Schema) -> Reading:
     """Raw columns as `schema` describes them, encoded as it says."""
     encoder = FeatureEncoder(schema)
     columns = {feature.name: feature.column for feature in schema.features}
+    first, spec = next(iter(encoder.raw_specs.items()))
+
+    def encode(raw: Mapping[str, Tensor]) -> Any:
+        # A model of one feature may take a request of another rank; several are joined, and must have one.
+        return encoder({**raw, first: tf.ensure_shape(raw[first], spec.shape)})
+
     return Reading(
-        encoder.raw_specs, encoder, encoder.parse_examples, lambda rows: to_examples(rows, columns), schema, encoder
+        encoder.raw_specs, encode, encoder.parse_examples, lambda rows: to_examples(rows, columns), schema, encoder
     )
 
 

@@ -300,10 +300,12 @@ def test_a_node_that_forces_xla_is_found(tmp_path) -> None:
 
 
 def test_several_primary_tasks(small_rows, tmp_path) -> None:
+    """Of one feature: no other column, with which it is joined, refuses one of another rank."""
     from c2al_tf.schema import NumericFeature, Schema
 
     schema = Schema((NumericFeature("age", boundaries=(30.0,)),), labels=("click", "buy"))
-    models = [build_model(schema, CONFIG, primary=("click", "buy"), cohorts=cohorts) for cohorts in (("old",), ())]
+    config = dataclasses.replace(CONFIG, backbone="mlp")
+    models = [build_model(schema, config, primary=("click", "buy"), cohorts=cohorts) for cohorts in (("old",), ())]
     sample, encoder = {"age": np.array([20.0, 40.0], np.float32)}, FeatureEncoder(schema)
     export = export_for_serving(models[0], tmp_path, schema=schema, sample=sample, reference=models[1], encoder=encoder)
     with SavedModel(export.directory) as served:
