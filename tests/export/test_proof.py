@@ -10,7 +10,7 @@ from c2al_tf.data.columns.readers import read_columns
 from c2al_tf.data.inputs.dataset import make_dataset
 from c2al_tf.data.inputs.features import FeatureEncoder
 from c2al_tf.export import export_for_serving
-from c2al_tf.export.facts import ExportError
+from c2al_tf.export.facts import ExportError, ExportFacts
 from c2al_tf.export.probes import probe_rows, spellings
 from c2al_tf.losses import weighted_sum_of_tasks
 from c2al_tf.model import build_model
@@ -196,6 +196,15 @@ def test_an_export_that_errs_on_null_values_alone_is_refused(tmp_path, monkeypat
         export_for_serving(
             theirs(), tmp_path, schema=SCHEMA, sample=ROWS, reference=theirs(), encoder=FeatureEncoder(SCHEMA)
         )
+
+
+def test_the_bound_in_half_precision_follows_spread_and_mean() -> None:
+    """Two steps of the spread, 0.1 at least, and half of one of the mean."""
+    logits = np.array([-5.0, -3.0])
+    half = ExportFacts(0, (), 0, 0, 0, 0, precision="bfloat16")
+    assert half.max_rms_error(logits) == 2**-7 * (2 * 1 + 4 / 2)
+    assert half.max_rms_error(np.zeros(3)) == pytest.approx(2**-7 * 2 * 0.1)
+    assert ExportFacts(0, (), 0, 0, 0, 0).max_rms_error(logits) == np.inf
 
 
 @pytest.mark.slow

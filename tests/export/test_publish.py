@@ -61,7 +61,7 @@ def test_every_backbone_is_served(backbone: str, small_schema, small_rows, tmp_p
     config = dataclasses.replace(CONFIG, backbone=backbone)
     model = build_model(small_schema, config, cohorts=("young",))
     if backbone == "dhen":  # also served as one that was never frozen or penalized
-        penalized = dataclasses.replace(CONFIG, density_penalty=1.0)
+        penalized = dataclasses.replace(config, density_penalty=1.0)
         model = build_model(small_schema, penalized, cohorts=("young",))
         freeze_attention(model, "activations")
     arguments = {"sample": small_rows(20), "encoder": FeatureEncoder(small_schema)}

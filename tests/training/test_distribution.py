@@ -26,7 +26,7 @@ from c2al_tf.training.distribution import (
 )
 
 SCRIPT = Path(__file__).with_name("replicas.py")
-OBJECTIVES = ("pcgrad", "dro")
+OBJECTIVES = ("sum", "pcgrad", "dro")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def load(path: Path) -> list[np.ndarray]:
 def test_replicas_compute_what_one_process_does(replicas, alone, name, objective) -> None:
     """Row-wise Adagrad on an embedding, a gradient clipped as a whole, and row weights that differ by replica.
 
-    One objective combines the gradients of two tasks; the other has one gradient, and state.
+    Also with the gradients of two tasks combined, and with an objective that has state.
     """
     values, epochs = alone[objective]
     for ours, expected in zip(replicas[name][0][objective], values, strict=True):

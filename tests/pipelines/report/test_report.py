@@ -247,7 +247,7 @@ def test_the_reason_speaks_of_cohorts_in_words(better):
     assert "surface_" not in reason
 
 
-@pytest.mark.parametrize("shift", [0.1, -0.1])
+@pytest.mark.parametrize("shift", [0.1, -0.1, 0.0])
 def test_one_seed_claims_nothing(tmp_path, shift):
     make_run(tmp_path, {"else": shift}, seeds=1)
     page = read_report(tmp_path)
